@@ -1,0 +1,56 @@
+"""AMDM: sample from several pretrained diffusion models at once, without training."""
+
+from amdm import denoisers, geometry, samplers
+from amdm.denoisers import check_same_ecosystem
+from amdm.geometry import fold_shares, karcher_mean, lerp_fold, radial_correct, slerp, slerp_fold
+from amdm.samplers import (
+    amdm,
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    heun,
+    sample_amdm,
+    sample_ddim,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+    sample_heun,
+    seeded_noise,
+    shared_noise,
+    sigma_window,
+    start_noise,
+)
+from amdm.types import Denoiser, NoiseSampler, Restart, Sampler, Step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Denoiser",
+    "NoiseSampler",
+    "Restart",
+    "Sampler",
+    "Step",
+    "amdm",
+    "check_same_ecosystem",
+    "ddim",
+    "denoisers",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "fold_shares",
+    "geometry",
+    "heun",
+    "karcher_mean",
+    "lerp_fold",
+    "radial_correct",
+    "sample_amdm",
+    "sample_ddim",
+    "sample_dpmpp_2m",
+    "sample_dpmpp_2m_sde",
+    "sample_heun",
+    "samplers",
+    "seeded_noise",
+    "shared_noise",
+    "sigma_window",
+    "slerp",
+    "slerp_fold",
+    "start_noise",
+]

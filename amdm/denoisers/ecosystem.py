@@ -1,0 +1,62 @@
+"""Whether models can be aggregated: one latent space, and levels that each of them was trained for."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.types import Denoiser
+
+
+class LatentSpace(NamedTuple):
+    """What is known of the space a model denoises in; None where it is not known.
+
+    Put it on a denoiser as the attribute `latent_space` for `check_same_ecosystem` to compare.
+    """
+
+    autoencoder: str | None = None
+    """Whatever identifies it: a name, a path, a hash of its weights."""
+    scaling: float | None = None
+    shift: float | None = None
+    shape: tuple[int, ...] | None = None
+    """The event shape of its latents."""
+
+
+def check_same_ecosystem(
+    models: Sequence[Denoiser], sigmas: Float[Tensor, " levels"] | None = None, *, rtol: float = 1e-3
+) -> None:
+    """Raise unless the models can be aggregated at these levels (section 3.1 of the paper, restated).
+
+    The paper asks for one latent space and one SDE. In VE coordinates a denoiser does not know its
+    training schedule, so other betas, prediction types and dtypes are fine. What must agree is the latent
+    space, as far as the models' `latent_space` tells; and the levels must lie between each model's
+    `sigma_min` and `sigma_max` where it has them (k-diffusion's wrappers do), up to `rtol`; a last level
+    of 0 is not evaluated.
+
+    Raises:
+        ValueError: naming both models and what differs, or the model and the level it cannot take.
+    """
+    spaces = [getattr(model, "latent_space", None) or LatentSpace() for model in models]
+    for (i, one), (j, other) in combinations(enumerate(spaces), 2):
+        for field, a, b in zip(LatentSpace._fields, one, other, strict=True):
+            if a is not None and b is not None and a != b:
+                raise ValueError(
+                    f"models[{i}] ({_name(models[i])}) and models[{j}] ({_name(models[j])}) do not share a "
+                    f"latent space: {field} is {a} and {b}"
+                )
+    levels = [] if sigmas is None else [sigma for sigma in sigmas.tolist() if sigma > 0]
+    for i, model in enumerate(models):
+        low = float(getattr(model, "sigma_min", 0.0))
+        high = float(getattr(model, "sigma_max", float("inf")))
+        for sigma in levels:
+            if not low * (1 - rtol) <= sigma <= high * (1 + rtol):
+                raise ValueError(
+                    f"sigmas has {sigma:.6g}, outside the range [{low:.6g}, {high:.6g}] of models[{i}] "
+                    f"({_name(model)})"
+                )
+
+
+def _name(model: object) -> str:
+    return type(model).__name__

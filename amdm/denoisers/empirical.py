@@ -1,0 +1,37 @@
+"""The exact denoiser of a finite set of data."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.types import Latent, PerSample
+
+
+class Empirical:
+    """E[x0 | x] when x0 is one of the `data`, each equally likely: what a network fits without generalising.
+
+    Args:
+        data: `(size, *event)`, floating point.
+
+    >>> model = Empirical(torch.tensor([[-1.0], [1.0]]))
+    >>> model(torch.tensor([[0.0]]), torch.tensor([3.0]))
+    tensor([[0.]])
+    """
+
+    def __init__(self, data: Float[Tensor, "size *event"]) -> None:
+        if len(data) == 0 or not bool(data.isfinite().all()):
+            raise ValueError(f"data has shape {tuple(data.shape)}, expected one finite sample or more")
+        self.data = data
+
+    def __call__(self, x: Latent, sigma: float | Float[Tensor, ""] | PerSample) -> Latent:
+        """The posterior mean at VE noise level `sigma`, a number or one per sample; in `x`'s dtype."""
+        if x.shape[1:] != self.data.shape[1:]:
+            raise ValueError(
+                f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(self.data.shape[1:])}"
+            )
+        dtype = torch.promote_types(x.dtype, self.data.dtype)
+        data, rows = self.data.flatten(1).to(x.device, dtype), x.flatten(1).to(dtype)
+        noise = torch.as_tensor(sigma, device=x.device).to(dtype).reshape(-1, 1) ** 2
+        # |x|^2 is the same for all data and cancels in the softmax.
+        logits = (rows @ data.mT - data.square().sum(1) / 2) / noise
+        return (logits.softmax(dim=1) @ data).reshape(x.shape).to(x.dtype)

@@ -1,0 +1,50 @@
+"""Rectified-flow networks (SD3, FLUX) as denoisers in VE coordinates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.types import Latent, PerSample
+
+INFINITE_SIGMA = 1e6
+"""Stands for the infinite sigma of a flow's time 1."""
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """A velocity network as a denoiser: x_s = (1 - s) x0 + s noise, v = noise - x0, denoised = x_s - s v.
+
+    In VE coordinates sigma = s/(1 - s) and x = x_s/(1 - s), so that x = x0 + sigma noise.
+
+    Args:
+        network: `network(x_s, time, **extra_args) -> v`, `time` of shape `(batch,)`.
+        time_scale: `time = time_scale * s`: 1000 for SD3's transformer, 1 for FLUX's.
+
+    References:
+        Liu, Gong, Liu 2022, "Flow straight and fast", arXiv:2209.03003; Esser et al. 2024, arXiv:2403.03206.
+    """
+
+    network: Callable[..., Tensor]
+    time_scale: float = 1000.0
+
+    def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
+        """The denoised prediction at VE noise level `sigma`, one per sample."""
+        time = sigma / (1 + sigma)
+        time_column = time.reshape(-1, *[1] * (x.ndim - 1))
+        x_s = x * (1 - time_column)
+        return x_s - time_column * self.network(x_s, self.time_scale * time, **extra_args)
+
+
+def flow_sigmas(times: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
+    """VE noise levels s/(1 - s) for flow times s in [0, 1]; the infinite level of s = 1 becomes 1e6.
+
+    >>> import torch
+    >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
+    tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
+    """
+    if not bool(((times >= 0) & (times <= 1)).all()):
+        raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
+    return (times / (1 - times)).clamp(max=INFINITE_SIGMA)

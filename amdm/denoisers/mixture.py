@@ -1,0 +1,188 @@
+"""Gaussian mixtures: the denoiser, the score and the density in closed form, in any dimension."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from amdm.types import Latent, PerSample
+
+Level = float | Float[Tensor, ""] | PerSample
+
+
+class GaussianMixture:
+    """The exact denoiser of a mixture of K Gaussians, k-diffusion's `model(x, sigma) -> denoised`.
+
+    Component k is N(means_k, C_k), where C_k is diagonal, or `variances_k I + factors_k^T factors_k`. At
+    noise level sigma its covariance is C_k + sigma^2 I (VE coordinates). Everything is computed in the
+    wider of the dtypes of `x` and of the mixture, and comes back in `x`'s.
+
+    Args:
+        means: `(components, *event)`, floating point.
+        variances: positive; `(components,)`, or `(components, *event)` for diagonal covariances.
+        weights: `(components,)`, positive, of any sum; None for equal weights.
+        factors: `(components, rank, *event)` to add `factors_k^T factors_k`; the variances are then one
+            per component.
+
+    Raises:
+        ValueError: shapes that do not fit, or a variance or weight that is not positive.
+
+    >>> model = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
+    >>> model(torch.tensor([[2.0, 4.0]]), torch.tensor([1.0]))
+    tensor([[1., 2.]])
+    """
+
+    def __init__(
+        self,
+        means: Float[Tensor, "components *event"],
+        variances: Float[Tensor, "components *_"],
+        weights: Float[Tensor, " components"] | None = None,
+        factors: Float[Tensor, "components rank *event"] | None = None,
+    ) -> None:
+        weights = torch.ones_like(means.flatten(1)[:, 0]) if weights is None else weights
+        if not bool((weights > 0).all() & weights.isfinite().all()):
+            raise ValueError(f"weights is {weights.tolist()}, expected positive, finite numbers")
+        if not bool((variances > 0).all() & variances.isfinite().all()):
+            raise ValueError(f"variances has the minimum {variances.min().item()}, expected positive numbers")
+        isotropic = variances.ndim == 1
+        if not isotropic and (factors is not None or variances.shape != means.shape):
+            expected = "(components,) beside factors" if factors is not None else f"{tuple(means.shape)}"
+            raise ValueError(f"variances has shape {tuple(variances.shape)}, expected {expected}")
+        self.means, self.variances, self.factors = means, variances, factors
+        self.weights = weights / weights.sum()
+        self._rest = variances[:, None] if isotropic else variances.flatten(1)
+        self._axes, self._spread = _principal_axes(means, factors)
+
+    def __call__(self, x: Latent, sigma: Level) -> Latent:
+        """The posterior mean E[x0 | x] at VE noise level `sigma`, a number or one per sample."""
+        posterior = self._posterior(x, sigma)
+        denoised = (posterior.responsibilities[..., None] * posterior.means).sum(1)
+        return denoised.reshape(x.shape).to(x.dtype)
+
+    def score(self, x: Latent, sigma: Level) -> Latent:
+        """The gradient of `log_density` at `x`, VE."""
+        posterior = self._posterior(x, sigma)
+        score = -(posterior.responsibilities[..., None] * posterior.whitened).sum(1)
+        return score.reshape(x.shape).to(x.dtype)
+
+    def eps(self, x: Latent, sigma: Level) -> Latent:
+        """The noise prediction (x - denoised)/sigma = -sigma score."""
+        scale = torch.as_tensor(sigma, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+        return (-scale * self.score(x, sigma)).to(x.dtype)
+
+    def log_density(self, x: Latent, sigma: Level = 0.0) -> PerSample:
+        """The log-density of x0 + sigma noise at `x` (VE), natural log."""
+        return torch.logsumexp(self._posterior(x, sigma).log_joint, dim=1).to(x.dtype)
+
+    def sample(
+        self, num_samples: int, sigma: float = 0.0, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "num_samples *event"]:
+        """Draws of x0 + sigma noise, in the mixture's dtype; `generator` lives on its device."""
+        _, x = self.sample_components(num_samples, generator=generator)
+        return x + sigma * _randn(x, x.shape, generator)
+
+    def sample_components(
+        self, num_samples: int, *, generator: torch.Generator | None = None
+    ) -> tuple[Int[Tensor, " num_samples"], Float[Tensor, "num_samples *event"]]:
+        """Draws of x0, and the components they are from."""
+        k = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
+        means = self.means.flatten(1)[k]
+        x = means + self._rest[k].sqrt() * _randn(means, means.shape, generator)
+        along = _randn(means, (num_samples, self._spread.shape[1]), generator)
+        x = x + torch.einsum("sr,srn->sn", along * self._spread[k].sqrt(), self._axes[k])
+        return k, x.reshape(num_samples, *self.means.shape[1:])
+
+    def restrict(self, weights: Float[Tensor, " components"] | Sequence[float]) -> "GaussianMixture":
+        """The same components under other weights; those of weight 0 are left out. A conditional model."""
+        weights = torch.as_tensor(weights, dtype=self.means.dtype, device=self.means.device)
+        if weights.shape != self.weights.shape or not bool((weights >= 0).all() & (weights.sum() > 0)):
+            raise ValueError(
+                f"weights is {weights.tolist()}, expected {len(self.means)} numbers of 0 or more, not all 0"
+            )
+        kept = weights > 0
+        factors = None if self.factors is None else self.factors[kept]
+        return GaussianMixture(self.means[kept], self.variances[kept], weights[kept], factors)
+
+    def lipschitz_bound(
+        self, sigma: float, radius: float = math.inf, center: Float[Tensor, "*event"] | None = None
+    ) -> float:
+        """A bound on the Lipschitz constant of `eps(., sigma)` in VE coordinates (VP: times sqrt(1+sigma^2)).
+
+        The Jacobian of eps is (I - Cov[x0|x]/sigma^2)/sigma. Within a component Cov/sigma^2 has the
+        eigenvalues l/(l + sigma^2), l those of C_k; the posterior means of the components, M apart at
+        most, add a covariance of at most M^2/4 (Popoviciu). Equal covariances make M a constant and the
+        bound global; otherwise M grows with |x|, and the bound holds within `radius` of `center` (the
+        origin by default): infinite without a radius, as the true constant can be.
+        """
+        eigenvalues = torch.cat([self._spread + self._rest[:, :1], self._rest], dim=1)
+        shrink = eigenvalues / (eigenvalues + sigma**2)
+        center = torch.zeros_like(self.means[0]) if center is None else center
+        means = self._posterior(center[None].to(self.means), sigma).means[0]
+        apart = float(torch.cdist(means, means).max())
+        if not all(bool((t == t[:1]).all()) for t in (self._rest, self._spread, self._axes)):
+            # Between any two components' gains C (C + sigma^2)^-1, in operator norm.
+            apart += radius * float(shrink.max() - shrink.min())
+        return max(1 - float(shrink.min()), float(shrink.max()) + apart**2 / (4 * sigma**2) - 1) / sigma
+
+    def _posterior(self, x: Latent, sigma: Level) -> "_Posterior":
+        """What Bayes' rule says of every component at `x`: the one computation behind all the others."""
+        if x.shape[1:] != self.means.shape[1:]:
+            raise ValueError(
+                f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(self.means.shape[1:])}"
+            )
+        dtype = torch.promote_types(x.dtype, self.means.dtype)
+        means, rest, axes, spread = (
+            t.to(x.device, dtype) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
+        )
+        noise = torch.as_tensor(sigma, device=x.device).to(dtype).reshape(-1, 1, 1) ** 2
+        offset = x.to(dtype).reshape(len(x), 1, -1) - means
+        along = torch.einsum("bkn,krn->bkr", offset, axes)
+        total_rest, total_axes = rest + noise, rest[:, :1] + spread + noise
+        # C (C + sigma^2)^-1 and (C + sigma^2)^-1 applied to x - mean: the rest, then the axes' difference.
+        gain = (rest[:, :1] + spread) / total_axes - rest[:, :1] / total_rest[..., :1]
+        loss = 1 / total_axes - 1 / total_rest[..., :1]
+        posterior_means = (
+            means + rest / total_rest * offset + torch.einsum("bkr,krn->bkn", gain * along, axes)
+        )
+        whitened = offset / total_rest + torch.einsum("bkr,krn->bkn", loss * along, axes)
+        log_volume = (total_axes / total_rest[..., :1]).log().sum(-1) + _sum_over_event(
+            total_rest.log(), means.shape[1]
+        )
+        quadratic = (offset * whitened).sum(-1)
+        constant = means.shape[1] * math.log(2 * math.pi)
+        log_weights = self.weights.to(x.device, dtype).log()
+        log_joint = log_weights - (constant + log_volume + quadratic) / 2
+        return _Posterior(log_joint, log_joint.softmax(dim=1), posterior_means, whitened)
+
+
+class _Posterior(NamedTuple):
+    log_joint: Float[Tensor, "batch components"]
+    responsibilities: Float[Tensor, "batch components"]
+    means: Float[Tensor, "batch components n"]
+    whitened: Float[Tensor, "batch components n"]
+
+
+def _principal_axes(means: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Orthonormal axes `(components, rank, n)` of factors^T factors, and the variances along them."""
+    means = means.flatten(1)
+    if factors is None:
+        return means.new_zeros(len(means), 0, means.shape[1]), means.new_zeros(len(means), 0)
+    if factors.ndim < 2 or factors.flatten(2).shape[::2] != means.shape:
+        raise ValueError(
+            f"factors has shape {tuple(factors.shape)}, expected (components, rank, *event) for means of "
+            f"{len(means)} components and {means.shape[1]} numbers"
+        )
+    _, singular, axes = torch.linalg.svd(factors.flatten(2), full_matrices=False)
+    return axes, singular**2
+
+
+def _sum_over_event(values: Tensor, n: int) -> Tensor:
+    """The sum over n entries, of which an isotropic variance stores one."""
+    return values.sum(-1) * (n / values.shape[-1])
+
+
+def _randn(like: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)

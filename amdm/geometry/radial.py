@@ -1,0 +1,66 @@
+"""Moving a latent along the ray toward a mean: eq. (8) of the paper, and the shell it aims at."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from amdm.geometry.rows import as_rows, check_same_shape, like
+from amdm.types import Latent, Weight
+
+
+def radial_correct(
+    x: Latent, mean: Latent, length: Weight, *, radius: Weight | None = None, clip: bool = True
+) -> Latent:
+    """Deviation optimisation, eq. (8): move `x` by `length` toward `mean`, each sample by its own distance.
+
+    x'' = x - step (x - mean) / |x - mean|, with
+
+    * step = min(length, |x - mean|) by default: the mean is the target (Corollary 3.3) and is not overshot.
+      Two models that agree differ by rounding, which a step of exactly `length` would blow up.
+    * a target `radius`: step = clip(|x - mean| - radius, -length, length), toward the shell of that radius
+      about the mean from either side, never past it. `shell_radius(n, std)` is the shell of Prop. 3.2.
+    * `clip=False`: step = `length`, eq. (8) to the letter, past the mean if need be.
+
+    Where x = mean there is no direction, and x is returned.
+
+    Args:
+        x: `(batch, *event)`, the aggregated latent x'.
+        mean: `(batch, *event)`, the mean of model i's step.
+        length: eq. (8)'s eta, not negative, in the units of `x`: multiply the paper's VP lengths by
+            sqrt(1 + sigma^2) for VE latents at sigma. A number, or one per sample.
+        radius: not negative, in the units of `x`. A number, or one per sample.
+        clip: False for eq. (8) to the letter; `radius` is then not used.
+
+    Returns:
+        `(batch, *event)`, in `x`'s dtype. NaN where the input has one.
+
+    Raises:
+        ValueError: the shapes differ, or `length` is a negative number.
+
+    >>> radial_correct(torch.tensor([[5.0, 0.0]]), torch.zeros(1, 2), 1.0)
+    tensor([[4., 0.]])
+    """
+    check_same_shape(x=x, mean=mean)
+    if not isinstance(length, Tensor) and length < 0:
+        raise ValueError(f"length is {length}, expected 0 or more")
+    rows, rows_mean = as_rows(x), as_rows(mean)
+    distance = torch.linalg.vector_norm(rows - rows_mean, dim=1)
+    if not clip:
+        step = length
+    elif radius is None:
+        step = distance.clamp(max=length)
+    else:
+        step = (distance - radius).clamp(-length, length)
+    # The sign is 0 where x = mean: no direction, no step, and not 0/0.
+    fraction = step * distance.sign() / distance.clamp(min=torch.finfo(distance.dtype).tiny)
+    return like(torch.lerp(rows, rows_mean, fraction[:, None]), x)
+
+
+def shell_radius(n: int, std: float) -> float:
+    """sqrt(n) std: where a Gaussian of n dimensions has its mass, in the units of `std` (Prop. 3.2).
+
+    >>> shell_radius(16384, 0.5)
+    64.0
+    """
+    return math.sqrt(n) * std

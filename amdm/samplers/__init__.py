@@ -1,0 +1,38 @@
+"""Samplers: generators of steps, the functions that run them, and the steps they are made of."""
+
+from amdm.samplers.aggregate import amdm, sample_amdm
+from amdm.samplers.aggregation import Aggregation
+from amdm.samplers.noise import seeded_noise, shared_noise, start_noise
+from amdm.samplers.single import (
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    heun,
+    sample_ddim,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+    sample_heun,
+)
+from amdm.samplers.steps import ddim_step, dpmpp_2m_step, heun_step
+from amdm.samplers.window import sigma_window
+
+__all__ = [
+    "Aggregation",
+    "amdm",
+    "ddim",
+    "ddim_step",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_step",
+    "heun",
+    "heun_step",
+    "sample_amdm",
+    "sample_ddim",
+    "sample_dpmpp_2m",
+    "sample_dpmpp_2m_sde",
+    "sample_heun",
+    "seeded_noise",
+    "shared_noise",
+    "sigma_window",
+    "start_noise",
+]

@@ -1,0 +1,310 @@
+"""AMDM: several samplers in lockstep, their latents joined after every step of a window (Algorithm 1)."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from amdm.geometry import radial_correct, slerp_fold
+from amdm.geometry.rows import as_rows
+from amdm.samplers.aggregation import Aggregation
+from amdm.samplers.checks import (
+    check_eta,
+    check_extra_args,
+    check_latent,
+    check_lengths,
+    check_sigmas,
+    check_weights,
+    checked,
+    per_model,
+)
+from amdm.samplers.runner import Callback, run
+from amdm.samplers.single import ddim
+from amdm.samplers.window import Window, resolve_window
+from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Sampler, Sigmas, Step, Steps, Weight
+
+Fold = Callable[[Sequence[Tensor], Sequence[Weight]], Tensor]
+Weights = Weight | Sequence[Weight]
+Lengths = Weight | Sequence[Weight] | Literal["auto"]
+OfStep = Callable[[Step], Sequence[Weight]]
+
+
+def amdm(
+    models: Sequence[Denoiser],
+    x: Tensor | Sequence[Tensor],
+    sigmas: Sigmas,
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+    *,
+    weights: Weights | Callable[[Step], Weights] = 0.5,
+    correction: Lengths | Callable[[Step], Lengths] = "auto",
+    window: Window = 0.4,
+    fold: Fold = slerp_fold,
+    sampler: Sampler = ddim,
+    eta: float = 0.0,
+    noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None,
+    check: bool = False,
+) -> Steps:
+    """Aggregation of N diffusion models into the first: the paper's Algorithm 1 as a generator.
+
+    At every step of the window each model takes a step from its own latent, the results are folded into
+    one (eq. (7)), and each model goes on from that, pulled toward the mean of its own step (eq. (8)).
+    Before the window every model runs alone, after it only model 1 does. The yielded `Step` is model 1's;
+    `x_next` is what it goes on from, `aggregation` how it came about. `send` replaces model 1's `x_next`.
+
+    At the first aggregation of trajectories that had not met, the latents jump by about a radius: a
+    multistep sampler's history is dropped there, once.
+
+    Args:
+        models: N denoisers sharing a latent space and the schedule `sigmas` (not their training
+            schedules: a VE denoiser does not know its own). Model 1 is the one that is enriched.
+        x: `(batch, *event)` at `sigmas[0]`, VE, for all models; or N of them, as independent starts
+            (`start_noise`) and as models of different devices or dtypes need: each model works where its
+            latent lives, the fold where the first one does.
+        sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
+        extra_args: passed to the models: one dictionary for all, or N.
+        weights: N - 1 shares in [0, 1] for the fold, each a number or one per sample; one number is used
+            for every merge (`fold_shares` gives what that means for N > 2). Or a function of model 1's
+            `Step` that returns them.
+        correction: eq. (8)'s length, VP: one for all models, or N; 0 for none; "auto" is 0.3
+            sqrt(n/16384), the paper's 0.3 at SD's size. Never past the mean. Or a function of model 1's
+            `Step`.
+        window: which steps aggregate: a fraction of them (0.4 is the paper's first 20 of 50), a count, a
+            (start, stop) pair of step indices, or `sigma_window(lo, hi)`.
+        fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
+        sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
+        eta: handed to every model's sampler, whatever that sampler's own default; 0 is deterministic.
+        noise_sampler: None draws `randn_like` as k-diffusion does; one, which the models draw from in
+            turn; or N (`seeded_noise` with a stream per model, `shared_noise` for a common draw).
+        check: look for NaN and infinity after every step, not only when the window closes: a wait for the
+            device each time.
+
+    Returns:
+        A generator of `Step`s. N stop + steps - stop evaluations for the window [start, stop), times those
+        of the sampler's step; models 2..N are not called from step `stop` on, and not at all if the window
+        is empty. One model is its sampler alone.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; at the call.
+        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It
+            is raised when the window closes, or with `check` at the step itself.
+    """
+    num_models = len(models)
+    if num_models == 0:
+        raise ValueError("models is empty, expected one denoiser or more")
+    starts = _starts(x, num_models)
+    levels = check_sigmas(sigmas)
+    check_eta(eta)
+    args = per_model(extra_args, num_models, "extra_args")
+    for i, arg in enumerate(args):
+        check_extra_args(arg, f"extra_args[{i}]")
+    noises = per_model(noise_sampler, num_models, "noise_sampler")
+    start, stop = resolve_window(window, levels)
+    if start == stop or num_models == 1:
+        start, stop = 0, 0
+    samplers = [
+        sampler(checked(model, f"models[{i}]"), start_i, sigmas, arg, eta=eta, noise_sampler=noise)
+        for i, (model, start_i, arg, noise) in enumerate(zip(models, starts, args, noises, strict=True))
+    ]
+    plan = _Plan(
+        start=start,
+        stop=stop,
+        unmet=start > 0 or any(other is not starts[0] for other in starts),
+        fold=fold,
+        weights=_of_step(weights, partial(_weights, num_models=num_models)),
+        lengths=_of_step(correction, partial(_lengths, num_models=num_models, n=starts[0][0].numel())),
+        check=check,
+    )
+    return _lockstep(samplers, plan)
+
+
+def sample_amdm(
+    models: Sequence[Denoiser],
+    x: Tensor | Sequence[Tensor],
+    sigmas: Sigmas,
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    *,
+    weights: Weights | Callable[[Step], Weights] = 0.5,
+    correction: Lengths | Callable[[Step], Lengths] = "auto",
+    window: Window = 0.4,
+    fold: Fold = slerp_fold,
+    sampler: Sampler = ddim,
+    eta: float = 0.0,
+    noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None,
+    check: bool = False,
+) -> Tensor:
+    """Run `amdm` and return model 1's last latent. `callback` and `disable` are k-diffusion's.
+
+    >>> from amdm.denoisers import GaussianMixture
+    >>> one = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
+    >>> other = GaussianMixture(torch.ones(1, 2), torch.ones(1))
+    >>> sigmas = torch.tensor([10.0, 3.0, 1.0, 0.3, 0.0])
+    >>> sample_amdm([one, other], torch.ones(1, 2), sigmas, disable=True).shape
+    torch.Size([1, 2])
+    """
+    steps = amdm(
+        models,
+        x,
+        sigmas,
+        extra_args,
+        weights=weights,
+        correction=correction,
+        window=window,
+        fold=fold,
+        sampler=sampler,
+        eta=eta,
+        noise_sampler=noise_sampler,
+        check=check,
+    )
+    return run(steps, x if isinstance(x, Tensor) else x[0], sigmas, callback, disable)
+
+
+class _Plan(NamedTuple):
+    """What the loop needs to know, checked."""
+
+    start: int
+    stop: int
+    unmet: bool
+    fold: Fold
+    weights: OfStep
+    lengths: OfStep
+    check: bool
+
+
+class _Watched(NamedTuple):
+    """One step's predictions: finite or not, `(models, batch)`, not read yet."""
+
+    step: int
+    sigma: float
+    finite: Tensor
+
+
+@torch.no_grad()
+def _lockstep(samplers: list[Steps], plan: _Plan) -> Steps:
+    """Algorithm 1. Knows nothing of the step inside the samplers."""
+    with ExitStack() as stack:
+        for sampler in samplers:
+            stack.callback(sampler.close)
+        if plan.stop == 0:
+            samplers = samplers[:1]
+        watch: list[_Watched] = []
+        steps = [step for step in (next(sampler, None) for sampler in samplers) if step is not None]
+        while steps:
+            lead, latents = steps[0], [step.x_next for step in steps]
+            if lead.index < plan.stop or plan.check:
+                watch.append(_Watched(lead.index, lead.sigma, _finite(steps)))
+            if plan.check or lead.index + 1 == plan.stop:
+                _raise_unless_finite(watch)
+            aggregating: bool = plan.start <= lead.index < plan.stop
+            if aggregating:
+                aggregation = _aggregate(steps, plan)
+                latents = [x.to(step.x) for x, step in zip(aggregation.corrected, steps, strict=True)]
+                lead = replace(lead, x_next=latents[0], aggregation=aggregation)
+            sent = yield lead
+            outgoing: list[Tensor | Restart] = list(latents)
+            if aggregating and plan.unmet and lead.index == plan.start:
+                outgoing = [Restart(x) for x in latents]
+            if sent is not None:
+                outgoing[0] = sent
+            if lead.index + 1 >= plan.stop:
+                for partner in samplers[1:]:
+                    partner.close()
+                samplers = samplers[:1]
+            steps = [step for step in map(_send, samplers, outgoing) if step is not None]
+
+
+def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
+    """Eqs. (7) and (8) on the first model's device."""
+    lead = steps[0]
+    xs = tuple(step.x_next.to(lead.x) for step in steps)
+    means = tuple(step.mean.to(lead.x) for step in steps)
+    weights, lengths = plan.weights(lead), plan.lengths(lead)
+    scale = math.sqrt(1 + lead.sigma_next**2)
+    merged = plan.fold(xs, weights)
+    if merged.shape != lead.x.shape:
+        raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(lead.x.shape)}")
+    corrected = tuple(
+        merged if _is_zero(length) else radial_correct(merged, mean, length * scale)
+        for mean, length in zip(means, lengths, strict=True)
+    )
+    return Aggregation(xs, means, merged, corrected, tuple(lengths), scale)
+
+
+def _send(sampler: Steps, value: Tensor | Restart) -> Step | None:
+    """The next step, or None at the end of the schedule."""
+    try:
+        return sampler.send(value)
+    except StopIteration:
+        return None
+
+
+def _finite(steps: list[Step]) -> Tensor:
+    """Whether each model's prediction is finite, per sample: `(models, batch)`, left on the device.
+
+    A sum is finite if its terms are; one pass, no temporary.
+    """
+    device = steps[0].x.device
+    sums = [as_rows(step.denoised).sum(1).to(device) for step in steps]
+    return torch.stack(sums).isfinite()
+
+
+def _raise_unless_finite(watch: list[_Watched]) -> None:
+    """Read the flags kept since the last reading, and name the first step, model and sample that failed."""
+    flags = torch.stack([watched.finite for watched in watch])
+    if not bool(flags.all()):
+        row, model, sample = (~flags).nonzero()[0].tolist()
+        raise FloatingPointError(
+            f"models[{model}] returned NaN or infinity for sample {sample}, first at step "
+            f"{watch[row].step} (sigma = {watch[row].sigma:.6g})"
+        )
+    watch.clear()
+
+
+def _starts(x: Tensor | Sequence[Tensor], num_models: int) -> list[Tensor]:
+    """One starting latent per model, of one shape."""
+    starts = per_model(x, num_models, "x")
+    for i, start in enumerate(starts):
+        check_latent(start, "x" if isinstance(x, Tensor) else f"x[{i}]")
+        if start.shape != starts[0].shape:
+            raise ValueError(
+                f"x[{i}] has shape {tuple(start.shape)}, expected that of x[0]: {tuple(starts[0].shape)}"
+            )
+    return starts
+
+
+def _of_step(value: Any, resolve: Callable[[Any], list[Weight]]) -> OfStep:
+    """A constant, resolved and checked now, or a function of the step, whose values are when they come."""
+    if callable(value):
+        return lambda step: resolve(value(step))
+    resolved = resolve(value)
+    return lambda step: resolved
+
+
+def _weights(value: Any, num_models: int) -> list[Weight]:
+    weights = list(value) if _is_several(value) else [value] * (num_models - 1)
+    check_weights(weights, num_models)
+    return weights
+
+
+def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")
+        value = 0.3 * math.sqrt(n / 16384)
+    lengths = list(value) if _is_several(value) else [value] * num_models
+    check_lengths(lengths, num_models)
+    return lengths
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.ndim == 1)
+
+
+def _is_zero(length: Weight) -> bool:
+    return not isinstance(length, Tensor) and length == 0

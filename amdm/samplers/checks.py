@@ -1,0 +1,103 @@
+"""The argument checks at the samplers' boundary: once, before the first step, naming what was wrong."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from amdm.types import Denoiser, Weight
+
+
+def check_latent(x: Tensor, name: str = "x") -> None:
+    """Raise unless `x` is a batch of floating-point latents."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"{name} is {_kind(x)}, expected a floating-point tensor")
+    if x.ndim < 2:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (batch, *event)")
+
+
+def check_sigmas(sigmas: Tensor) -> list[float]:
+    """The schedule as numbers, read from its device once; raise unless finite, decreasing, 0 or more."""
+    if not isinstance(sigmas, Tensor) or not sigmas.is_floating_point():
+        raise TypeError(f"sigmas is {_kind(sigmas)}, expected a floating-point tensor")
+    if sigmas.ndim != 1 or len(sigmas) == 0:
+        raise ValueError(f"sigmas has shape {tuple(sigmas.shape)}, expected one axis of steps + 1 levels")
+    levels: list[float] = sigmas.tolist()
+    for i, sigma in enumerate(levels):
+        if not math.isfinite(sigma) or sigma < 0:
+            raise ValueError(f"sigmas[{i}] is {sigma}, expected a finite level of 0 or more")
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        if sigma_next >= sigma:
+            raise ValueError(f"sigmas[{i + 1}] is {sigma_next} after {sigma}: expected a decreasing schedule")
+    return levels
+
+
+def check_eta(eta: float) -> None:
+    """Raise unless `eta` is a finite number, 0 or more."""
+    if not (isinstance(eta, int | float) and math.isfinite(eta) and eta >= 0):
+        raise ValueError(f"eta is {eta}, expected a finite number of 0 or more")
+
+
+def check_weights(weights: Sequence[Weight], num_models: int) -> None:
+    """Raise unless there are N - 1 weights, each in [0, 1] (tensors are not read)."""
+    if len(weights) != num_models - 1:
+        raise ValueError(
+            f"weights has {len(weights)} entries but there are {num_models} models: expected {num_models - 1}"
+        )
+    for i, weight in enumerate(weights):
+        if not isinstance(weight, Tensor) and not 0 <= weight <= 1:
+            raise ValueError(f"weights[{i}] is {weight}, expected a share in [0, 1]")
+
+
+def check_lengths(lengths: Sequence[Weight], num_models: int) -> None:
+    """Raise unless there are N correction lengths, none negative (tensors are not read)."""
+    if len(lengths) != num_models:
+        raise ValueError(
+            f"correction has {len(lengths)} lengths but there are {num_models} models: expected {num_models}"
+        )
+    for i, length in enumerate(lengths):
+        if not isinstance(length, Tensor) and not (math.isfinite(length) and length >= 0):
+            raise ValueError(f"correction[{i}] is {length}, expected a finite length of 0 or more")
+
+
+def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
+    """Raise unless `extra_args` is None or a mapping."""
+    if extra_args is not None and not isinstance(extra_args, Mapping):
+        raise TypeError(f"{name} is {_kind(extra_args)}, expected a dictionary or None")
+
+
+def checked(model: Denoiser, name: str) -> Denoiser:
+    """`model`, its result checked against `x` (shape, device, floating point) and cast to `x`'s dtype."""
+    if not callable(model):
+        raise TypeError(f"{name} is {_kind(model)}, expected a callable model(x, sigma, **extra_args)")
+
+    def denoise(x: Tensor, sigma: Tensor, /, **extra_args: Any) -> Tensor:
+        denoised = model(x, sigma, **extra_args)
+        if not isinstance(denoised, Tensor) or not denoised.is_floating_point():
+            raise TypeError(f"{name} returned {_kind(denoised)}, expected a floating-point tensor")
+        if denoised.shape != x.shape:
+            raise ValueError(
+                f"{name} returned shape {tuple(denoised.shape)}, expected that of x: {tuple(x.shape)}"
+            )
+        if denoised.device != x.device:
+            raise ValueError(f"{name} returned a tensor on {denoised.device}, expected x's {x.device}")
+        return denoised.to(x.dtype)
+
+    return denoise
+
+
+def per_model(value: Any, num_models: int, name: str) -> list[Any]:
+    """One entry per model: a list as it is, anything else N times."""
+    if not isinstance(value, list | tuple):
+        return [value] * num_models
+    if len(value) != num_models:
+        raise ValueError(
+            f"{name} has {len(value)} entries but there are {num_models} models: expected {num_models}"
+        )
+    return list(value)
+
+
+def _kind(value: object) -> str:
+    return f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"{type(value).__name__}"
