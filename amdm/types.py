@@ -5,7 +5,7 @@ Shapes are jaxtyping's. `batch` is the first axis; `*event` is everything else, 
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +34,7 @@ Weight = float | Float[Tensor, ""] | Float[Tensor, " batch"]
 ExtraArgs = Mapping[str, Any]
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """k-diffusion's model contract: the posterior mean E[x0 | x] of x = x0 + sigma * noise (VE)."""
 
@@ -41,6 +42,7 @@ class Denoiser(Protocol):
         """The prediction at noise level `sigma`, one per sample."""
 
 
+@runtime_checkable
 class NoiseSampler(Protocol):
     """k-diffusion's noise contract: standard normal noise for the step from sigma to sigma_next."""
 
@@ -81,6 +83,7 @@ class Restart(NamedTuple):
 Steps = Generator[Step, Tensor | Restart | None, None]
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """A sampler generator: `ddim` and its kin, anything that `amdm` can drive."""
 
