@@ -31,7 +31,7 @@ class Empirical:
             )
         dtype = torch.promote_types(x.dtype, self.data.dtype)
         data, rows = self.data.flatten(1).to(x.device, dtype), x.flatten(1).to(dtype)
-        noise = torch.as_tensor(sigma, device=x.device).to(dtype).reshape(-1, 1) ** 2
+        noise = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, 1) ** 2
         # |x|^2 is the same for all data and cancels in the softmax.
         logits = (rows @ data.mT - data.square().sum(1) / 2) / noise
         return (logits.softmax(dim=1) @ data).reshape(x.shape).to(x.dtype)

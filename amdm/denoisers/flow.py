@@ -32,10 +32,10 @@ class RectifiedFlow:
 
     def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
         """The denoised prediction at VE noise level `sigma`, one per sample."""
-        time = sigma / (1 + sigma)
-        time_column = time.reshape(-1, *[1] * (x.ndim - 1))
-        x_s = x * (1 - time_column)
-        return x_s - time_column * self.network(x_s, self.time_scale * time, **extra_args)
+        column = sigma.reshape(-1, *[1] * (x.ndim - 1))
+        x_s = x / (1 + column)  # not x (1 - s), which cancels where s is near 1
+        velocity = self.network(x_s, self.time_scale * (sigma / (1 + sigma)), **extra_args)
+        return x_s - column / (1 + column) * velocity
 
 
 def flow_sigmas(times: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:

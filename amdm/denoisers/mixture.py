@@ -45,12 +45,16 @@ class GaussianMixture:
         weights = torch.ones_like(means.flatten(1)[:, 0]) if weights is None else weights
         if not bool((weights > 0).all() & weights.isfinite().all()):
             raise ValueError(f"weights is {weights.tolist()}, expected positive, finite numbers")
+        if weights.shape != means.shape[:1]:
+            raise ValueError(f"weights has shape {tuple(weights.shape)}, expected {tuple(means.shape[:1])}")
         if not bool((variances > 0).all() & variances.isfinite().all()):
             raise ValueError(f"variances has the minimum {variances.min().item()}, expected positive numbers")
-        isotropic = variances.ndim == 1
+        isotropic = variances.shape == means.shape[:1]
         if not isotropic and (factors is not None or variances.shape != means.shape):
-            expected = "(components,) beside factors" if factors is not None else f"{tuple(means.shape)}"
-            raise ValueError(f"variances has shape {tuple(variances.shape)}, expected {expected}")
+            or_else = "beside factors" if factors is not None else f"or {tuple(means.shape)}"
+            raise ValueError(
+                f"variances has shape {tuple(variances.shape)}, expected ({len(means)},) {or_else}"
+            )
         self.means, self.variances, self.factors = means, variances, factors
         self.weights = weights / weights.sum()
         self._rest = variances[:, None] if isotropic else variances.flatten(1)
@@ -70,8 +74,9 @@ class GaussianMixture:
 
     def eps(self, x: Latent, sigma: Level) -> Latent:
         """The noise prediction (x - denoised)/sigma = -sigma score."""
-        scale = torch.as_tensor(sigma, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
-        return (-scale * self.score(x, sigma)).to(x.dtype)
+        dtype = torch.promote_types(x.dtype, self.means.dtype)
+        scale = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+        return (-scale * self.score(x.to(dtype), sigma)).to(x.dtype)
 
     def log_density(self, x: Latent, sigma: Level = 0.0) -> PerSample:
         """The log-density of x0 + sigma noise at `x` (VE), natural log."""
@@ -117,15 +122,19 @@ class GaussianMixture:
         bound global; otherwise M grows with |x|, and the bound holds within `radius` of `center` (the
         origin by default): infinite without a radius, as the true constant can be.
         """
-        eigenvalues = torch.cat([self._spread + self._rest[:, :1], self._rest], dim=1)
-        shrink = eigenvalues / (eigenvalues + sigma**2)
+        eigenvalues = self._spread + self._rest[:, :1]
+        if eigenvalues.shape[1] < self.means[0].numel():
+            eigenvalues = torch.cat([eigenvalues, self._rest], dim=1)
+        low, high = float(eigenvalues.min()), float(eigenvalues.max())
+        # The eigenvalues of (I - Cov/sigma^2) within the components: sigma^2/(l + sigma^2).
+        least, most = sigma**2 / (high + sigma**2), sigma**2 / (low + sigma**2)
         center = torch.zeros_like(self.means[0]) if center is None else center
         means = self._posterior(center[None].to(self.means), sigma).means[0]
-        apart = float(torch.cdist(means, means).max())
-        if not all(bool((t == t[:1]).all()) for t in (self._rest, self._spread, self._axes)):
-            # Between any two components' gains C (C + sigma^2)^-1, in operator norm.
-            apart += radius * float(shrink.max() - shrink.min())
-        return max(1 - float(shrink.min()), float(shrink.max()) + apart**2 / (4 * sigma**2) - 1) / sigma
+        apart = float(torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist").max())
+        if high > low and not all(bool((t == t[:1]).all()) for t in (self._rest, self._spread, self._axes)):
+            # Between any two components' gains C (C + sigma^2)^-1, in operator norm: most - least at most.
+            apart += radius * (high - low) * least * most / sigma**2
+        return max(most, apart**2 / (4 * sigma**2) - least) / sigma
 
     def _posterior(self, x: Latent, sigma: Level) -> "_Posterior":
         """What Bayes' rule says of every component at `x`: the one computation behind all the others."""
@@ -137,21 +146,19 @@ class GaussianMixture:
         means, rest, axes, spread = (
             t.to(x.device, dtype) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
         )
-        noise = torch.as_tensor(sigma, device=x.device).to(dtype).reshape(-1, 1, 1) ** 2
+        noise = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, 1, 1) ** 2
         offset = x.to(dtype).reshape(len(x), 1, -1) - means
         along = torch.einsum("bkn,krn->bkr", offset, axes)
+        across = offset - torch.einsum("bkr,krn->bkn", along, axes)
         total_rest, total_axes = rest + noise, rest[:, :1] + spread + noise
-        # C (C + sigma^2)^-1 and (C + sigma^2)^-1 applied to x - mean: the rest, then the axes' difference.
-        gain = (rest[:, :1] + spread) / total_axes - rest[:, :1] / total_rest[..., :1]
-        loss = 1 / total_axes - 1 / total_rest[..., :1]
-        posterior_means = (
-            means + rest / total_rest * offset + torch.einsum("bkr,krn->bkn", gain * along, axes)
-        )
-        whitened = offset / total_rest + torch.einsum("bkr,krn->bkn", loss * along, axes)
+        # C (C + sigma^2)^-1 and (C + sigma^2)^-1 applied to x - mean: across the axes, then along them.
+        gained, lost = (rest[:, :1] + spread) / total_axes * along, along / total_axes
+        posterior_means = means + rest / total_rest * across + torch.einsum("bkr,krn->bkn", gained, axes)
+        whitened = across / total_rest + torch.einsum("bkr,krn->bkn", lost, axes)
         log_volume = (total_axes / total_rest[..., :1]).log().sum(-1) + _sum_over_event(
             total_rest.log(), means.shape[1]
         )
-        quadratic = (offset * whitened).sum(-1)
+        quadratic = (across**2 / total_rest).sum(-1) + (along**2 / total_axes).sum(-1)
         constant = means.shape[1] * math.log(2 * math.pi)
         log_weights = self.weights.to(x.device, dtype).log()
         log_joint = log_weights - (constant + log_volume + quadratic) / 2
@@ -167,13 +174,13 @@ class _Posterior(NamedTuple):
 
 def _principal_axes(means: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:
     """Orthonormal axes `(components, rank, n)` of factors^T factors, and the variances along them."""
-    means = means.flatten(1)
     if factors is None:
+        means = means.flatten(1)
         return means.new_zeros(len(means), 0, means.shape[1]), means.new_zeros(len(means), 0)
-    if factors.ndim < 2 or factors.flatten(2).shape[::2] != means.shape:
+    if (factors.shape[:1] + factors.shape[2:]) != means.shape:
         raise ValueError(
             f"factors has shape {tuple(factors.shape)}, expected (components, rank, *event) for means of "
-            f"{len(means)} components and {means.shape[1]} numbers"
+            f"shape {tuple(means.shape)}"
         )
     _, singular, axes = torch.linalg.svd(factors.flatten(2), full_matrices=False)
     return axes, singular**2

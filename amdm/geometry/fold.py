@@ -28,9 +28,10 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     """Spherical aggregation, eq. (7), as a left fold over N latents.
 
     `slerp_fold([x], [])` is `x` itself; equal latents come back bit for bit. The order matters:
-    `karcher_mean` is the mean that does not depend on it. Zero vectors and antipodal pairs are merged as in
-    `slerp`. Toward antipodal pairs the Gram form loses digits as eps/(pi - theta)^2, `slerp` as
-    eps/(pi - theta): at 3 rad 1e-13 of the norm in float64 and 1e-5 in float32.
+    `karcher_mean` is the mean that does not depend on it. Zero vectors and antipodal pairs are merged as
+    in `slerp`; one that is 3 sqrt(eps) of the other or shorter (1e-3 in float32) counts as zero. Toward
+    antipodal pairs the Gram form loses digits as eps/(pi - theta)^2, `slerp` as eps/(pi - theta): at 3 rad
+    1e-13 of the norm in float64 and 1e-5 in float32.
 
     Args:
         xs: N latents `(batch, *event)`.
@@ -129,9 +130,14 @@ def merge(gram: Gram, a: Coefficients, b: Coefficients, weight: Weight) -> Coeff
     pair = torch.stack([a, d], dim=1)
     norm2_a, along, _, norm2_d = (pair @ gram @ pair.mT).flatten(1).unbind(1)
     # theta = atan2(|a x b|, <a, b>), with b = a + d: |a x b|^2 = |a|^2 |d|^2 - <a, d>^2 (Lagrange).
-    # The floor keeps the infinite slope of sqrt at 0 away. A zero vector gives atan2(0, 0) = 0.
-    area2 = (norm2_a * norm2_d - along * along).clamp(min=torch.finfo(gram.dtype).tiny)
-    total, share = arc_coefficients(torch.atan2(area2.sqrt(), norm2_a + along), weight)
+    # The floor keeps the infinite slope of sqrt at 0 away.
+    info = torch.finfo(gram.dtype)
+    area2 = (norm2_a * norm2_d - along * along).clamp(min=info.tiny)
+    inner = norm2_a + along
+    theta = torch.atan2(area2.sqrt(), inner)
+    # One of them is zero to rounding: no direction, no angle.
+    theta = theta * (torch.minimum(norm2_a, inner + along + norm2_d) >= 8 * info.eps * norm2_d)
+    total, share = arc_coefficients(theta, weight)
     return total[:, None] * a + share[:, None] * d
 
 

@@ -25,7 +25,7 @@ def column(value: Weight) -> Weight | Float[Tensor, "batch 1"]:
     return value[:, None] if isinstance(value, Tensor) and value.ndim == 1 else value
 
 
-def check_same_shape(**latents: Latent) -> None:
+def check_same_shape(**latents: Tensor) -> None:
     """Raise ValueError unless all latents have one shape: broadcasting between samples is never meant."""
     shapes = {name: tuple(x.shape) for name, x in latents.items()}
     if len(set(shapes.values())) > 1:

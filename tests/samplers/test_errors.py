@@ -1,0 +1,152 @@
+"""What a wrong argument gets: at the call, before any evaluation, a message that names it."""
+
+import pytest
+import torch
+from samplers.models import Recorder, karras, mixture
+
+from amdm import sigma_window
+from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun, sample_amdm
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+X = torch.ones(2, 6, dtype=torch.float64)
+SIGMAS = karras(5)
+NAN, INF = float("nan"), float("inf")
+
+SCHEDULES = [
+    (torch.tensor([3.0, 3.0, 0.0]), r"sigmas\[1\] is 3.0 after 3.0: expected a decreasing schedule"),
+    (torch.tensor([1.0, 2.0]), r"sigmas\[1\] is 2.0 after 1.0"),
+    (torch.tensor([INF, 2.0]), r"sigmas\[0\] is inf, expected a finite level"),
+    (torch.tensor([NAN, 2.0]), r"sigmas\[0\] is nan"),
+    (torch.tensor([2.0, -1.0]), r"sigmas\[1\] is -1.0, expected a finite level of 0 or more"),
+    (torch.ones(2, 2), r"sigmas has shape \(2, 2\), expected one axis"),
+    (torch.ones(0), r"sigmas has shape \(0,\)"),
+]
+
+
+@pytest.mark.parametrize(
+    "sampler", [ddim, heun, dpmpp_2m, dpmpp_2m_sde, lambda m, *a, **k: amdm([m, m], *a, **k)]
+)
+@pytest.mark.parametrize(("sigmas", "message"), SCHEDULES)
+def test_schedules(sampler, sigmas, message):
+    with pytest.raises(ValueError, match=message):
+        sampler(mixture(), X, sigmas)
+
+
+@pytest.mark.parametrize(
+    "sampler", [ddim, heun, dpmpp_2m, dpmpp_2m_sde, lambda m, *a, **k: amdm([m, m], *a, **k)]
+)
+def test_arguments_of_every_sampler(sampler):
+    cases = [
+        ((X, [3.0, 1.0]), {}, TypeError, "sigmas is list, expected a floating-point tensor"),
+        ((X, torch.tensor([3, 1])), {}, TypeError, "sigmas is a torch.int64 tensor"),
+        ((X.long(), SIGMAS), {}, TypeError, "x is a torch.int64 tensor, expected a floating-point tensor"),
+        ((X[0], SIGMAS), {}, ValueError, r"x has shape \(6,\), expected \(batch, \*event\)"),
+        ((X, SIGMAS, 5), {}, TypeError, r"extra_args(\[0\])? is int, expected a dictionary or None"),
+        ((X, SIGMAS), {"eta": -1.0}, ValueError, "eta is -1.0, expected"),
+        ((X, SIGMAS), {"eta": NAN}, ValueError, "eta is nan, expected"),
+    ]
+    for args, options, error, message in cases:
+        model = Recorder(mixture())
+        with pytest.raises(error, match=message):
+            sampler(model, *args, **options)
+        assert model.sigmas == []
+
+
+@pytest.mark.parametrize("sampler", [heun, dpmpp_2m])
+def test_noise_for_a_deterministic_sampler(sampler):
+    message = f"eta is 1.0, expected 0: {sampler.__name__} is deterministic"
+    with pytest.raises(ValueError, match=message):
+        sampler(mixture(), X, SIGMAS, eta=1.0)
+    with pytest.raises(ValueError, match=message):
+        amdm([mixture(), mixture()], X, SIGMAS, sampler=sampler, eta=1.0)
+
+
+AMDM = [
+    ({"weights": [0.5, 0.5]}, ValueError, "weights has 2 entries but there are 2 models: expected 1"),
+    ({"weights": 1.5}, ValueError, r"weights\[0\] is 1.5, expected a share in \[0, 1\]"),
+    ({"weights": [NAN]}, ValueError, r"weights\[0\] is nan"),
+    ({"correction": [0.3]}, ValueError, "correction has 1 lengths but there are 2 models: expected 2"),
+    ({"correction": -0.1}, ValueError, r"correction\[0\] is -0.1, expected a finite length of 0 or more"),
+    ({"correction": [0.1, INF]}, ValueError, r"correction\[1\] is inf"),
+    (
+        {"correction": "none"},
+        ValueError,
+        "correction is 'none', expected a VP length, one per model, or 'auto'",
+    ),
+    ({"window": 1.2}, ValueError, r"window is 1.2, expected a fraction of the steps in \[0, 1\]"),
+    ({"window": 6}, ValueError, r"window is \[0, 6\), expected 0 <= start <= stop <= 5"),
+    ({"window": (3, 2)}, ValueError, r"window is \[3, 2\)"),
+    ({"window": (-1, 2)}, ValueError, r"window is \[-1, 2\)"),
+    ({"noise_sampler": [None]}, ValueError, "noise_sampler has 1 entries but there are 2 models: expected 2"),
+    ({"extra_args": [{}]}, ValueError, "extra_args has 1 entries but there are 2 models"),
+    ({"extra_args": [{}, 3]}, TypeError, r"extra_args\[1\] is int, expected a dictionary or None"),
+]
+
+
+@pytest.mark.parametrize("call", [amdm, sample_amdm])
+@pytest.mark.parametrize(("options", "error", "message"), AMDM)
+def test_arguments_of_amdm(call, options, error, message):
+    models = [Recorder(mixture()), Recorder(mixture())]
+    with pytest.raises(error, match=message):
+        call(models, X, SIGMAS, **options)
+    assert models[0].sigmas == models[1].sigmas == []
+
+
+@pytest.mark.parametrize(
+    ("models", "x", "error", "message"),
+    [
+        ([], X, ValueError, "models is empty, expected one denoiser or more"),
+        ([mixture(), 3], X, TypeError, r"models\[1\] is int, expected a callable"),
+        ([mixture()] * 2, [X], ValueError, "x has 1 entries but there are 2 models: expected 2"),
+        (
+            [mixture()] * 2,
+            [X, X[:1]],
+            ValueError,
+            r"x\[1\] has shape \(1, 6\), expected that of x\[0\]: \(2, 6\)",
+        ),
+        ([mixture()] * 2, [X, X.long()], TypeError, r"x\[1\] is a torch.int64 tensor"),
+    ],
+)
+def test_models_and_starts_of_amdm(models, x, error, message):
+    with pytest.raises(error, match=message):
+        amdm(models, x, SIGMAS)
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (X[:1], ValueError, r"returned shape \(1, 6\), expected that of x: \(2, 6\)"),
+        (X.long(), TypeError, "returned a torch.int64 tensor, expected a floating-point tensor"),
+        (None, TypeError, "returned NoneType, expected a floating-point tensor"),
+        (X.to("meta"), ValueError, "returned a tensor on meta, expected x's cpu"),
+    ],
+)
+def test_what_a_model_returns(returned, error, message):
+    with pytest.raises(error, match="^model " + message):
+        next(ddim(lambda x, sigma: returned, X, SIGMAS))
+    with pytest.raises(error, match=r"^models\[1\] " + message):
+        next(amdm([mixture(), lambda x, sigma: returned], X, SIGMAS))
+
+
+def test_what_a_fold_returns():
+    with pytest.raises(ValueError, match=r"fold returned shape \(1, 6\), expected \(2, 6\)"):
+        next(amdm([mixture(), mixture()], X, SIGMAS, fold=lambda xs, weights: xs[0][:1]))
+
+
+def test_what_weights_of_the_step_return():
+    with pytest.raises(ValueError, match="weights has 2 entries but there are 2 models"):
+        next(amdm([mixture(), mixture()], X, SIGMAS, weights=lambda step: [0.5, 0.5]))
+
+
+def test_a_sigma_window_that_is_empty_by_itself():
+    with pytest.raises(ValueError, match=r"the window \[3, 1\] is empty: expected 0 <= lo <= hi"):
+        sigma_window(3, 1)
+
+
+def test_the_users_own_exception_comes_through():
+    def fails(x, sigma):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        next(amdm([mixture(), fails], X, SIGMAS))
