@@ -38,7 +38,7 @@ ExtraArgs = Mapping[str, Any]
 class Denoiser(Protocol):
     """k-diffusion's model contract: the posterior mean E[x0 | x] of x = x0 + sigma * noise (VE)."""
 
-    def __call__(self, x: Latent, sigma: PerSample, /, **extra_args: Any) -> Latent:
+    def __call__(self, x: Latent, sigma: PerSample, /, *args: Any, **extra_args: Any) -> Latent:
         """The prediction at noise level `sigma`, one per sample."""
 
 

@@ -70,7 +70,7 @@ def shared_noise(noise_sampler: NoiseSampler, num_models: int) -> list[NoiseSamp
 def start_noise(
     seeds: Sequence[int],
     shape: Sequence[int],
-    sigma: float,
+    sigma: float | Tensor,
     num_models: int,
     *,
     convention: Literal["vp", "ve"] = "vp",

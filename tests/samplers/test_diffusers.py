@@ -28,7 +28,7 @@ def test_is_diffusers_ddim_on_sds_schedule(set_alpha_to_one, eta):
     draws = [randn(1 + k, 3, 6, dtype=torch.float32) for k in range(50)]
 
     abar = scheduler.alphas_cumprod.double()
-    level = lambda abar: ((1 - abar) / abar) ** 0.5  # noqa: E731
+    level = lambda abar: ((1 - abar) / abar) ** 0.5
     z = start
     for t, noise in zip(scheduler.timesteps, draws, strict=True):
         sigma = level(abar[t])

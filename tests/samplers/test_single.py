@@ -81,7 +81,7 @@ def test_default_noise_is_k_diffusions_default(k_diffusion):
 
 def test_a_real_k_diffusion_wrapper_is_a_denoiser(k_diffusion):
     """An eps network behind DiscreteEpsDDPMDenoiser, sampled by us and by k-diffusion."""
-    network = lambda x, t: 0.3 * x + t[:, None] / 1000  # noqa: E731
+    network = lambda x, t: 0.3 * x + t[:, None] / 1000
     alphas_cumprod = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2).cumprod(0)
     model = k_diffusion.external.DiscreteEpsDDPMDenoiser(network, alphas_cumprod, quantize=False)
     model.get_eps = network
@@ -141,7 +141,7 @@ def test_the_law_of_a_stochastic_ddim_on_a_gaussian_is_its_exact_recursion(eta):
         mean, var = gain * (mean - m) + m, gain**2 * var + up**2
     model = GaussianMixture(torch.tensor([[m]]).double(), torch.tensor([v]).double())
     noise = torch.Generator().manual_seed(5)
-    sample = lambda s, t: torch.randn(draws, 1, generator=noise)  # noqa: E731
+    sample = lambda s, t: torch.randn(draws, 1, generator=noise)
     x = sample_ddim(model, 101**0.5 * randn(4, draws, 1), sigmas, disable=True, eta=eta, noise_sampler=sample)
     assert abs(float(x.mean()) - mean) <= 4 * (var / draws) ** 0.5
     assert abs(float(x.var()) - var) <= 4 * var * (2 / draws) ** 0.5

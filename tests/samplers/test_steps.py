@@ -84,7 +84,7 @@ def test_dpmpp_2m_is_exact_for_a_prediction_linear_in_log_sigma():
     x, c, d = randn(0, 3, 1, 4)
     previous, sigma, sigma_next = 5.0, 3.0, 2.9
     lam, lam_next = -math.log(sigma), -math.log(sigma_next)
-    predict = lambda level: c - d * math.log(level)  # noqa: E731
+    predict = lambda level: c - d * math.log(level)
     exact = (sigma_next / sigma) * x
     exact = exact + sigma_next * (
         math.exp(lam_next) * (c + d * (lam_next - 1)) - math.exp(lam) * (c + d * (lam - 1))

@@ -1,0 +1,30 @@
+# `make demo` and `make test` work from a fresh clone with Python 3.11 or newer and nothing installed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check benchmarks clean
+
+demo: .venv/installed
+	$(BIN)/python examples/digits.py --out out/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+benchmarks: .venv/installed
+	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/import_time.py
+
+# One environment for everything; made again when what it needs changes.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv out build dist

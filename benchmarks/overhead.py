@@ -1,0 +1,72 @@
+"""What a sampler itself costs per step: one model that does nothing, against k-diffusion's `sample_euler`.
+
+Writes results/overhead.csv and .png.
+"""
+
+import argparse
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from matplotlib.figure import Figure
+from measure import RESULTS, milliseconds, write_table
+from references import import_k_diffusion
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from amdm import ddim, sample_amdm, sample_ddim, sample_dpmpp_2m, sample_heun
+
+STEPS = 50
+
+
+def model(x: Tensor, sigma: Tensor) -> Tensor:
+    """The trivial network: its prediction is its input."""
+    return x
+
+
+def cases(x: Tensor, sigmas: Tensor) -> dict[str, Callable[[], object]]:
+    """The samplers by name; Heun has two evaluations a step, the last row two models for 20 of 50 steps."""
+    k = import_k_diffusion()
+    return {
+        "k_diffusion sample_euler": lambda: k.sampling.sample_euler(model, x, sigmas, disable=True),
+        "k_diffusion sample_heun": lambda: k.sampling.sample_heun(model, x, sigmas, disable=True),
+        "k_diffusion sample_dpmpp_2m": lambda: k.sampling.sample_dpmpp_2m(model, x, sigmas, disable=True),
+        "ddim": lambda: deque(ddim(model, x, sigmas), maxlen=1),
+        "sample_ddim": lambda: sample_ddim(model, x, sigmas, disable=True),
+        "sample_heun": lambda: sample_heun(model, x, sigmas, disable=True),
+        "sample_dpmpp_2m": lambda: sample_dpmpp_2m(model, x, sigmas, disable=True),
+        "sample_amdm, 1 model": lambda: sample_amdm([model], x, sigmas, disable=True),
+        "sample_amdm, 2 models": lambda: sample_amdm([model] * 2, x, sigmas, disable=True),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args()
+    x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(args.seed))
+    sigmas = torch.cat([torch.logspace(1.2, -1.5, STEPS), torch.zeros(1)])
+    timed = {
+        name: 1000 * milliseconds(run) / STEPS
+        for name, run in tqdm(cases(x, sigmas).items(), disable=args.quiet)
+    }
+    base = timed["k_diffusion sample_euler"]
+    rows: list[dict[str, object]] = [
+        {"sampler": name, "us_per_step": round(us, 1), "ratio_to_sample_euler": round(us / base, 2)}
+        for name, us in timed.items()
+    ]
+    write_table("overhead", rows, args.seed)
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = figure.subplots()
+    colors = ["tab:gray" if name.startswith("k_diffusion") else "tab:blue" for name in timed]
+    axes.barh(list(timed), list(timed.values()), color=colors)
+    axes.axvline(1.5 * base, color="black", linestyle="--", label="1.5 x sample_euler")
+    axes.set(xlabel="microseconds per step", title="Sampler overhead, a network that does nothing, 1x4x64x64")
+    axes.invert_yaxis()
+    axes.legend()
+    figure.savefig(RESULTS / "overhead.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

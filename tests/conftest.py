@@ -1,0 +1,33 @@
+"""Fixtures."""
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+from references import import_k_diffusion
+
+settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("amdm")
+
+
+@pytest.fixture(scope="session")
+def k_diffusion() -> ModuleType:
+    """k-diffusion, an independent reference."""
+    return import_k_diffusion()
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Run-time shape checking off, to see the library's own messages for bad arguments."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """A generator of its own for every test."""
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,112 @@
+"""The public interface: every name imports, is documented and typed; samplers are called alike."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import amdm
+
+MODULES = ["amdm", "amdm.types", "amdm.geometry", "amdm.samplers", "amdm.denoisers"]
+NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
+GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "amdm"]
+FUNCTIONS = [f"sample_{name}" for name in GENERATORS]
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_every_public_name_imports_and_is_documented(module, name):
+    public = getattr(importlib.import_module(module), name)
+    if inspect.isclass(public) or inspect.isfunction(public) or inspect.ismodule(public):
+        assert inspect.getdoc(public)
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_every_public_function_is_fully_annotated(module, name):
+    public = getattr(importlib.import_module(module), name)
+    functions = [public] if inspect.isfunction(public) else []
+    if inspect.isclass(public) and public.__module__.startswith("amdm"):
+        functions = [f for n, f in inspect.getmembers(public, inspect.isfunction) if not n.startswith("_")]
+    for function in functions:
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not inspect.Signature.empty
+        parameters = [p for p in signature.parameters.values() if p.name not in ("self", "_cls")]
+        assert all(p.annotation is not inspect.Parameter.empty for p in parameters)
+
+
+def test_top_level_names_come_from_their_packages():
+    for name in amdm.__all__:
+        public = getattr(amdm, name)
+        if inspect.isfunction(public):
+            package = public.__module__.rsplit(".", 1)[0]
+            assert name in importlib.import_module(package).__all__
+
+
+def names_of(function, kind):
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is kind]
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_share_their_leading_arguments(name):
+    function = getattr(amdm.samplers, name)
+    leading = names_of(function, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    assert leading == ["models" if name == "amdm" else "model", "x", "sigmas", "extra_args"]
+    assert {"eta", "noise_sampler"} <= set(names_of(function, inspect.Parameter.KEYWORD_ONLY))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_share_k_diffusions_leading_arguments(name, k_diffusion):
+    leading = names_of(getattr(amdm.samplers, name), inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    theirs = list(inspect.signature(k_diffusion.sampling.sample_euler).parameters)[:6]
+    assert leading[1:] == theirs[1:]
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_functions_have_the_options_of_their_generator(name):
+    """All but the options that a deterministic sampler only refuses."""
+    options = {
+        kind: {
+            p.name: p.default
+            for p in inspect.signature(getattr(amdm.samplers, kind)).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        for kind in (name, f"sample_{name}")
+    }
+    missing = {"eta", "noise_sampler"} if name in ("heun", "dpmpp_2m") else set()
+    assert options[f"sample_{name}"] == {k: v for k, v in options[name].items() if k not in missing}
+
+
+def test_importing_amdm_imports_neither_k_diffusion_nor_what_it_drags_in():
+    heavy = "k_diffusion torchvision clip skimage scipy diffusers sklearn matplotlib"
+    code = f"import amdm, sys; print([m for m in {heavy.split()} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
+    import torch
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) == 1
+    monkeypatch.setitem(sys.modules, "k_diffusion", k_diffusion)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    seen = []
+
+    def network(x, t, cond):
+        seen.append((cond, tuple(x.shape)))
+        return 0.9 * x
+
+    namespace = {
+        "layout_unet": network,
+        "colour_unet": network,
+        "alphas_cumprod": (1 - betas).cumprod(0),
+        "boxes": "boxes",
+        "colours": "colours",
+    }
+    exec(blocks[0], namespace)
+    assert namespace["latent"].shape == (2, 4, 64, 64) and namespace["latent"].isfinite().all()
+    assert seen.count(("boxes", (2, 4, 64, 64))) == 50 and seen.count(("colours", (2, 4, 64, 64))) == 20
