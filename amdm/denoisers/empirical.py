@@ -24,7 +24,7 @@ class Empirical:
         self.data = data
 
     def __call__(self, x: Latent, sigma: float | Float[Tensor, ""] | PerSample) -> Latent:
-        """The posterior mean at VE noise level `sigma`, a number or one per sample; in `x`'s dtype."""
+        """The posterior mean at VE noise level `sigma` > 0, a number or one per sample; in `x`'s dtype."""
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(
                 f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(self.data.shape[1:])}"

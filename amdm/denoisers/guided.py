@@ -25,6 +25,12 @@ class Guided:
     model: Denoiser
     scale: float
 
+    def __getattr__(self, name: str) -> Any:
+        """What is known of the model (its latent space, its levels) is known of the guided one."""
+        if name not in ("latent_space", "sigma_min", "sigma_max"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.model, name)
+
     def __call__(
         self,
         x: Latent,

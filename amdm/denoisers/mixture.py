@@ -48,7 +48,9 @@ class GaussianMixture:
         if weights.shape != means.shape[:1]:
             raise ValueError(f"weights has shape {tuple(weights.shape)}, expected {tuple(means.shape[:1])}")
         if not bool((variances > 0).all() & variances.isfinite().all()):
-            raise ValueError(f"variances has the minimum {variances.min().item()}, expected positive numbers")
+            raise ValueError(
+                f"variances has the minimum {variances.min().item()}, expected positive, finite numbers"
+            )
         isotropic = variances.shape == means.shape[:1]
         if not isotropic and (factors is not None or variances.shape != means.shape):
             or_else = "beside factors" if factors is not None else f"or {tuple(means.shape)}"

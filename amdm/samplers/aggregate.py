@@ -230,8 +230,7 @@ def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
     if merged.shape != lead.x.shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(lead.x.shape)}")
     corrected = tuple(
-        merged if _is_zero(length) else radial_correct(merged, mean, length * scale)
-        for mean, length in zip(means, lengths, strict=True)
+        radial_correct(merged, mean, length * scale) for mean, length in zip(means, lengths, strict=True)
     )
     return Aggregation(xs, means, merged, corrected, tuple(lengths), scale)
 
@@ -304,7 +303,3 @@ def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
 
 def _is_several(value: Any) -> bool:
     return isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.ndim == 1)
-
-
-def _is_zero(length: Weight) -> bool:
-    return not isinstance(length, Tensor) and length == 0

@@ -59,9 +59,10 @@ def test_the_shell_corrected_twice_is_the_shell_corrected_once():
 
 
 @pytest.mark.parametrize("options", [{}, {"radius": 2.0}, {"clip": False}])
-def test_a_latent_at_its_mean_stays(options):
-    x = randn(0, 2, 3, 4)
-    assert torch.equal(radial_correct(x, x.clone(), 0.3, **options), x)
+@pytest.mark.parametrize("length", [0.3, 1e3])
+def test_a_latent_at_its_mean_stays(options, length):
+    x = randn(0, 2, 3, 4, dtype=torch.float32)
+    assert torch.equal(radial_correct(x, x.clone(), length, **options), x)
 
 
 def test_rounding_between_equal_models_is_not_blown_up():

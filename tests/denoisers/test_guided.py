@@ -1,0 +1,59 @@
+import pytest
+import torch
+from tolerances import assert_equal
+from torch import Tensor
+
+from amdm.denoisers import Guided
+
+
+class Conditional:
+    """A denoiser of one condition, which remembers its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Tensor]] = []
+
+    def __call__(self, x: Tensor, sigma: Tensor, *, label: Tensor, gain: float = 1.0) -> Tensor:
+        self.calls.append({"x": x, "sigma": sigma, "label": label})
+        return gain * torch.tanh(label) * x / (1 + sigma[:, None] ** 2)
+
+
+@pytest.fixture
+def inputs(rng) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, sigma, the conditional and the unconditional label."""
+    x, given, without = torch.randn(3, 4, 6, generator=rng, dtype=torch.float64)
+    return x, torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64), given, without
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 7.5])
+def test_it_extrapolates_from_the_unconditional_to_the_conditional_prediction(scale, inputs):
+    x, sigma, given, without = inputs
+    guided = Guided(Conditional(), scale)(
+        x, sigma, cond={"label": given}, uncond={"label": without}, gain=3.0
+    )
+    cond, uncond = (Conditional()(x, sigma, label=label, gain=3.0) for label in (given, without))
+    assert_equal(guided, uncond + scale * (cond - uncond), tol=1e-14)
+
+
+def test_it_calls_the_model_once_on_the_doubled_batch_unconditional_first(inputs):
+    x, sigma, given, without = inputs
+    model = Conditional()
+    Guided(model, 2.0)(x, sigma, cond={"label": given}, uncond={"label": without})
+    (call,) = model.calls
+    assert torch.equal(call["x"], torch.cat([x, x]))
+    assert torch.equal(call["sigma"], torch.cat([sigma, sigma]))
+    assert torch.equal(call["label"], torch.cat([without, given]))
+
+
+def test_scale_1_calls_the_model_once_on_the_plain_batch(inputs):
+    x, sigma, given, without = inputs
+    model = Conditional()
+    Guided(model, 1.0)(x, sigma, cond={"label": given}, uncond={"label": without})
+    (call,) = model.calls
+    assert torch.equal(call["x"], x) and torch.equal(call["label"], given)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_conditions_of_other_keywords_are_named(scale, inputs):
+    x, sigma, given, without = inputs
+    with pytest.raises(ValueError, match=r"cond has the keys \['label'\] but uncond has \['text'\]"):
+        Guided(Conditional(), scale)(x, sigma, cond={"label": given}, uncond={"text": without})
