@@ -1,0 +1,88 @@
+"""The demos run at a small size and write what they say."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    spec = importlib.util.spec_from_file_location("digits", EXAMPLES / "digits.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def small(digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("digits") / "new" / "folder"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "WANTED", digits.WANTED[:4])  # groups of 11, 11, 11 and 10
+        digits.main(["--out", str(out), "--samples", "43", "--quiet"])
+    return out
+
+
+@pytest.fixture(scope="module")
+def lines(small):
+    with (small / "digits.csv").open(newline="") as file:
+        return {line["method"]: line for line in csv.DictReader(file)}
+
+
+def test_digits_draws_a_picture(small):
+    assert (small / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_digits_counts_a_partner_on_the_steps_of_the_window_only(lines):
+    assert {method: int(line["evaluations_per_sample"]) for method, line in lines.items()} == {
+        "A": 50,
+        "B": 50,
+        "A(+B)": 70,
+        "B(+A)": 70,
+        "A, start rescaled": 50,
+        "A(+B), shared start": 70,
+        "one model told both": 50,
+    }
+
+
+def test_digits_shares_lie_in_their_intervals_and_both_is_the_rarest(lines):
+    for line in lines.values():
+        assert int(line["n"]) == 43
+        digit, stroke, joint = (float(line[what]) for what in ("digit", "stroke", "joint"))
+        assert joint <= min(digit, stroke) and joint >= digit + stroke - 1 - 1e-3
+        for what in ("digit", "stroke", "joint"):
+            assert float(line[f"{what}_low"]) <= float(line[what]) <= float(line[f"{what}_high"])
+
+
+def test_digits_models_know_what_they_are_told(lines):
+    assert float(lines["A"]["digit_low"]) > 0.5 > float(lines["B"]["digit_high"])
+    assert float(lines["B"]["stroke_low"]) > 0.5
+    assert float(lines["one model told both"]["joint_low"]) > 0.5
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_digits_prints_a_verdict_at_any_size(digits, tmp_path, capsys, samples):
+    digits.main(["--out", str(tmp_path), "--samples", str(samples), "--seed", "5", "--quiet"])
+    printed = capsys.readouterr()
+    assert "A(+B) " in printed.out and " A: " in printed.out and str(tmp_path / "digits.png") in printed.out
+    assert printed.err == ""
+
+
+def test_digits_verdict_follows_the_interval(digits):
+    def row(right):
+        joint = digits.np.array(right, dtype=bool)
+        return digits.Row(digits.np.zeros((len(joint), 8, 8)), digits.np.stack([joint] * 3), 50)
+
+    rows = {
+        "all": row([1] * 40),
+        "none": row([0] * 40),
+        "first": row([1, 0] * 20),
+        "second": row([0, 1] * 20),
+    }
+    assert digits.compare(rows, "all", "none") == "all beats none: +100.0 points [+100.0, +100.0]"
+    assert digits.compare(rows, "none", "all").startswith("none is worse than all: -100.0")
+    assert digits.compare(rows, "first", "second").startswith("first shows no difference to second: +0.0")
+    assert digits.compare(rows, "all", "all") == "all shows no difference to all: +0.0 points [+0.0, +0.0]"
