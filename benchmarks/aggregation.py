@@ -6,13 +6,11 @@ U-Net is Stable Diffusion 1.5's configuration with random weights (3.4 GB). Writ
 """
 
 import argparse
-from typing import Any, cast
 
 import torch
-from diffusers import UNet2DConditionModel
 from matplotlib.figure import Figure
 from measure import RESULTS, milliseconds, write_table
-from references import published_aggregation
+from references import import_beside_torchvision, published_aggregation
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -58,9 +56,8 @@ def compare(shape: tuple[int, ...], num: int, seed: int) -> dict[str, object]:
 @torch.no_grad()
 def unet_milliseconds() -> float:
     """One forward pass of SD 1.5's U-Net at batch 1, random weights."""
-    unet: Any = cast("Any", UNet2DConditionModel).from_config(
-        {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
-    )
+    diffusers = import_beside_torchvision("diffusers")
+    unet = diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     unet.eval()
     x, text = torch.randn(1, 4, 64, 64), torch.randn(1, 77, 768)
     return milliseconds(lambda: unet(x, 500, encoder_hidden_states=text).sample)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from matplotlib.figure import Figure
 from measure import RESULTS, milliseconds, write_table
-from references import import_k_diffusion
+from references import import_beside_torchvision
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -26,7 +26,7 @@ def model(x: Tensor, sigma: Tensor) -> Tensor:
 
 def cases(x: Tensor, sigmas: Tensor) -> dict[str, Callable[[], object]]:
     """The samplers by name; Heun has two evaluations a step, the last row two models for 20 of 50 steps."""
-    k = import_k_diffusion()
+    k = import_beside_torchvision("k_diffusion")
     return {
         "k_diffusion sample_euler": lambda: k.sampling.sample_euler(model, x, sigmas, disable=True),
         "k_diffusion sample_heun": lambda: k.sampling.sample_heun(model, x, sigmas, disable=True),

@@ -1,22 +1,22 @@
 """Fixtures."""
 
 from collections.abc import Iterator
-from types import ModuleType
+from typing import Any
 
 import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
-from references import import_k_diffusion
+from references import import_beside_torchvision
 
 settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("amdm")
 
 
 @pytest.fixture(scope="session")
-def k_diffusion() -> ModuleType:
+def k_diffusion() -> Any:
     """k-diffusion, an independent reference."""
-    return import_k_diffusion()
+    return import_beside_torchvision("k_diffusion")
 
 
 @pytest.fixture
