@@ -9,7 +9,7 @@ import argparse
 
 import torch
 from matplotlib.figure import Figure
-from measure import RESULTS, milliseconds, write_table
+from measure import RESULTS, keep_freed_memory, milliseconds, write_table
 from references import import_beside_torchvision, published_aggregation
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
+    keep_freed_memory()
     unet_ms = unet_milliseconds()
     cases = [(shape, num) for shape in SHAPES for num in MODELS]
     rows = [compare(shape, num, args.seed) for shape, num in tqdm(cases, disable=args.quiet)]

@@ -2,8 +2,10 @@
 
 import csv
 import importlib.metadata
+import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +13,17 @@ import torch
 from torch.utils.benchmark import Timer
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def keep_freed_memory() -> None:
+    """Start this script again with an allocator that keeps what is freed.
+
+    glibc gives large blocks back to the system and the next call maps them anew, at 2 ms per 8 MB here: it
+    would drown the arithmetic, and more or less by accident of what was allocated before.
+    """
+    settings = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+    if not settings.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **settings})
 
 
 def milliseconds(function: Callable[[], object], min_run_time: float = 1.0) -> float:

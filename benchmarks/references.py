@@ -32,8 +32,6 @@ def published_aggregation(
     *,
     omega: float = 0.5,
     pull: float = 0.3,
-    alpha: float = 0.99,
-    alpha_bar: float = 0.1,
 ) -> list[Tensor]:
     """What the authors' published code computes at an aggregated step, for timing and comparison only.
 
@@ -48,8 +46,8 @@ def published_aggregation(
     mixed = sum(c * x for c, x in zip(coefficients, xs, strict=True))
     assert isinstance(mixed, Tensor)
     corrected = []
+    alpha, alpha_bar = torch.tensor(0.99), torch.tensor(0.1)  # 0-d tensors, as a scheduler holds them
     for x, noise in zip(previous, eps, strict=True):
-        mean = alpha**-0.5 * x - (1 - alpha) / ((1 - alpha_bar) ** 0.5 * alpha**0.5) * noise
-        gap = mixed - mean
-        corrected.append(mixed - pull * gap / torch.linalg.vector_norm(gap))
+        mean = 1 / alpha**0.5 * x - (1 - alpha) / ((1 - alpha_bar) ** 0.5 * alpha**0.5) * noise
+        corrected.append(mixed - pull * (mixed - mean) / torch.norm(mixed - mean))
     return corrected

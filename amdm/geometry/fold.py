@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amdm.geometry.rows import as_rows, check_same_shape, column, like
 from amdm.geometry.sphere import arc_coefficients
-from amdm.types import Latent, Weight
+from amdm.types import Latent, PerSample, Weight
 
 Basis = Float[Tensor, "batch models n"]
 Coefficients = Float[Tensor, "batch models"]
@@ -53,9 +53,12 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
         return xs[0]
     basis = difference_basis(xs)
     gram = basis @ basis.mT
-    merged, *others = in_basis(gram)
-    for other, weight in zip(others, weights, strict=True):
-        merged = merge(gram, merged, other, weight)
+    # The first merge needs no products but the matrix's own: it is the whole fold of two.
+    total, share = arc_of_products(gram[:, 0, 0], gram[:, 0, 1], gram[:, 1, 1], weights[0])
+    merged = torch.stack([total, share] + [torch.zeros_like(total)] * (len(xs) - 2), dim=1)
+    if len(xs) > 2:
+        for latent, weight in zip(in_basis(gram)[2:], weights[1:], strict=True):
+            merged = merge(gram, merged, latent, weight)
     return combine(merged, basis, xs[0])
 
 
@@ -129,16 +132,23 @@ def merge(gram: Gram, a: Coefficients, b: Coefficients, weight: Weight) -> Coeff
     d = b - a
     pair = torch.stack([a, d], dim=1)
     norm2_a, along, _, norm2_d = (pair @ gram @ pair.mT).flatten(1).unbind(1)
-    # theta = atan2(|a x b|, <a, b>), with b = a + d: |a x b|^2 = |a|^2 |d|^2 - <a, d>^2 (Lagrange).
+    total, share = arc_of_products(norm2_a, along, norm2_d, weight)
+    return total[:, None] * a + share[:, None] * d
+
+
+def arc_of_products(
+    norm2_a: PerSample, along: PerSample, norm2_d: PerSample, weight: Weight
+) -> tuple[PerSample, PerSample]:
+    """The coefficients of eq. (7), as `arc_coefficients`, from |a|^2, <a, d> and |d|^2 with d = b - a."""
+    # theta = atan2(|a x b|, <a, b>), and |a x b|^2 = |a x d|^2 = |a|^2 |d|^2 - <a, d>^2 (Lagrange).
     # The floor keeps the infinite slope of sqrt at 0 away.
-    info = torch.finfo(gram.dtype)
+    info = torch.finfo(norm2_a.dtype)
     area2 = (norm2_a * norm2_d - along * along).clamp(min=info.tiny)
     inner = norm2_a + along
     theta = torch.atan2(area2.sqrt(), inner)
     # One of them is zero to rounding: no direction, no angle.
     theta = theta * (torch.minimum(norm2_a, inner + along + norm2_d) >= 8 * info.eps * norm2_d)
-    total, share = arc_coefficients(theta, weight)
-    return total[:, None] * a + share[:, None] * d
+    return arc_coefficients(theta, weight)
 
 
 def check_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> None:

@@ -27,7 +27,7 @@ def column(value: Weight) -> Weight | Float[Tensor, "batch 1"]:
 
 def check_same_shape(**latents: Tensor) -> None:
     """Raise ValueError unless all latents have one shape: broadcasting between samples is never meant."""
-    shapes = {name: tuple(x.shape) for name, x in latents.items()}
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{name} has shape {shape}" for name, shape in shapes.items())
+    first, *others = latents.values()
+    if any(x.shape != first.shape for x in others):
+        listed = ", ".join(f"{name} has shape {tuple(x.shape)}" for name, x in latents.items())
         raise ValueError(f"expected equal shapes, but {listed}")
