@@ -79,7 +79,8 @@ def draw(rows: list[dict[str, object]], unet_ms: float) -> None:
         unet_ms / 1000, color="black", linestyle="--", label="0.1% of one SD 1.5 U-Net pass, batch 1"
     )
     labels = [f"{row['shape']}\nN = {row['models']}" for row in rows]
-    axes.set(yscale="log", ylim=(0.004, 300), ylabel="milliseconds", title="Aggregating and correcting N latents, once")
+    axes.set(yscale="log", ylim=(0.004, 300), ylabel="milliseconds")
+    axes.set_title("Aggregating and correcting N latents, once")
     axes.set_xticks(range(len(rows)), labels, fontsize=8)
     axes.legend(loc="upper left")
     figure.savefig(RESULTS / "aggregation.png", dpi=120)
