@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, column, like
+from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_sample
 from amdm.geometry.sphere import arc_coefficients
 from amdm.types import Latent, PerSample, Weight
 
@@ -42,13 +42,13 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
         `(batch, *event)`, in the dtype of the first. NaN where the input has one.
 
     Raises:
-        ValueError: not N - 1 weights, no latent, or shapes that differ.
+        ValueError: not N - 1 weights, no latent, or shapes that do not fit.
 
     >>> quarter_turn = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
     >>> slerp_fold(quarter_turn, [0.5])
     tensor([[0.7071, 0.7071]])
     """
-    check_fold(xs, weights)
+    weights = checked_weights(xs, weights)
     if len(xs) == 1:
         return xs[0]
     basis = difference_basis(xs)
@@ -68,7 +68,7 @@ def lerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     Arguments, result and errors as in `slerp_fold`. It shortens latents that disagree: two independent
     ones of norm r give r/sqrt(2) at w = 0.5.
     """
-    check_fold(xs, weights)
+    weights = checked_weights(xs, weights)
     rows = [as_rows(x) for x in xs]
     merged = rows[0]
     for share, row in zip(fold_shares(weights)[1:], rows[1:], strict=True):
@@ -87,7 +87,7 @@ def orthogonal_mix(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
 
     Arguments, result and errors as in `slerp_fold`, but for the meaning of the weights.
     """
-    check_fold(xs, weights)
+    weights = checked_weights(xs, weights)
     merged = as_rows(xs[0])
     for weight, x in zip(weights, xs[1:], strict=True):
         merged = column(weight) * merged + column((1 - weight * weight) ** 0.5) * as_rows(x)
@@ -151,10 +151,11 @@ def arc_of_products(
     return arc_coefficients(theta, weight)
 
 
-def check_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> None:
-    """Raise ValueError unless there are N latents of one shape and N - 1 weights."""
+def checked_weights(xs: Sequence[Latent], weights: Sequence[Weight]) -> list[Weight]:
+    """The weights, ready for rows; raise ValueError unless they are N - 1 for N latents of one shape."""
     if not xs or len(weights) != len(xs) - 1:
         raise ValueError(
             f"weights has {len(weights)} entries but there are {len(xs)} latents: expected N - 1"
         )
     check_same_shape(**{f"xs[{i}]": x for i, x in enumerate(xs)})
+    return [per_sample(weight, xs[0], f"weights[{i}]") for i, weight in enumerate(weights)]

@@ -10,7 +10,7 @@ from torch import Tensor
 from amdm.geometry.fold import (
     Coefficients,
     Gram,
-    check_fold,
+    checked_weights,
     combine,
     difference_basis,
     fold_shares,
@@ -41,12 +41,12 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
         `(batch, *event)`, in the dtype of the first. NaN where the input has one.
 
     Raises:
-        ValueError: not N - 1 weights, no latent, or shapes that differ.
+        ValueError: not N - 1 weights, no latent, or shapes that do not fit.
 
     >>> karcher_mean([torch.eye(3)[[i]] for i in range(3)], [1 / 2, 1 / 3])
     tensor([[0.5774, 0.5774, 0.5774]])
     """
-    check_fold(xs, weights)
+    weights = checked_weights(xs, weights)
     if len(xs) == 1:
         return xs[0]
     basis = difference_basis(xs)

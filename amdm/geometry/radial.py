@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, like
+from amdm.geometry.rows import as_rows, check_same_shape, like, per_sample
 from amdm.types import Latent, Weight
 
 
@@ -36,7 +36,7 @@ def radial_correct(
         `(batch, *event)`, in `x`'s dtype. NaN where the input has one.
 
     Raises:
-        ValueError: the shapes differ, or `length` is a negative number.
+        ValueError: the shapes do not fit, or `length` is a negative number.
 
     >>> radial_correct(torch.tensor([[5.0, 0.0]]), torch.zeros(1, 2), 1.0)
     tensor([[4., 0.]])
@@ -44,6 +44,7 @@ def radial_correct(
     check_same_shape(x=x, mean=mean)
     if not isinstance(length, Tensor) and length < 0:
         raise ValueError(f"length is {length}, expected 0 or more")
+    length = per_sample(length, x, "length")
     rows, rows_mean = as_rows(x), as_rows(mean)
     distance = torch.linalg.vector_norm(rows - rows_mean, dim=1)
     if not clip:
@@ -51,7 +52,7 @@ def radial_correct(
     elif radius is None:
         step = distance.clamp(max=length)
     else:
-        step = (distance - radius).clamp(-length, length)
+        step = (distance - per_sample(radius, x, "radius")).clamp(-length, length)
     # The sign is 0 where x = mean: no direction, no step, and not 0/0.
     fraction = step * distance.sign() / distance.clamp(min=torch.finfo(distance.dtype).tiny)
     return like(torch.lerp(rows, rows_mean, fraction[:, None]), x)

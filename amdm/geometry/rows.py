@@ -9,10 +9,14 @@ from amdm.types import Latent, Weight
 Rows = Float[Tensor, "batch n"]
 
 
+def working_dtype(x: Tensor) -> torch.dtype:
+    """The precision to work in: half becomes float32, since a latent's squared norm overflows float16."""
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
 def as_rows(x: Latent) -> Rows:
-    """`x` as `(batch, n)`; half precision becomes float32: a squared norm overflows float16."""
-    rows = x.reshape(x.shape[0], -1)
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    """`x` as `(batch, n)` in its working precision."""
+    return x.reshape(x.shape[0], -1).to(working_dtype(x))
 
 
 def like(rows: Rows, x: Latent) -> Latent:
@@ -21,8 +25,23 @@ def like(rows: Rows, x: Latent) -> Latent:
 
 
 def column(value: Weight) -> Weight | Float[Tensor, "batch 1"]:
-    """A float as it is, a value per sample as a column that scales rows."""
+    """A number as it is, one per sample as a column that scales rows."""
     return value[:, None] if isinstance(value, Tensor) and value.ndim == 1 else value
+
+
+def per_sample(value: Weight, x: Latent, name: str) -> Weight:
+    """A number as it is, one per sample in the working precision and on the device of `x`.
+
+    Raises:
+        ValueError: a tensor that is neither 0-d nor `(batch,)`, which would broadcast by accident.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    if value.ndim > 0 and value.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}, expected a number or one per sample: ({len(x)},)"
+        )
+    return value.to(x.device, working_dtype(x))
 
 
 def check_same_shape(**latents: Tensor) -> None:

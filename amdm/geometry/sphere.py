@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from amdm.geometry.rows import as_rows, check_same_shape, like
+from amdm.geometry.rows import as_rows, check_same_shape, like, per_sample
 from amdm.types import Latent, PerSample, Weight
 
 
@@ -53,12 +53,12 @@ def slerp(a: Latent, b: Latent, weight: Weight) -> Latent:
         `(batch, *event)`, in `a`'s dtype. NaN where the input has one.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes do not fit.
 
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
-    total, share = arc_coefficients(angle(a, b), weight)
+    total, share = arc_coefficients(angle(a, b), per_sample(weight, a, "weight"))
     rows_a, rows_b = as_rows(a), as_rows(b)
     return like(total[:, None] * rows_a + share[:, None] * (rows_b - rows_a), a)
 

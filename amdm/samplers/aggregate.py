@@ -113,7 +113,7 @@ def amdm(
     plan = _Plan(
         start=start,
         stop=stop,
-        unmet=start > 0 or any(other is not starts[0] for other in starts),
+        unmet=stop > 0 and (start > 0 or any(other is not starts[0] for other in starts)),
         fold=fold,
         weights=_of_step(weights, partial(_weights, num_models=num_models)),
         lengths=_of_step(correction, partial(_lengths, num_models=num_models, n=starts[0][0].numel())),
@@ -171,6 +171,7 @@ class _Plan(NamedTuple):
     start: int
     stop: int
     unmet: bool
+    """Whether the trajectories are strangers at the first aggregation: a multistep history ends there."""
     fold: Fold
     weights: OfStep
     lengths: OfStep
@@ -201,14 +202,13 @@ def _lockstep(samplers: list[Steps], plan: _Plan) -> Steps:
                 watch.append(_Watched(lead.index, lead.sigma, _finite(steps)))
             if plan.check or lead.index + 1 == plan.stop:
                 _raise_unless_finite(watch)
-            aggregating: bool = plan.start <= lead.index < plan.stop
-            if aggregating:
+            if plan.start <= lead.index < plan.stop:
                 aggregation = _aggregate(steps, plan)
                 latents = [x.to(step.x) for x, step in zip(aggregation.corrected, steps, strict=True)]
                 lead = replace(lead, x_next=latents[0], aggregation=aggregation)
             sent = yield lead
             outgoing: list[Tensor | Restart] = list(latents)
-            if aggregating and plan.unmet and lead.index == plan.start:
+            if plan.unmet and lead.index == plan.start:
                 outgoing = [Restart(x) for x in latents]
             if sent is not None:
                 outgoing[0] = sent

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import latents, pair_at, randn, seeds, shares
 from tolerances import ROUNDING, assert_equal
 
-from amdm.geometry import angle, fold_shares, lerp_fold, orthogonal_mix, slerp, slerp_fold
+from amdm.geometry import angle, fold_shares, karcher_mean, lerp_fold, orthogonal_mix, slerp, slerp_fold
 
 ANGLES = [0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, math.pi / 2, 2.5]
 
@@ -111,6 +111,23 @@ def test_weights_can_differ_between_samples():
         merged = fold(xs, [per_sample, 0.65])
         for i, weight in enumerate([0.2, 0.9]):
             assert_equal(merged[[i]], fold([x[[i]] for x in xs], [weight, 0.65]), 1e-14)
+
+
+@pytest.mark.parametrize("fold", [slerp_fold, lerp_fold, orthogonal_mix, karcher_mean])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_weights_may_be_of_another_dtype_than_the_latents(fold, dtype):
+    xs = [x.to(dtype) for x in randn(0, 3, 2, 5)]
+    weights = [torch.tensor([0.2, 0.9], dtype=torch.float64), torch.tensor(0.65, dtype=torch.float64)]
+    merged = fold(xs, weights)
+    for i, weight in enumerate([0.2, 0.9]):
+        assert_equal(merged[[i]], fold([x[[i]] for x in xs], [weight, 0.65]))
+
+
+@pytest.mark.parametrize("fold", [slerp_fold, lerp_fold, orthogonal_mix, karcher_mean])
+def test_weights_that_would_broadcast_by_accident_are_refused(fold, unchecked):
+    message = r"weights\[0\] has shape \(1,\), expected a number or one per sample: \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        fold(list(randn(0, 2, 2, 5)), [torch.tensor([0.5])])
 
 
 def test_inputs_are_not_modified():

@@ -83,6 +83,21 @@ def test_lengths_and_radii_can_differ_between_samples():
         assert_equal(moved[[i]], radial_correct(x[[i]], mean[[i]], length, radius=radius), 1e-14)
 
 
+def test_lengths_may_be_of_another_dtype_and_must_be_one_per_sample(unchecked):
+    x, mean = randn(0, 2, 2, 3, 4, dtype=torch.float32)
+    lengths = torch.tensor([0.1, 0.7], dtype=torch.float64)
+    assert_equal(
+        radial_correct(x, mean, lengths, radius=lengths),
+        radial_correct(x, mean, lengths.float(), radius=lengths.float()),
+    )
+    with pytest.raises(
+        ValueError, match=r"length has shape \(1,\), expected a number or one per sample: \(2,\)"
+    ):
+        radial_correct(x, mean, lengths[:1])
+    with pytest.raises(ValueError, match=r"radius has shape \(3,\)"):
+        radial_correct(x, mean, 0.1, radius=torch.ones(3))
+
+
 def test_no_sample_depends_on_its_batch_mates():
     x, mean = randn(0, 2, 4, 3, 5)
     alone = torch.cat([radial_correct(x[[i]], mean[[i]], 0.3) for i in range(4)])
