@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from amdm.geometry import radial_correct, slerp_fold
 from amdm.geometry.rows import as_rows
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.checks import (
+    check_callable,
     check_eta,
     check_extra_args,
     check_latent,
@@ -93,6 +95,8 @@ def amdm(
         FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It
             is raised when the window closes, or with `check` at the step itself.
     """
+    if not isinstance(models, Sequence):
+        raise TypeError(f"models is {type(models).__name__}, expected a list of denoisers")
     num_models = len(models)
     if num_models == 0:
         raise ValueError("models is empty, expected one denoiser or more")
@@ -102,6 +106,8 @@ def amdm(
     args = per_model(extra_args, num_models, "extra_args")
     for i, arg in enumerate(args):
         check_extra_args(arg, f"extra_args[{i}]")
+    check_callable(fold, "fold", "fold(xs, weights)")
+    check_callable(sampler, "sampler", "generator function such as ddim")
     noises = per_model(noise_sampler, num_models, "noise_sampler")
     start, stop = resolve_window(window, levels)
     if start == stop or num_models == 1:
@@ -302,4 +308,4 @@ def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
 
 
 def _is_several(value: Any) -> bool:
-    return isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.ndim == 1)
+    return isinstance(value, list | tuple) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 1)

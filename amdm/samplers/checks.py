@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -14,8 +15,8 @@ def check_latent(x: Tensor, name: str = "x") -> None:
     """Raise unless `x` is a batch of floating-point latents."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"{name} is {_kind(x)}, expected a floating-point tensor")
-    if x.ndim < 2:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (batch, *event)")
+    if x.ndim < 2 or len(x) == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (batch, *event), batch 1 or more")
 
 
 def check_sigmas(sigmas: Tensor) -> list[float]:
@@ -36,8 +37,7 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
 
 def check_eta(eta: float) -> None:
     """Raise unless `eta` is a finite number, 0 or more."""
-    if not (isinstance(eta, int | float) and math.isfinite(eta) and eta >= 0):
-        raise ValueError(f"eta is {eta}, expected a finite number of 0 or more")
+    _check_number(eta, "eta", math.inf, "a finite number of 0 or more")
 
 
 def check_weights(weights: Sequence[Weight], num_models: int) -> None:
@@ -47,8 +47,8 @@ def check_weights(weights: Sequence[Weight], num_models: int) -> None:
             f"weights has {len(weights)} entries but there are {num_models} models: expected {num_models - 1}"
         )
     for i, weight in enumerate(weights):
-        if not isinstance(weight, Tensor) and not 0 <= weight <= 1:
-            raise ValueError(f"weights[{i}] is {weight}, expected a share in [0, 1]")
+        if not isinstance(weight, Tensor):
+            _check_number(weight, f"weights[{i}]", 1.0, "a share in [0, 1]")
 
 
 def check_lengths(lengths: Sequence[Weight], num_models: int) -> None:
@@ -58,8 +58,8 @@ def check_lengths(lengths: Sequence[Weight], num_models: int) -> None:
             f"correction has {len(lengths)} lengths but there are {num_models} models: expected {num_models}"
         )
     for i, length in enumerate(lengths):
-        if not isinstance(length, Tensor) and not (math.isfinite(length) and length >= 0):
-            raise ValueError(f"correction[{i}] is {length}, expected a finite length of 0 or more")
+        if not isinstance(length, Tensor):
+            _check_number(length, f"correction[{i}]", math.inf, "a finite length of 0 or more")
 
 
 def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
@@ -68,10 +68,15 @@ def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
         raise TypeError(f"{name} is {_kind(extra_args)}, expected a dictionary or None")
 
 
+def check_callable(value: object, name: str, call: str) -> None:
+    """Raise unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} is {_kind(value)}, expected a callable {call}")
+
+
 def checked(model: Denoiser, name: str) -> Denoiser:
     """`model`, its result checked against `x` (shape, device, floating point) and cast to `x`'s dtype."""
-    if not callable(model):
-        raise TypeError(f"{name} is {_kind(model)}, expected a callable model(x, sigma, **extra_args)")
+    check_callable(model, name, "model(x, sigma, **extra_args)")
 
     def denoise(x: Tensor, sigma: Tensor, /, **extra_args: Any) -> Tensor:
         denoised = model(x, sigma, **extra_args)
@@ -97,6 +102,14 @@ def per_model(value: Any, num_models: int, name: str) -> list[Any]:
             f"{name} has {len(value)} entries but there are {num_models} models: expected {num_models}"
         )
     return list(value)
+
+
+def _check_number(value: object, name: str, high: float, expected: str) -> None:
+    """Raise unless `value` is a finite number in [0, high]; numpy's scalars are numbers."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} is {_kind(value)}, expected {expected}")
+    if not (math.isfinite(value) and 0 <= float(value) <= high):
+        raise ValueError(f"{name} is {value}, expected {expected}")
 
 
 def _kind(value: object) -> str:

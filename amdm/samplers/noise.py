@@ -38,7 +38,7 @@ def seeded_noise(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0)
     >>> bool((one(0.0, 0.0)[0] == both(0.0, 0.0)[1]).all())
     True
     """
-    generators = [_generator(seed, _STEPS, stream) for seed in seeds]
+    generators = _generators(seeds, _STEPS, stream)
     return lambda sigma, sigma_next: _draw(generators, shape)
 
 
@@ -96,7 +96,7 @@ def start_noise(
         N latents `(len(seeds), *shape)`. For models that share their start take the first.
 
     Raises:
-        ValueError: an unknown convention, or a sigma that is not positive and finite.
+        ValueError: an unknown convention, a sigma that is not positive and finite, or no seeds.
     """
     if convention not in ("vp", "ve"):
         raise ValueError(f"convention is {convention!r}, expected 'vp' or 've'")
@@ -104,12 +104,15 @@ def start_noise(
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma is {sigma}, expected a positive, finite level")
     scale = (1 + sigma**2) ** 0.5 if convention == "vp" else sigma
-    generators = ([_generator(seed, _START, model) for seed in seeds] for model in range(num_models))
-    return [(scale * _draw(g, shape)).to(device=device, dtype=dtype) for g in generators]
+    streams = [_generators(seeds, _START, model) for model in range(num_models)]
+    return [(scale * _draw(stream, shape)).to(device=device, dtype=dtype) for stream in streams]
 
 
-def _generator(seed: int, purpose: int, stream: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, stream)))
+def _generators(seeds: Sequence[int], purpose: int, stream: int) -> list[np.random.Generator]:
+    if len(seeds) == 0 or min(seeds) < 0:
+        raise ValueError(f"seeds is {list(seeds)}, expected one or more, each 0 or more")
+    sequences = [np.random.SeedSequence(seed, spawn_key=(purpose, stream)) for seed in seeds]
+    return [np.random.default_rng(sequence) for sequence in sequences]
 
 
 def _draw(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> Tensor:

@@ -13,7 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from amdm.samplers.checks import check_eta, check_extra_args, check_latent, check_sigmas, checked
+from amdm.samplers.checks import (
+    check_callable,
+    check_eta,
+    check_extra_args,
+    check_latent,
+    check_sigmas,
+    checked,
+)
 from amdm.samplers.noise import default_noise
 from amdm.samplers.runner import Callback, run
 from amdm.samplers.steps import ddim_step, dpmpp_2m_step, heun_step
@@ -66,7 +73,8 @@ def ddim(
 
     Raises:
         TypeError: x or sigmas is no floating-point tensor, extra_args no mapping, the model not callable.
-        ValueError: shapes, schedule or eta are not as above; later, if the model returns another shape.
+        ValueError: shapes, schedule or eta are not as above; later, if the model or the noise has another
+            shape.
     """
     return _march(partial(_ddim_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
 
@@ -219,8 +227,10 @@ def _march(
     levels = check_sigmas(sigmas)
     check_eta(eta)
     check_extra_args(extra_args)
+    noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
+    check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
     call = partial(checked(model, "model"), **(extra_args or {}))
-    return _loop(rule, call, x, sigmas, levels, noise_sampler or default_noise(x))
+    return _loop(rule, call, x, sigmas, levels, noise_sampler)
 
 
 @torch.no_grad()
@@ -235,7 +245,12 @@ def _loop(
         denoised, mean, std, history = rule(denoise, x, sigma, sigma_next, history)
         x_next = mean
         if std > 0:
-            x_next = mean + std * noise_sampler(sigmas[index], sigmas[index + 1]).to(x)
+            noise = noise_sampler(sigmas[index], sigmas[index + 1])
+            if noise.shape != x.shape:
+                raise ValueError(
+                    f"noise_sampler returned shape {tuple(noise.shape)}, expected x's: {tuple(x.shape)}"
+                )
+            x_next = mean + std * noise.to(x)
         sent = yield Step(index, sigma, sigma_next, x, denoised, mean, std, x_next)
         if isinstance(sent, Restart):
             sent, history = sent.x, None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 
 Window = float | int | tuple[int, int] | Callable[[Sequence[float]], tuple[int, int]]
 """A fraction of the steps from the first, a count, a (start, stop) pair, or a function of the levels."""
@@ -27,20 +28,23 @@ def resolve_window(window: Window, levels: Sequence[float]) -> tuple[int, int]:
     """The window as step indices [start, stop).
 
     Raises:
+        TypeError: none of these.
         ValueError: a fraction outside [0, 1], or not 0 <= start <= stop <= the number of steps.
 
     >>> resolve_window(0.4, [1.0] * 51)
     (0, 20)
     """
     steps = len(levels) - 1
-    if isinstance(window, float):
+    if isinstance(window, Integral):
+        start, stop = 0, int(window)
+    elif isinstance(window, Real):
         if not 0 <= window <= 1:
             raise ValueError(f"window is {window}, expected a fraction of the steps in [0, 1]")
         start, stop = 0, math.floor(window * steps + 0.5)
-    elif isinstance(window, int):
-        start, stop = 0, window
-    else:
+    elif callable(window) or (isinstance(window, Sequence) and len(window) == 2):
         start, stop = window(levels) if callable(window) else window
+    else:
+        raise TypeError(f"window is {window!r}, expected a fraction, a count, (start, stop) or sigma_window")
     if not 0 <= start <= stop <= steps:
         raise ValueError(f"window is [{start}, {stop}), expected 0 <= start <= stop <= {steps}, the steps")
     return start, stop

@@ -1,10 +1,11 @@
 """What a wrong argument gets: at the call, before any evaluation, a message that names it."""
 
+import numpy as np
 import pytest
 import torch
 from samplers.models import Recorder, karras, mixture
 
-from amdm import sigma_window
+from amdm import seeded_noise, sigma_window, start_noise
 from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun, sample_amdm
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -65,6 +66,14 @@ def test_noise_for_a_deterministic_sampler(sampler):
 AMDM = [
     ({"weights": [0.5, 0.5]}, ValueError, "weights has 2 entries but there are 2 models: expected 1"),
     ({"weights": 1.5}, ValueError, r"weights\[0\] is 1.5, expected a share in \[0, 1\]"),
+    ({"weights": "0.5"}, TypeError, r"weights\[0\] is str, expected a share in \[0, 1\]"),
+    ({"weights": None}, TypeError, r"weights\[0\] is NoneType, expected a share"),
+    ({"correction": None}, TypeError, r"correction\[0\] is NoneType, expected a finite length"),
+    ({"eta": torch.tensor(0.5)}, TypeError, "eta is a torch.float32 tensor, expected a finite number"),
+    ({"window": "0.4"}, TypeError, "window is '0.4', expected a fraction, a count"),
+    ({"fold": 3}, TypeError, r"fold is int, expected a callable fold\(xs, weights\)"),
+    ({"sampler": "ddim"}, TypeError, "sampler is str, expected a callable generator function such as ddim"),
+    ({"noise_sampler": 3}, TypeError, "noise_sampler is int, expected a callable"),
     ({"weights": [NAN]}, ValueError, r"weights\[0\] is nan"),
     ({"correction": [0.3]}, ValueError, "correction has 1 lengths but there are 2 models: expected 2"),
     ({"correction": -0.1}, ValueError, r"correction\[0\] is -0.1, expected a finite length of 0 or more"),
@@ -97,6 +106,8 @@ def test_arguments_of_amdm(call, options, error, message):
     ("models", "x", "error", "message"),
     [
         ([], X, ValueError, "models is empty, expected one denoiser or more"),
+        (mixture(), X, TypeError, "models is GaussianMixture, expected a list of denoisers"),
+        ([mixture()] * 2, X[:0], ValueError, r"x has shape \(0, 6\), expected .*, batch 1 or more"),
         ([mixture(), 3], X, TypeError, r"models\[1\] is int, expected a callable"),
         ([mixture()] * 2, [X], ValueError, "x has 1 entries but there are 2 models: expected 2"),
         (
@@ -127,6 +138,34 @@ def test_what_a_model_returns(returned, error, message):
         next(ddim(lambda x, sigma: returned, X, SIGMAS))
     with pytest.raises(error, match=r"^models\[1\] " + message):
         next(amdm([mixture(), lambda x, sigma: returned], X, SIGMAS))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_noise_of_another_batch_never_broadcasts(batch):
+    with pytest.raises(
+        ValueError, match=rf"noise_sampler returned shape \({batch}, 6\), expected x's: \(2, 6\)"
+    ):
+        next(ddim(mixture(), X, SIGMAS, eta=1.0, noise_sampler=seeded_noise(range(batch), [6])))
+
+
+@pytest.mark.parametrize("seeds", [[], [3, -1]])
+def test_seeds(seeds):
+    with pytest.raises(ValueError, match=r"seeds is \[.*\], expected one or more, each 0 or more"):
+        seeded_noise(seeds, [6])
+    with pytest.raises(ValueError, match="seeds is"):
+        start_noise(seeds, [6], 1.0, 2)
+
+
+def test_numpy_scalars_and_arrays_are_numbers():
+    models = [mixture(), mixture(1)]
+    plain = sample_amdm(models, X, SIGMAS, disable=True, weights=0.25, correction=0.5, window=2)
+    options = {
+        "weights": np.array([0.25]),
+        "correction": np.float32(0.5),
+        "window": np.int64(2),
+        "eta": np.float64(0),
+    }
+    assert torch.equal(sample_amdm(models, X, SIGMAS, disable=True, **options), plain)
 
 
 def test_what_a_fold_returns():
