@@ -113,7 +113,7 @@ def amdm(
     if start == stop or num_models == 1:
         start, stop = 0, 0
     samplers = [
-        sampler(checked(model, f"models[{i}]"), start_i, sigmas, arg, eta=eta, noise_sampler=noise)
+        sampler(checked(model, f"models[{i}]"), start_i, sigmas, arg, eta=float(eta), noise_sampler=noise)
         for i, (model, start_i, arg, noise) in enumerate(zip(models, starts, args, noises, strict=True))
     ]
     plan = _Plan(
@@ -294,7 +294,7 @@ def _of_step(value: Any, resolve: Callable[[Any], list[Weight]]) -> OfStep:
 def _weights(value: Any, num_models: int) -> list[Weight]:
     weights = list(value) if _is_several(value) else [value] * (num_models - 1)
     check_weights(weights, num_models)
-    return weights
+    return _plain(weights)
 
 
 def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
@@ -304,7 +304,12 @@ def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
         value = 0.3 * math.sqrt(n / 16384)
     lengths = list(value) if _is_several(value) else [value] * num_models
     check_lengths(lengths, num_models)
-    return lengths
+    return _plain(lengths)
+
+
+def _plain(values: Sequence[Weight]) -> list[Weight]:
+    """Numbers as Python floats: numpy's float32 would take all it is multiplied with down to float32."""
+    return [value if isinstance(value, Tensor) else float(value) for value in values]
 
 
 def _is_several(value: Any) -> bool:

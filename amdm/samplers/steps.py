@@ -39,7 +39,7 @@ def ddim_step(
     References:
         Song, Meng, Ermon 2021, "Denoising diffusion implicit models", arXiv:2010.02502, eq. (12).
     """
-    sigma, sigma_next = float(sigma), float(sigma_next)
+    sigma, sigma_next, eta = float(sigma), float(sigma_next), float(eta)
     std = min(sigma_next, eta * sigma_next * math.sqrt((sigma - sigma_next) * (sigma + sigma_next)) / sigma)
     sigma_down = math.sqrt((sigma_next - std) * (sigma_next + std))
     return torch.lerp(denoised, x, sigma_down / sigma), std
@@ -100,7 +100,7 @@ def dpmpp_2m_step(
         Lu et al. 2022, "DPM-Solver++", arXiv:2211.01095, algorithm 2; k-diffusion's `sample_dpmpp_2m` and
         `sample_dpmpp_2m_sde` (solver_type "midpoint").
     """
-    sigma, sigma_next = float(sigma), float(sigma_next)
+    sigma, sigma_next, eta = float(sigma), float(sigma_next), float(eta)
     if sigma_next == 0:
         return denoised, 0.0
     h = math.log(sigma / sigma_next)
