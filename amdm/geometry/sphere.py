@@ -30,9 +30,12 @@ def angle(a: Latent, b: Latent) -> PerSample:
     """
     check_same_shape(a=a, b=b)
     rows_a, rows_b = as_rows(a), as_rows(b)
-    # |b| a and |a| b: equally long, and both zero if one of them is.
-    u = torch.linalg.vector_norm(rows_b, dim=1, keepdim=True) * rows_a
-    v = torch.linalg.vector_norm(rows_a, dim=1, keepdim=True) * rows_b
+    norm_a = torch.linalg.vector_norm(rows_a, dim=1, keepdim=True)
+    norm_b = torch.linalg.vector_norm(rows_b, dim=1, keepdim=True)
+    tiny = torch.finfo(rows_a.dtype).tiny
+    # Unit vectors, but both zero if one of them is.
+    u = rows_a * (norm_b.sign() / norm_a.clamp(min=tiny))
+    v = rows_b * (norm_a.sign() / norm_b.clamp(min=tiny))
     return 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=1), torch.linalg.vector_norm(u + v, dim=1))
 
 
@@ -42,7 +45,8 @@ def slerp(a: Latent, b: Latent, weight: Weight) -> Latent:
     `weight` is the share of the *second* argument: 0 gives `a`, 1 gives `b`. Homogeneous, so it is the
     same in VP and VE coordinates. With unequal norms the result is still this formula, with the norm
     sqrt(A^2 |a|^2 + B^2 |b|^2 + 2 A B |a||b| cos theta). With a zero vector it is (1-w) a + w b; of an
-    antipodal pair a, -a it is cos(w pi) a, the average over all the arcs that join them.
+    antipodal pair a, -a it is cos(w pi) a to sqrt(eps), the average over all the arcs that join them;
+    antipodal vectors of unequal norms get coefficients of up to 1/(2 sqrt(eps)).
 
     Args:
         a: `(batch, *event)`.

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from amdm.geometry import radial_correct, slerp_fold
-from amdm.geometry.rows import as_rows
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.checks import (
     check_callable,
@@ -69,9 +68,9 @@ def amdm(
             latent lives, the fold where the first one does.
         sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
         extra_args: passed to the models: one dictionary for all, or N.
-        weights: N - 1 shares in [0, 1] for the fold, each a number or one per sample; one number is used
-            for every merge (`fold_shares` gives what that means for N > 2). Or a function of model 1's
-            `Step` that returns them.
+        weights: a list of N - 1 shares in [0, 1] for the fold, each a number or a tensor of one per sample
+            (a bare 1-D tensor is read as the list); one number is used for every merge (`fold_shares`
+            gives what that means for N > 2). Or a function of model 1's `Step` that returns them.
         correction: eq. (8)'s length, VP: one for all models, or N; 0 for none; "auto" is 0.3
             sqrt(n/16384), the paper's 0.3 at SD's size. Never past the mean. Or a function of model 1's
             `Step`.
@@ -92,8 +91,9 @@ def amdm(
 
     Raises:
         TypeError, ValueError: an argument is not as above; at the call.
-        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It
-            is raised when the window closes, or with `check` at the step itself.
+        FloatingPointError: a model returned NaN or infinity by the end of the window: its index, the sample
+            and the first step. It is raised when the window closes; with `check` at the step itself, and
+            after the window too.
     """
     if not isinstance(models, Sequence):
         raise TypeError(f"models is {type(models).__name__}, expected a list of denoisers")
@@ -232,7 +232,7 @@ def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
     means = tuple(step.mean.to(lead.x) for step in steps)
     weights, lengths = plan.weights(lead), plan.lengths(lead)
     scale = math.sqrt(1 + lead.sigma_next**2)
-    merged = plan.fold(xs, weights)
+    merged = plan.fold(xs, weights).to(lead.x)
     if merged.shape != lead.x.shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(lead.x.shape)}")
     corrected = tuple(
@@ -250,13 +250,9 @@ def _send(sampler: Steps, value: Tensor | Restart) -> Step | None:
 
 
 def _finite(steps: list[Step]) -> Tensor:
-    """Whether each model's prediction is finite, per sample: `(models, batch)`, left on the device.
-
-    A sum is finite if its terms are; one pass, no temporary.
-    """
+    """Whether each model's prediction is finite, per sample: `(models, batch)`, left on the device."""
     device = steps[0].x.device
-    sums = [as_rows(step.denoised).sum(1).to(device) for step in steps]
-    return torch.stack(sums).isfinite()
+    return torch.stack([step.denoised.isfinite().flatten(1).all(1).to(device) for step in steps])
 
 
 def _raise_unless_finite(watch: list[_Watched]) -> None:

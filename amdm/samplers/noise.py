@@ -80,8 +80,8 @@ def start_noise(
     """Independent starting latents for every model, in VE coordinates; a sample depends on its seed alone.
 
     Two conventions are in use for the start at `sigma`. "vp", the paper's and diffusers': z ~ N(0, I), so
-    x = sqrt(1 + sigma^2) noise. "ve", k-diffusion's: x = sigma noise. They differ by 0.3% at SD's sigma of
-    14.6.
+    x = sqrt(1 + sigma^2) noise. "ve", k-diffusion's: x = sigma noise. They differ by 0.23% at SD's sigma
+    of 14.6.
 
     Args:
         seeds: one per sample of the batch, 0 or more.

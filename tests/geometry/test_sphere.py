@@ -35,6 +35,13 @@ def test_angle_does_not_depend_on_norms(xs):
     assert (angle(xs[0], 7 * xs[1]) - angle(xs[0], xs[1])).abs().max() <= 1e-14
 
 
+@pytest.mark.parametrize("scale", [1e-15, 1e-12, 1e8, 1e15])
+def test_angle_is_right_at_any_scale_of_float32(scale):
+    a, b = (scale * x.float() for x in pair_at(1.0))
+    assert (angle(a, b) - 1.0).abs().max() <= 1e-6
+    assert (angle(a, 1e3 * b) - 1.0).abs().max() <= 1e-6
+
+
 def test_angle_of_a_zero_vector_is_zero():
     a = randn(0, 2, 9)
     zero = torch.zeros_like(a)
