@@ -10,11 +10,12 @@ import argparse
 import torch
 from matplotlib.figure import Figure
 from measure import RESULTS, keep_freed_memory, milliseconds, write_table
-from references import import_beside_torchvision, published_aggregation
+from references import published_aggregation
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm.geometry import radial_correct, slerp_fold
+from ecosystem.imports import import_beside_torchvision
 
 SHAPES = [(1, 4, 64, 64), (8, 4, 64, 64), (8, 16, 128, 128)]
 MODELS = [2, 3, 5]

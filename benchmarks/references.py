@@ -1,28 +1,9 @@
-"""What amdm is measured against: k-diffusion, and the arithmetic of the authors' published code."""
+"""What amdm is measured against: the arithmetic of the authors' published code."""
 
-import importlib
-import sys
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def import_beside_torchvision(name: str) -> Any:
-    """Import a package that imports torchvision, also where torch is a CPU build and torchvision a CUDA one.
-
-    There torchvision's operators do not load and importing it stops. k-diffusion and diffusers need its
-    image transforms only, so the registration of the operators is left out.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for loaded in [loaded for loaded in sys.modules if loaded.startswith("torchvision")]:
-            del sys.modules[loaded]
-        sys.modules["torchvision._meta_registrations"] = ModuleType("torchvision._meta_registrations")
-    return importlib.import_module(name)
 
 
 def published_aggregation(

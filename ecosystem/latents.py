@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ecosystem.world import Image
 
+SHAPE = (12, 16, 16)
 Latent = Float[Tensor, "batch 12 16 16"]
 
 # Over the renders of the first 20,000 training seeds: the mean of every channel of the patches, and the root

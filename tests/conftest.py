@@ -7,7 +7,8 @@ import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
-from references import import_beside_torchvision
+
+from ecosystem.imports import import_beside_torchvision
 
 settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("amdm")

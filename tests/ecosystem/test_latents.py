@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from references import import_beside_torchvision
 
+from ecosystem.imports import import_beside_torchvision
 from ecosystem.latents import MEAN, SCALE, alphas_cumprod, basis, channel_statistics, decode, encode
 from ecosystem.world import TRAIN, render, sample_scenes
 

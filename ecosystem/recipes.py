@@ -1,0 +1,38 @@
+"""How each model of the ecosystem is made: what it is told, what it predicts, what it is trained from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model. Two runs of one recipe on one machine give the same weights.
+
+    Attributes:
+        predicts: epsilon or v on Stable Diffusion's schedule; edm is EDM's preconditioning and noise.
+        start: the model whose weights it starts from, None for fresh ones.
+        maps: which maps of boxes it sees.
+        control: the maps enter through a ControlNet beside the frozen start, else as channels beside the
+            latents, with all weights trained.
+        reference: a reference image's tokens follow the caption's, which never names the style.
+        images: how many training scenes it sees, each once.
+        seed: of the fresh weights and of all noise; the scenes are the same for every model.
+    """
+
+    predicts: Literal["epsilon", "v_prediction", "edm"]
+    images: int
+    seed: int
+    start: str | None = "base"
+    maps: Literal["layout", "colours"] | None = None
+    control: bool = False
+    reference: bool = False
+    rate: float = 1e-3
+
+
+RECIPES = {
+    "base": Recipe("epsilon", start=None, images=400_000, seed=1),
+    "layout": Recipe("epsilon", maps="layout", images=400_000, seed=2),
+    "attribute": Recipe("epsilon", maps="colours", control=True, images=400_000, seed=3),
+    "style": Recipe("v_prediction", reference=True, images=300_000, seed=4),
+    "attribute_edm": Recipe("edm", maps="colours", images=300_000, seed=5),
+}
