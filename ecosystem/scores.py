@@ -1,7 +1,6 @@
 """How much of what was wanted is in the images, by the detectors; and how much would be by chance."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ def rate(counts: Counts) -> tuple[float, float, float]:
     if value in (0.0, 1.0):  # nothing to resample: the rule of three
         slack = 3 / np.count_nonzero(wanted)
         return float(value), float(max(0.0, value - slack)), float(min(1.0, value + slack))
-    low, high = _interval(lambda r, w: r.sum(-1) / w.sum(-1), right, wanted)
+    low, high = _interval(right, wanted)
     return float(value), low, high
 
 
@@ -85,14 +84,18 @@ def difference(one: Counts, other: Counts) -> tuple[float, float, float]:
     value = gain.sum() / wanted.sum()
     if not gain.any():
         return 0.0, 0.0, 0.0
-    low, high = _interval(lambda g, w: g.sum(-1) / w.sum(-1), gain, wanted)
+    low, high = _interval(gain, wanted)
     return float(value), low, high
 
 
-def _interval(statistic: Callable[..., Any], *samples: NDArray[np.float64]) -> tuple[float, float]:
+def _interval(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> tuple[float, float]:
+    def ratio(part: NDArray[np.float64], whole: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        quotient: NDArray[np.float64] = part.sum(axis) / whole.sum(axis)
+        return quotient
+
     drawn = bootstrap(
-        samples,
-        statistic,
+        (parts, wholes),
+        ratio,
         paired=True,
         vectorized=True,
         n_resamples=2000,
