@@ -16,8 +16,8 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from amdm import ddim, start_noise
-from ecosystem import denoisers, latents, scores, world
+from amdm import sample_ddim, start_noise
+from ecosystem import denoisers, latents, pictures, scores, world
 from ecosystem.recipes import RECIPES
 from ecosystem.world import Image, Scenes
 
@@ -33,19 +33,12 @@ def draw(name: str, scenes: Scenes, bar: "tqdm[int]", guidance: float = denoiser
     model = denoisers.load(name, guidance)
     sigmas = denoisers.sigmas(50)
     images = []
-    for part in batches(scenes):
+    for part in world.split(scenes, BATCH):
         x = start_noise(part.seeds.tolist(), latents.SHAPE, sigmas[0].item(), num_models=1)[0]
-        for step in ddim(model, x, sigmas, denoisers.extra_args(name, part)):
-            x = step.x_next
+        x = sample_ddim(model, x, sigmas, denoisers.extra_args(name, part), disable=True)
         images.append(latents.decode(x))
         bar.update(len(x))
     return torch.cat(images)
-
-
-def batches(scenes: Scenes) -> list[Scenes]:
-    """The scenes in parts of BATCH."""
-    starts = range(0, len(scenes.seeds), BATCH)
-    return [Scenes(*(field[start : start + BATCH] for field in scenes)) for start in starts]
 
 
 def table(name: str, images: Image, scenes: Scenes) -> list[list[str]]:
@@ -69,8 +62,7 @@ def picture(images: dict[str, Image], path: Path) -> None:
     grid = figure.subplots(len(images), PICTURED)
     for row, (name, drawn) in zip(grid, images.items(), strict=True):
         for axes, image in zip(row, drawn[:PICTURED], strict=True):
-            axes.imshow((image.movedim(0, -1) / 2 + 0.5).clamp(0, 1))
-            axes.set(xticks=[], yticks=[])
+            pictures.show(axes, image[None])
         row[0].set_ylabel(name)
     figure.savefig(path, dpi=100)
 

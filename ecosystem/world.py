@@ -71,6 +71,12 @@ class Scenes(NamedTuple):
         return Scenes(*(field.to(device) for field in self))
 
 
+def split(scenes: Scenes, size: int) -> list[Scenes]:
+    """The scenes in parts of `size`, the last one perhaps smaller."""
+    starts = range(0, len(scenes.seeds), size)
+    return [Scenes(*(field[start : start + size] for field in scenes)) for start in starts]
+
+
 def sample_scenes(seeds: Sequence[int], *, uniform_kinds: bool = False) -> Scenes:
     """One scene per seed; with `uniform_kinds` all kinds of interaction are equally frequent.
 
