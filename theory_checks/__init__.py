@@ -1,1 +1,1 @@
-"""The paper's propositions, put to the test by experiment. No check has been written yet."""
+"""The paper's propositions, put to the test by experiment: one module per statement, one record per claim."""

@@ -1,0 +1,159 @@
+"""Lemma A.1: the norm of a standard normal vector is near sqrt(n), by three kinds of bound.
+
+X ~ N(0, I_n), u = ln(1/p); every bound fails with a probability of at most p.
+
+* Laurent and Massart 2000, Lemma 1: |X|^2 >= n + 2 sqrt(n u) + 2 u; |X|^2 <= n - 2 sqrt(n u).
+* Chernoff: |X|^2 >= (1 + d) n with (n/2) (d - ln(1 + d)) = u; below (1 - d) n, (n/2) (-d - ln(1 - d)) = u.
+* Gaussian concentration of the 1-Lipschitz norm: ||X| - E|X|| >= sqrt(2 (u + ln 2)). A sharper one below:
+  |X| <= sqrt(n) - sqrt(u).
+
+Exactly, |X|^2 is chi-square with n degrees of freedom.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.special import gammaln
+from scipy.stats import chi2
+
+from theory_checks.draws import normals
+from theory_checks.record import Record
+from theory_checks.statistics import frequency, sample_size, slope
+
+CLAIMS = {
+    "Laurent-Massart above": "P(|X|^2 >= n + 2 sqrt(n u) + 2 u) <= exp(-u)",
+    "Laurent-Massart below": "P(|X|^2 <= n - 2 sqrt(n u)) <= exp(-u)",
+    "Chernoff above": "P(|X|^2 >= (1+d) n) <= exp(-(n/2)(d - ln(1+d)))",
+    "Chernoff below": "P(|X|^2 <= (1-d) n) <= exp(-(n/2)(-d - ln(1-d)))",
+    "Lipschitz": "P(||X| - E|X|| >= v) <= 2 exp(-v^2/2)",
+    "Lipschitz sharper below": "P(|X| <= sqrt(n) - v) <= exp(-v^2)",
+}
+Control = Literal["a third of the width", "one size for all"]
+
+
+class Band(NamedTuple):
+    """The norms that the bound leaves: `low` to `high`."""
+
+    low: float
+    high: float
+
+
+def mean_norm(n: int) -> float:
+    """E|X|, the mean of the chi distribution."""
+    return math.sqrt(2) * math.exp(gammaln((n + 1) / 2) - gammaln(n / 2))
+
+
+def band(inequality: str, n: int, probability: float) -> Band:
+    """The norms outside of which |X| lies with at most this probability, by this inequality."""
+    u = math.log(1 / probability)
+    if inequality == "Laurent-Massart above":
+        return Band(0.0, math.sqrt(n + 2 * math.sqrt(n * u) + 2 * u))
+    if inequality == "Laurent-Massart below":
+        return Band(math.sqrt(max(0.0, n - 2 * math.sqrt(n * u))), math.inf)
+    if inequality == "Chernoff above":
+        d = brentq(lambda d: n / 2 * (d - math.log1p(d)) - u, 0, 4 * u / n + 4 * math.sqrt(u / n) + 1)
+        return Band(0.0, math.sqrt((1 + d) * n))
+    if inequality == "Chernoff below":
+        d = brentq(lambda d: n / 2 * (-d - math.log1p(-d)) - u, 0, 1 - 1e-12 * math.exp(-2 * u / n))
+        return Band(math.sqrt((1 - d) * n), math.inf)
+    if inequality == "Lipschitz":
+        width = math.sqrt(2 * (u + math.log(2)))
+        return Band(max(0.0, mean_norm(n) - width), mean_norm(n) + width)
+    return Band(max(0.0, math.sqrt(n) - math.sqrt(u)), math.inf)
+
+
+def check_tail(
+    inequality: str = "Laurent-Massart above",
+    n: int = 1024,
+    probability: float = 0.05,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Control | None = None,
+) -> Record:
+    """How often |X| is beyond a bound that it passes with at most this probability.
+
+    Args:
+        inequality: one of CLAIMS.
+        n: the dimension.
+        probability: the claimed one, p.
+        seed: of the draws.
+        device: where they are made.
+        control: "a third of the width" moves the bound toward sqrt(n), to a third of its distance.
+    """
+    samples = sample_size(probability)
+    norms = torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, n, seed, device)]).numpy()
+    low, high = band(inequality, n, probability)
+    if control == "a third of the width":
+        low, high = (max(0.0, math.sqrt(n) + (edge - math.sqrt(n)) / 3) for edge in (low, high))
+    count = int(((norms < low) | (norms > high)).sum())
+    measured, *interval = frequency(count, samples)
+    below = inequality.endswith("below")
+    law = chi2(n)
+    edge = law.ppf(probability) if below else law.isf(probability)
+    # Distances from sqrt(n): that of the exact quantile, and the bound's.
+    widths = abs(math.sqrt(edge) - math.sqrt(n)), abs((low if below else high) - math.sqrt(n))
+    return Record(
+        statement=f"Lemma A.1, {inequality}",
+        claim=CLAIMS[inequality],
+        assumptions="X ~ N(0, I_n)",
+        setting={"inequality": inequality, "n": n, "probability": probability},
+        claimed=probability,
+        measured=measured,
+        low=interval[0],
+        high=interval[1],
+        exact=float(law.cdf(low**2) + law.sf(high**2)),
+        bound=low if below else high,
+        trivial=0.0 if below else math.inf,
+        slack=float(min((norms - low).min(), (high - norms).min())),
+        tightness=widths[0] / widths[1],
+        samples=samples,
+    )
+
+
+def check_rate(
+    largest: int = 65536,
+    samples: int = 1000,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Control | None = None,
+) -> Record:
+    """The relative width of the shell falls as n^(-1/2): the slope of log std(|X|/sqrt(n)) against log n.
+
+    For n = 16, 32, ... with draws of their own. `exact` is the slope of the same regression on the exact
+    standard deviations.
+
+    Args:
+        largest: the last n.
+        samples: per n.
+        seed: of the draws.
+        device: where they are made.
+        control: "one size for all" draws in the largest dimension for every n.
+    """
+    dimensions = [2**k for k in range(4, int(math.log2(largest)) + 1)]
+    widths = []
+    for n in dimensions:
+        size = largest if control == "one size for all" else n
+        norms = torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, size, seed + n, device)])
+        widths.append(float(norms.std()) / math.sqrt(size))
+    exact = [math.sqrt(n - mean_norm(n) ** 2) / math.sqrt(n) for n in dimensions]
+    log_n = np.log(dimensions)
+    measured, low, high = slope(log_n, np.log(widths))
+    return Record(
+        statement="Lemma A.1, rate",
+        claim="std(|X|)/sqrt(n) ~ n^(-1/2)",
+        assumptions="X ~ N(0, I_n)",
+        setting={"largest": largest},
+        sense="equal",
+        claimed=-0.5,
+        measured=measured,
+        low=low,
+        high=high,
+        tolerance=0.01,
+        exact=slope(log_n, np.log(exact))[0],
+        samples=samples * len(dimensions),
+    )

@@ -1,0 +1,72 @@
+"""What a check says: one frozen record, whose verdict follows from its own numbers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["holds", "holds but vacuous", "fails", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One statement at one setting: what it claims, what was measured, whether it holds."""
+
+    statement: str
+    """As the paper numbers it, and whose constants."""
+    claim: str
+    """What is claimed, as a formula."""
+    assumptions: str
+    setting: Mapping[str, float | int | str] = field(default_factory=dict)
+    """The arguments that the check was called with."""
+
+    sense: Literal["at most", "at least", "equal"] = "at most"
+    claimed: float = math.nan
+    """The number that is claimed: often the largest probability that a bound fails."""
+    measured: float = math.nan
+    low: float = math.nan
+    """The interval of what was measured; as wide as nothing for a number that is not random."""
+    high: float = math.nan
+    tolerance: float = 0.0
+    """For `equal`: how far from `claimed` is still equal, by the order of what the claim leaves out."""
+    exact: float = math.nan
+    """What was measured, in closed form, where one is known; it must hold too."""
+
+    bound: float = math.nan
+    """The value of the bound, where the claim is one."""
+    trivial: float = math.nan
+    """What is known without the statement: pi for an angle, 0 for a probability or a norm from below."""
+    slack: float = math.nan
+    """The least distance from the bound over the samples, negative where one lies beyond it."""
+    tightness: float = math.nan
+    """The measured quantile over the bound: 1 where nothing sharper can be said."""
+
+    samples: int = 0
+    ours: bool = True
+    """Whether we claim that it holds; what the paper says and we do not believe has False."""
+    skipped: str = ""
+    """Why nothing was measured."""
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the bound says no more than what is known anyway."""
+        return self.bound <= 0 if self.trivial == 0 else self.bound >= self.trivial
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fails where all of the interval, or the exact value, is on the wrong side of the claim."""
+        if self.skipped:
+            return "skipped"
+        if any(math.isnan(value) for value in (self.claimed, self.low, self.high)):
+            return "fails"
+        known = [] if math.isnan(self.exact) else [(self.exact, self.exact)]
+        for low, high in [(self.low, self.high), *known]:
+            below, above = high < self.claimed - self.tolerance, low > self.claimed + self.tolerance
+            if {"at most": above, "at least": below, "equal": above or below}[self.sense]:
+                return "fails"
+        return "holds but vacuous" if self.vacuous else "holds"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what is not known is None."""
+        fields = asdict(self) | {"verdict": self.verdict}
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}
