@@ -82,8 +82,9 @@ def difference(one: Counts, other: Counts) -> tuple[float, float, float]:
     wanted = one.wanted.double().cpu().numpy()
     gain = (one.right - other.right).double().cpu().numpy()
     value = gain.sum() / wanted.sum()
-    if not gain.any():
-        return 0.0, 0.0, 0.0
+    if not gain.any():  # nothing to resample: the rule of three
+        slack = 3 / np.count_nonzero(wanted)
+        return 0.0, -slack, slack
     low, high = _interval(gain, wanted)
     return float(value), low, high
 
