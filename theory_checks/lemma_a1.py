@@ -11,6 +11,8 @@ Exactly, |X|^2 is chi-square with n degrees of freedom.
 """
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from scipy.special import gammaln
 from scipy.stats import chi2
 
 from theory_checks.draws import normals
-from theory_checks.record import Record
+from theory_checks.record import Record, Size
 from theory_checks.statistics import frequency, sample_size, slope
 
 CLAIMS = {
@@ -156,4 +158,16 @@ def check_rate(
         tolerance=0.01,
         exact=slope(log_n, np.log(exact))[0],
         samples=samples * len(dimensions),
+    )
+
+
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:
+    """The checks of this module at one size."""
+    for n in (2, 64, 1024) if size == "small" else (2, 64, 1024, 16384, 65536):
+        # A frequency of 0.2 needs a fifth of the draws that 0.05 needs.
+        probability = 0.2 if n > 1024 and size != "thorough" else 0.05
+        for inequality in CLAIMS:
+            yield partial(check_tail, inequality, n, probability, seed=seed, device=device)
+    yield partial(
+        check_rate, {"small": 1024, "default": 16384, "thorough": 65536}[size], seed=seed, device=device
     )

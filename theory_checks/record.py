@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["holds", "holds but vacuous", "fails", "skipped"]
+Size = Literal["small", "default", "thorough"]
+"""How much a run checks: in seconds for the tests, in a minute, or as much as one likes to wait for."""
 
 
 @dataclass(frozen=True, kw_only=True)

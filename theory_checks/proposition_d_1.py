@@ -1,0 +1,314 @@
+"""Proposition D.1: after the correction, eq. (8), the models step from different points, z''_1 and z''_2.
+
+Then |mean_1 - mean_2| <= D, and the bounds of Proposition 3.1 hold with this D. All lengths and Lipschitz
+constants are VP; L = |z''_1 - z''_2|.
+
+* displacement: D = a L + |b| (Delta + K L), Delta = |eps_1 - eps_2| at z''_2, K a Lipschitz constant of eps_1
+  on the segment from z''_1 to z''_2.
+* step map: D = G L + |b| Delta, G a Lipschitz constant of z -> a z + b eps_1(z) on the segment. That is
+  a + |b| K at most and mostly less, since a > 0 > b. Attained.
+* paper: D = a (l_1 + l_2) + |b| (Delta + K_1 l_1 + K_2 l_2), l_i = |z''_i - z'| from the common point z',
+  where Delta is taken; l_i = eta_i where eq. (8) does not clip. With independent noise both corrections have
+  nearly the same direction, and L is far below l_1 + l_2. The paper assumes a local K and measures none.
+
+K and G are certified for Gaussian mixtures, and estimated for other denoisers: see `lipschitz`.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from amdm.denoisers import GaussianMixture
+from amdm.geometry import radial_correct, slerp
+from amdm.types import Denoiser, Latent
+from theory_checks.draws import normals
+from theory_checks.gap_and_angle import QUANTITIES, ROUNDING, Quantity, fields
+from theory_checks.lipschitz import (
+    ASSUMPTIONS,
+    How,
+    lipschitz_estimate,
+    noise_lipschitz,
+    step_lipschitz,
+    step_lipschitz_estimate,
+)
+from theory_checks.pair import Numbers, Pair, Rows, conditionals, distances, predict_noise, step_mean, to_vp
+from theory_checks.record import Record, Size
+from theory_checks.schedule import Coefficients, coefficients
+
+Form = Literal["paper", "displacement", "step map"]
+FORMS: dict[Form, str] = {
+    "paper": "D = a (l_1 + l_2) + |b| (Delta + K_1 l_1 + K_2 l_2)",
+    "displacement": "D = a L + |b| (Delta + K L)",
+    "step map": "D = G L + |b| Delta",
+}
+Geometry = Literal["aggregated", "random", "worst"]
+Control = Literal["displacement dropped", "one model's displacement", "K in VE"]
+
+
+STARTS = 20
+
+
+class Starts(NamedTuple):
+    """Where both models step from: VE latents `(starts, *event)` at one sigma."""
+
+    common: Latent
+    """x', before the correction."""
+    first: Latent
+    second: Latent
+
+
+def aggregated(
+    models: tuple[Denoiser, Denoiser],
+    x: Latent,
+    index: int,
+    eta: float,
+    correction: float,
+    *,
+    weight: float = 0.5,
+    seed: int = 0,
+) -> Starts:
+    """The AMDM step `index` from a common `x` at its sigma (VE), up to and with eq. (8): starts of the next.
+
+    `correction` is eq. (8)'s length (VP), clipped at the distance from the mean.
+    """
+    c = coefficients(index, eta)
+    mean_1, mean_2 = (_mean(model, x, c) for model in models)
+    starts, n = mean_1.shape
+    xi_1, xi_2 = torch.cat(list(normals(starts, n, seed, x.device, copies=2)), dim=1)
+    merged = slerp(mean_1 + c.s * xi_1, mean_2 + c.s * xi_2, weight)
+    ends = merged, radial_correct(merged, mean_1, correction), radial_correct(merged, mean_2, correction)
+    return Starts(*(math.sqrt(1 + c.sigma_next**2) * z.reshape(x.shape).to(x.dtype) for z in ends))
+
+
+def means_apart(
+    form: Form,
+    models: tuple[Denoiser, Denoiser],
+    starts: Starts,
+    c: Coefficients,
+    how: How,
+    control: Control | None = None,
+) -> Numbers:
+    """D, what |mean_1 - mean_2| is at most by this form of the statement (VP)."""
+    common, first, second = (to_vp(x, c.sigma) for x in starts)
+    moved = {"displacement dropped": 0.0, "one model's displacement": 0.5}.get(control or "", 1.0)
+    unit = 1 / math.sqrt(1 + c.sigma**2) if control == "K in VE" else 1.0
+    delta_eps = distances(
+        *(predict_noise(m, starts.common if form == "paper" else starts.second, c.sigma) for m in models)
+    )
+    length = moved * distances(first, second)
+    if form == "step map":
+        gain = step_lipschitz(how, models[0], starts.first, starts.second, c)
+        return np.asarray(gain * length + abs(c.b) * delta_eps)
+    if form == "displacement":
+        stretched = unit * noise_lipschitz(how, models[0], starts.first, starts.second, c.sigma) * length
+    else:
+        l_1, l_2 = moved * distances(first, common), moved * distances(second, common)
+        k_1 = unit * noise_lipschitz(how, models[0], starts.common, starts.first, c.sigma)
+        k_2 = unit * noise_lipschitz(how, models[1], starts.common, starts.second, c.sigma)
+        length, stretched = l_1 + l_2, k_1 * l_1 + k_2 * l_2
+    return np.asarray(c.a * length + abs(c.b) * (delta_eps + stretched))
+
+
+def _mean(model: Denoiser, x: Latent, c: Coefficients) -> Rows:
+    """The mean of a step from `x` (VE) as rows (VP)."""
+    return step_mean(to_vp(x, c.sigma), predict_noise(model, x, c.sigma), c)
+
+
+def check_on_models(
+    models: tuple[Denoiser, Denoiser],
+    starts: Starts,
+    form: Form = "displacement",
+    quantity: Quantity = "norm gap",
+    how: How = "estimated",
+    *,
+    index: int = 10,
+    eta: float = 1.0,
+    probability: float = 0.05,
+    seed: int = 0,
+    control: Control | None = None,
+) -> Record:
+    """How often the norm gap or the angle of two models' steps from different starts passes its bound.
+
+    Without noise the bound holds always. The least bounds given D are used, the paper's own for its form.
+
+    Args:
+        models: two denoisers, VE.
+        starts: where they step from, at `coefficients(index, eta).sigma`; `aggregated` makes them.
+        form: of D; the keys of FORMS.
+        quantity: which statement.
+        how: Lipschitz constants are found.
+        index: of the step, on Stable Diffusion's grid of 50.
+        eta: DDIM's.
+        probability: the claimed one, p, at most 1/2.
+        seed: of the draws.
+        control: a D without displacement, with half of it, or with K_VE for K.
+    """
+    c = coefficients(index, eta)
+    mean_1, mean_2 = _mean(models[0], starts.first, c), _mean(models[1], starts.second, c)
+    between = means_apart(form, models, starts, c, how, control)
+    length = distances(to_vp(starts.first, c.sigma), to_vp(starts.second, c.sigma)).mean()
+    setting = {"n": mean_1.shape[1], "index": index, "eta": eta, "starts": len(mean_1)}
+    constants: Literal["paper", "sharp"] = "paper" if form == "paper" else "sharp"
+    found = fields(Pair(mean_1, mean_2, c.s, between, c.s), quantity, constants, probability, seed)
+    return Record(
+        statement=f"Proposition D.1, {quantity}, {form}",
+        setting=setting | {"displacement": float(length), "probability": probability},
+        **found
+        | {
+            "claim": f"{found['claim']}, {FORMS[form]}",
+            "assumptions": f"{found['assumptions']}; {ASSUMPTIONS[how]}",
+        },
+    )
+
+
+def check(
+    form: Form = "displacement",
+    quantity: Quantity = "norm gap",
+    geometry: Geometry = "worst",
+    *,
+    n: int = 1024,
+    index: int = 10,
+    eta: float = 0.2,
+    correction: float = 0.3,
+    separation: float = 2.5,
+    probability: float = 0.05,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Control | None = None,
+) -> Record:
+    """`check_on_models` on a Gaussian mixture under two conditions, with certified constants.
+
+    The arguments are those of `check_on_models`, but for
+        geometry: "aggregated" starts are an AMDM step's; "random" ones lie in random directions from samples
+            of the mixture; the "worst" lie to both sides of the plane between its modes, far from the
+            origin, on a line that points away from it (norm gap) or across (angle).
+        n: the dimension, 2 or more.
+        correction: how far both starts lie from the common point (VP); eq. (8)'s length where aggregated.
+        separation: from the centre to a mode, in units of sigma; 0 makes one Gaussian.
+        device: where the draws are made.
+    """
+    c = coefficients(index, eta)
+    axis = QUANTITIES.index(quantity)
+    # Ten times what the noise adds, as in `made_up`.
+    far = math.sqrt(n * (1 + c.sigma**2)) * max(1.0, 10 * c.s / c.a) if geometry == "worst" else 0.0
+    models = conditionals(n, c.sigma, separation, far, axis, device)
+    starts = _starts(models, geometry, axis, index, eta, correction, seed)
+    record = check_on_models(
+        models,
+        starts,
+        form,
+        quantity,
+        "certified",
+        index=index,
+        eta=eta,
+        probability=probability,
+        seed=seed + 1,
+        control=control,
+    )
+    chosen = {"correction": correction, "separation": separation, "geometry": geometry}
+    return replace(record, setting={**record.setting, **chosen})
+
+
+def _starts(
+    models: tuple[GaussianMixture, GaussianMixture],
+    geometry: Geometry,
+    axis: int,
+    index: int,
+    eta: float,
+    correction: float,
+    seed: int,
+) -> Starts:
+    """The starts of `check`, one or STARTS of them."""
+    sigma = coefficients(index, eta).sigma
+    length = math.sqrt(1 + sigma**2) * correction
+    if geometry == "worst":
+        middle = models[0].means.mean(dim=0, keepdim=True)
+        side = torch.zeros_like(middle)
+        side[:, axis] = length
+        return Starts(middle, middle + side, middle - side)
+    generator = torch.Generator(models[0].means.device).manual_seed(seed)
+    if geometry == "aggregated":
+        x = models[0].sample(STARTS, coefficients(index - 1, eta).sigma, generator=generator)
+        return aggregated(models, x, index - 1, eta, correction, seed=seed + 2)
+    x = models[0].sample(STARTS, sigma, generator=generator)
+    u, v = (torch.nn.functional.normalize(torch.randn(x.shape, generator=generator).to(x)) for _ in range(2))
+    return Starts(x, x + length * u, x + length * v)
+
+
+def check_lipschitz(
+    what: Literal["noise", "step"] = "noise",
+    *,
+    n: int = 1024,
+    index: int = 10,
+    separation: float = 2.5,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Literal["K in VE"] | None = None,
+) -> Record:
+    """The certified constants against the estimate by power iteration, at samples and between the modes.
+
+    The estimate at one point is from below, so it must stay below the certified constant; between the modes
+    they are equal.
+
+    Args:
+        what: of eps_VP, or of the step map.
+        n: the dimension.
+        index: of the step, whose sigma it is; eta is 0.
+        separation: of the modes, as in `check`.
+        seed: of the samples.
+        device: where they are made.
+        control: the certified constant in VE, against an estimate in VP.
+    """
+    c = coefficients(index, 0.0)
+    model, _ = conditionals(n, c.sigma, separation, device=device)
+    samples = model.sample(10, c.sigma, generator=torch.Generator(device).manual_seed(seed))
+    x = torch.cat([samples, torch.zeros_like(samples[:1])])
+    if what == "noise":
+        certified = noise_lipschitz("certified", model, x, x, c.sigma)
+        estimate = lipschitz_estimate(model, x, c.sigma)
+    else:
+        certified = step_lipschitz("certified", model, x, x, c)
+        estimate = step_lipschitz_estimate(model, x, c)
+    bound = float(certified.max()) / (math.sqrt(1 + c.sigma**2) if control == "K in VE" else 1.0)
+    measured = float(estimate.max())
+    return Record(
+        statement=f"Proposition D.1, Lipschitz constant of the {what}",
+        claim={"noise": "|J eps_VP| <= K", "step": "|a I + b J eps_VP| <= G"}[what],
+        assumptions=ASSUMPTIONS["certified"],
+        setting={"n": n, "index": index, "separation": separation},
+        claimed=bound,
+        measured=measured,
+        low=measured,
+        high=measured,
+        tolerance=ROUNDING * bound,
+        bound=bound,
+        slack=bound - measured,
+        tightness=measured / bound,
+        samples=len(x),
+    )
+
+
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:
+    """The checks of this module at one size."""
+    sizes = (2, 64) if size == "small" else (2, 64, 1024, 16384)
+    for n in sizes:
+        # A frequency of 0.2 needs a fifth of the draws that 0.05 needs.
+        probability = 0.2 if n > 1024 and size != "thorough" else 0.05
+        run = partial(check, "step map", n=n, probability=probability, seed=seed, device=device)
+        for quantity in QUANTITIES:
+            yield partial(run, quantity, "worst")
+            yield partial(run, quantity, "worst", eta=0.0)
+            yield partial(run, quantity, "aggregated")
+        yield partial(check_lipschitz, n=n, seed=seed, device=device)
+        yield partial(check_lipschitz, "step", n=n, seed=seed, device=device)
+    run = partial(check, n=sizes[-2] if size == "default" else 64, seed=seed, device=device)
+    for form in FORMS:
+        yield partial(run, form, "norm gap", "aggregated", eta=1.0, separation=0.5)
+        for separation in (0.5, 2.5):
+            yield partial(run, form, "norm gap", "random", separation=separation)
+            yield partial(run, form, "norm gap", "worst", separation=separation)
