@@ -70,7 +70,7 @@ def noise_slopes(model: GaussianMixture, sigma: float) -> tuple[float, float]:
 
 
 def lipschitz_estimate(
-    model: Denoiser, x: Latent, sigma: float, *, iterations: int = 30, seed: int = 0
+    model: Denoiser, x: Latent, sigma: float, *, iterations: int = 20, seed: int = 0
 ) -> PerSample:
     """An estimate, from below, of the largest singular value of eps_VP's Jacobian at `x` (VE, at sigma)."""
     norm = spectral_norm(lambda part: _noise(model, part, sigma), x, iterations=iterations, seed=seed)
@@ -78,7 +78,7 @@ def lipschitz_estimate(
 
 
 def step_lipschitz_estimate(
-    model: Denoiser, x: Latent, c: Coefficients, *, iterations: int = 30, seed: int = 0
+    model: Denoiser, x: Latent, c: Coefficients, *, iterations: int = 20, seed: int = 0
 ) -> PerSample:
     """An estimate, from below, of the largest singular value of the step map's Jacobian at `x` (VE)."""
     # In VE a z + b eps_VP(z) is a map with the same Jacobian, x -> a x + b sqrt(1+sigma^2) eps(x).
@@ -89,7 +89,7 @@ def step_lipschitz_estimate(
 
 
 def spectral_norm(
-    function: Callable[[Latent], Latent], x: Latent, *, iterations: int = 30, seed: int = 0
+    function: Callable[[Latent], Latent], x: Latent, *, iterations: int = 20, seed: int = 0
 ) -> PerSample:
     """|J v| for a unit v after so many power iterations v <- J^T J v, J the Jacobian at `x`: at most |J|.
 
@@ -113,12 +113,11 @@ def _iterate(function: Callable[[Latent], Latent], x: Latent, v: Latent, iterati
 
 
 def _norms(v: Latent) -> PerSample:
-    norms: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
-    return norms
+    return v.flatten(1).square().sum(dim=1).sqrt()
 
 
 def _unit(v: Latent) -> Latent:
-    norms: Tensor = _norms(v).clamp(min=torch.finfo(v.dtype).tiny)
+    norms = _norms(v).clamp(min=torch.finfo(v.dtype).tiny)
     return torch.div(v, norms.reshape(-1, *[1] * (v.ndim - 1)))
 
 
@@ -128,9 +127,8 @@ def _noise(model: Denoiser, x: Latent, sigma: float) -> Latent:
 
 def _largest(estimate: Callable[[Latent], PerSample], x: Latent, y: Latent) -> Numbers:
     """The largest of the estimates at the ends and in the middle of each segment."""
-    return np.asarray(
-        torch.stack([estimate(points) for points in (x, (x + y) / 2, y)]).amax(dim=0).double().cpu()
-    )
+    points = torch.cat([x, (x + y) / 2, y])
+    return np.asarray(estimate(points).reshape(3, -1).amax(dim=0).double().cpu())
 
 
 def _mixture(model: Denoiser) -> GaussianMixture:

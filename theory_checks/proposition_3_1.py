@@ -145,17 +145,15 @@ def check_deterministic(
     The arguments are those of `check_norm_gap`, but for
         quantity: which of the two.
         eta: 0, or positive for noise that both models share.
-        control: the |b| of the next step, or norms over the batch of all starts.
+        control: the |b| of the next step, or norms over a batch of four starts.
     """
     pair = _made_up_pair(quantity, geometry, n, index, eta, delta_eps, STARTS, seed, device)
     if control == "b of the next step":
-        pair = pair._replace(
-            between=abs(coefficients(index + 1, eta).b) / abs(coefficients(index, eta).b) * pair.between
-        )
+        ratio = coefficients(index + 1, eta).b / coefficients(index, eta).b
+        pair = pair._replace(between=ratio * pair.between)
     if control == "norm over the batch":
-        pair = pair._replace(
-            mean_1=pair.mean_1.reshape(1, -1), mean_2=pair.mean_2.reshape(1, -1), between=pair.between[:1]
-        )
+        mean_1, mean_2 = pair.mean_1[:4].reshape(1, -1), pair.mean_2[:4].reshape(1, -1)
+        pair = pair._replace(mean_1=mean_1, mean_2=mean_2, between=pair.between[:1])
     return Record(
         statement=f"Proposition 3.1, {quantity}, {'shared noise' if eta else 'no noise'}",
         setting=_setting(n, index, eta, delta_eps, geometry),

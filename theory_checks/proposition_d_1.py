@@ -48,8 +48,7 @@ FORMS: dict[Form, str] = {
 }
 Geometry = Literal["aggregated", "random", "worst"]
 Control = Literal["displacement dropped", "one model's displacement", "K in VE"]
-
-
+LipschitzControl = Literal["K in VE", "eps held fixed"]
 STARTS = 20
 
 
@@ -97,9 +96,8 @@ def means_apart(
     common, first, second = (to_vp(x, c.sigma) for x in starts)
     moved = {"displacement dropped": 0.0, "one model's displacement": 0.5}.get(control or "", 1.0)
     unit = 1 / math.sqrt(1 + c.sigma**2) if control == "K in VE" else 1.0
-    delta_eps = distances(
-        *(predict_noise(m, starts.common if form == "paper" else starts.second, c.sigma) for m in models)
-    )
+    where = starts.common if form == "paper" else starts.second
+    delta_eps = distances(*(predict_noise(model, where, c.sigma) for model in models))
     length = moved * distances(first, second)
     if form == "step map":
         gain = step_lipschitz(how, models[0], starts.first, starts.second, c)
@@ -146,7 +144,7 @@ def check_on_models(
         eta: DDIM's.
         probability: the claimed one, p, at most 1/2.
         seed: of the draws.
-        control: a D without displacement, with half of it, or with K_VE for K.
+        control: a D without displacement, with half of it, or with K_VE for K (not in the step map's form).
     """
     c = coefficients(index, eta)
     mean_1, mean_2 = _mean(models[0], starts.first, c), _mean(models[1], starts.second, c)
@@ -155,14 +153,11 @@ def check_on_models(
     setting = {"n": mean_1.shape[1], "index": index, "eta": eta, "starts": len(mean_1)}
     constants: Literal["paper", "sharp"] = "paper" if form == "paper" else "sharp"
     found = fields(Pair(mean_1, mean_2, c.s, between, c.s), quantity, constants, probability, seed)
+    assumptions = f"{found['assumptions']}; {ASSUMPTIONS[how]}"
     return Record(
         statement=f"Proposition D.1, {quantity}, {form}",
         setting=setting | {"displacement": float(length), "probability": probability},
-        **found
-        | {
-            "claim": f"{found['claim']}, {FORMS[form]}",
-            "assumptions": f"{found['assumptions']}; {ASSUMPTIONS[how]}",
-        },
+        **found | {"claim": f"{found['claim']}, {FORMS[form]}", "assumptions": assumptions},
     )
 
 
@@ -236,7 +231,8 @@ def _starts(
         x = models[0].sample(STARTS, coefficients(index - 1, eta).sigma, generator=generator)
         return aggregated(models, x, index - 1, eta, correction, seed=seed + 2)
     x = models[0].sample(STARTS, sigma, generator=generator)
-    u, v = (torch.nn.functional.normalize(torch.randn(x.shape, generator=generator).to(x)) for _ in range(2))
+    directions = torch.cat(list(normals(len(x), x.shape[1], seed + 2, x.device, copies=2)), dim=1)
+    u, v = directions / directions.norm(dim=2, keepdim=True)
     return Starts(x, x + length * u, x + length * v)
 
 
@@ -248,7 +244,7 @@ def check_lipschitz(
     separation: float = 2.5,
     seed: int = 0,
     device: str = "cpu",
-    control: Literal["K in VE"] | None = None,
+    control: LipschitzControl | None = None,
 ) -> Record:
     """The certified constants against the estimate by power iteration, at samples and between the modes.
 
@@ -262,7 +258,7 @@ def check_lipschitz(
         separation: of the modes, as in `check`.
         seed: of the samples.
         device: where they are made.
-        control: the certified constant in VE, against an estimate in VP.
+        control: the certified constant of the noise in VE, against an estimate in VP; for the step, a alone.
     """
     c = coefficients(index, 0.0)
     model, _ = conditionals(n, c.sigma, separation, device=device)
@@ -274,7 +270,11 @@ def check_lipschitz(
     else:
         certified = step_lipschitz("certified", model, x, x, c)
         estimate = step_lipschitz_estimate(model, x, c)
-    bound = float(certified.max()) / (math.sqrt(1 + c.sigma**2) if control == "K in VE" else 1.0)
+    bound = float(certified.max())
+    if control == "K in VE":
+        bound /= math.sqrt(1 + c.sigma**2)
+    if control == "eps held fixed":
+        bound = c.a
     measured = float(estimate.max())
     return Record(
         statement=f"Proposition D.1, Lipschitz constant of the {what}",

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from theory_checks.lemma_a1 import CLAIMS, band, check_rate, check_tail, mean_norm
+from theory_checks.lemma_a1 import CLAIMS, band, check_rate, check_tail, checks, mean_norm
 
 
 def test_bounds_by_hand():
@@ -38,3 +38,7 @@ def test_the_rate_is_minus_one_half():
     record = check_rate(1024, 2000)
     assert record.verdict == "holds" and record.high - record.low < 0.15
     assert check_rate(1024, 2000, control="one size for all").verdict == "fails"
+
+
+def test_no_check_of_the_small_size_fails():
+    assert {check().verdict for check in checks("small")} == {"holds", "holds but vacuous"}
