@@ -21,6 +21,8 @@ from theory_checks.schedule import Coefficients
 Geometry = Literal["random", "worst"]
 Rows = Float[Tensor, "starts n"]
 Numbers = Float[ndarray, " samples"]
+NOISE = 10**6
+"""Added to a seed for the noise: starts that were drawn with the same seed are independent of it."""
 BATCH = 64
 """Latents that a model sees at once."""
 
@@ -63,7 +65,7 @@ def outcomes(pair: Pair, samples: int, seed: int, *, shared: bool = False) -> Ou
     starts, n = pair.mean_1.shape
     pieces: list[Tensor] = []
     done = 0
-    for xi in normals(samples, n, seed, pair.mean_1.device, copies=1 if shared else 2):
+    for xi in normals(samples, n, seed + NOISE, pair.mean_1.device, copies=1 if shared else 2):
         row = torch.arange(done, done + xi.shape[1], device=xi.device) % starts
         z_1, z_2 = pair.mean_1[row] + pair.s * xi[0], pair.mean_2[row] + pair.s * xi[-1]
         pieces.append(torch.stack([z_1.norm(dim=1), z_2.norm(dim=1), angle(z_1, z_2)]))

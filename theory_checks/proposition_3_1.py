@@ -95,7 +95,7 @@ def check_norm_gap(
     return Record(
         statement=f"Proposition 3.1, norm gap, {constants}",
         setting=_setting(n, index, eta, delta_eps, geometry) | {"probability": probability},
-        **gap_fields(_changed(pair, index, eta, control), constants, probability, seed + 1),
+        **gap_fields(_changed(pair, index, eta, control), constants, probability, seed),
     )
 
 
@@ -124,7 +124,7 @@ def check_angle(
     return Record(
         statement=f"Proposition 3.1, angle, {radius} radius, {inversion}",
         setting=_setting(n, index, eta, delta_eps, geometry) | {"probability": probability},
-        **angle_fields(_changed(pair, index, eta, control), radius, inversion, probability, seed + 1),
+        **angle_fields(_changed(pair, index, eta, control), radius, inversion, probability, seed),
     )
 
 
@@ -157,7 +157,7 @@ def check_deterministic(
     return Record(
         statement=f"Proposition 3.1, {quantity}, {'shared noise' if eta else 'no noise'}",
         setting=_setting(n, index, eta, delta_eps, geometry),
-        **always_fields(pair, quantity, seed + 1),
+        **always_fields(pair, quantity, seed),
     )
 
 
@@ -217,9 +217,7 @@ def check_on_mixtures(
     sigma = coefficients(index, eta).sigma
     models = conditionals(n, sigma, device=device)
     x = models[0].sample(starts, sigma, generator=torch.Generator(device).manual_seed(seed))
-    return check_on_models(
-        models, x, quantity, constants, index=index, eta=eta, seed=seed + 1, control=control
-    )
+    return check_on_models(models, x, quantity, constants, index=index, eta=eta, seed=seed, control=control)
 
 
 def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:

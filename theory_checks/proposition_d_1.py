@@ -36,7 +36,17 @@ from theory_checks.lipschitz import (
     step_lipschitz,
     step_lipschitz_estimate,
 )
-from theory_checks.pair import Numbers, Pair, Rows, conditionals, distances, predict_noise, step_mean, to_vp
+from theory_checks.pair import (
+    NOISE,
+    Numbers,
+    Pair,
+    Rows,
+    conditionals,
+    distances,
+    predict_noise,
+    step_mean,
+    to_vp,
+)
 from theory_checks.record import Record, Size
 from theory_checks.schedule import Coefficients, coefficients
 
@@ -78,7 +88,7 @@ def aggregated(
     c = coefficients(index, eta)
     mean_1, mean_2 = (_mean(model, x, c) for model in models)
     starts, n = mean_1.shape
-    xi_1, xi_2 = torch.cat(list(normals(starts, n, seed, x.device, copies=2)), dim=1)
+    xi_1, xi_2 = torch.cat(list(normals(starts, n, seed + 2 * NOISE, x.device, copies=2)), dim=1)
     merged = slerp(mean_1 + c.s * xi_1, mean_2 + c.s * xi_2, weight)
     ends = merged, radial_correct(merged, mean_1, correction), radial_correct(merged, mean_2, correction)
     return Starts(*(math.sqrt(1 + c.sigma_next**2) * z.reshape(x.shape).to(x.dtype) for z in ends))
@@ -202,7 +212,7 @@ def check(
         index=index,
         eta=eta,
         probability=probability,
-        seed=seed + 1,
+        seed=seed,
         control=control,
     )
     chosen = {"correction": correction, "separation": separation, "geometry": geometry}
@@ -229,9 +239,9 @@ def _starts(
     generator = torch.Generator(models[0].means.device).manual_seed(seed)
     if geometry == "aggregated":
         x = models[0].sample(STARTS, coefficients(index - 1, eta).sigma, generator=generator)
-        return aggregated(models, x, index - 1, eta, correction, seed=seed + 2)
+        return aggregated(models, x, index - 1, eta, correction, seed=seed)
     x = models[0].sample(STARTS, sigma, generator=generator)
-    directions = torch.cat(list(normals(len(x), x.shape[1], seed + 2, x.device, copies=2)), dim=1)
+    directions = torch.cat(list(normals(len(x), x.shape[1], seed + 1, x.device, copies=2)), dim=1)
     u, v = directions / directions.norm(dim=2, keepdim=True)
     return Starts(x, x + length * u, x + length * v)
 
