@@ -14,6 +14,7 @@ from amdm.denoisers import GaussianMixture
 from theory_checks.gap_and_angle import (
     always_fields,
     angle_bound,
+    angle_fields,
     distance_bound,
     distance_quantile,
     gap_bound,
@@ -138,6 +139,17 @@ def test_the_fraction_beyond_a_bound_is_the_exact_one():
     fields = gap_fields(pair([[3.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 1.0]]), "sharp", 0.2, 0)
     assert fields["low"] < fields["exact"] < fields["high"]
     assert fields["exact"] < 0.2 < fields["exact"] + 0.1
+
+
+def test_every_start_has_its_own_bound():
+    unequal = pair([[30.0, 0.0], [30.0, 0.0]], [[30.0, 0.0], [20.0, 0.0]])
+    fields = gap_fields(unequal, "sharp", 0.2, 0)
+    assert fields["low"] < fields["exact"] < fields["high"] and fields["exact"] == pytest.approx(
+        0.2, abs=0.01
+    )
+    unequal = pair([[30.0, 0.0], [30.0, 0.0]], [[30.0, 0.0], [0.0, 30.0]])
+    fields = angle_fields(unequal, "exact", "cosines", 0.2, 0)
+    assert fields["low"] < 0.2 < fields["high"] and fields["exact"] == pytest.approx(0.2)
 
 
 def test_made_up_predictions_are_delta_apart():

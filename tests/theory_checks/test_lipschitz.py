@@ -87,12 +87,23 @@ def test_slopes_need_one_covariance():
         noise_slopes(model, 1.0)
 
 
-def test_a_certified_constant_near_a_segment_holds_on_it():
-    model = GaussianMixture(points(2, 3), torch.tensor([0.5, 2.0]).double())
-    x, y = points(2, 5, 3, seed=1)
-    bound = noise_lipschitz("certified", model, x, y, 0.7)
-    for share in np.linspace(0, 1, 5):
-        assert (lipschitz_estimate(model, torch.lerp(x, y, share), 0.7).numpy() <= bound).all()
+def test_a_certified_constant_of_a_segment_holds_all_along_it():
+    # Narrow and wide about the same point: steepest where the one gives way to the other, not in the middle.
+    zeros = torch.zeros(2, 2, dtype=torch.float64)
+    model = GaussianMixture(zeros, torch.tensor([0.01, 25.0]).double(), torch.tensor([1e4, 1.0]).double())
+    end = torch.tensor([[6.0, 0.0]]).double()
+    along = torch.cat([torch.lerp(end, -end, share) for share in np.linspace(0, 1, 25)])
+    steepest = lipschitz_estimate(model, along, 0.7).max().item()
+    assert noise_lipschitz("certified", model, 0 * end, 0 * end, 0.7).item() < 0.7 * steepest
+    assert noise_lipschitz("certified", model, end, -end, 0.7).item() >= steepest
+
+
+def test_the_estimate_for_a_segment_looks_at_its_middle():
+    model, _ = conditionals(3, 1.0, separation=2.5)
+    end = torch.tensor([[3.0, 0.0, 0.0]]).double()
+    middle = lipschitz_estimate(model, 0 * end, 1.0).item()
+    assert lipschitz_estimate(model, end, 1.0).item() < 0.7 * middle
+    assert noise_lipschitz("estimated", model, end, -end, 1.0).item() == pytest.approx(middle)
 
 
 class Network(nn.Module):

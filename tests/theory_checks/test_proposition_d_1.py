@@ -47,6 +47,18 @@ def test_the_distance_of_the_means_by_hand_for_two_gaussians():
     )
 
 
+def test_the_papers_form_has_each_models_own_constant():
+    c = coefficients(20, 0.0)
+    scale, zero = math.sqrt(1 + c.sigma**2), torch.zeros(1, 2, dtype=torch.float64)
+    models = tuple(GaussianMixture(zero, torch.tensor([v]).double()) for v in (0.5, 4.0))
+    k_1, k_2 = (c.sigma * scale / (v + c.sigma**2) for v in (0.5, 4.0))
+    starts = Starts(zero, zero + 0.2 * scale, zero - 0.5 * scale)
+    l_1, l_2 = 0.2 * math.sqrt(2), 0.5 * math.sqrt(2)
+    assert means_apart("paper", models, starts, c, "certified").item() == pytest.approx(
+        c.a * (l_1 + l_2) - c.b * (k_1 * l_1 + k_2 * l_2)
+    )
+
+
 @pytest.mark.parametrize("separation", [0.3, 1.0, 2.5])
 def test_the_means_are_never_farther_apart(separation):
     c = coefficients(20, 0.3)
