@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom, binomtest, bootstrap, linregress, t
 
-ROWS = 200
+ROWS = 400
 """How many rows a run may have for its confidence to hold for all of them at once (Bonferroni)."""
 ALPHA = 0.05 / ROWS
 """The probability that one row's interval misses."""
