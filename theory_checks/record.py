@@ -1,7 +1,7 @@
 """What a check says: one frozen record, whose verdict follows from its own numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -72,3 +72,7 @@ class Record:
         """For JSON: what is not known is None."""
         fields = asdict(self) | {"verdict": self.verdict}
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}
+
+
+Check = Callable[[], Record]
+"""One point of a module's grid, ready to be called."""

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 
 class Coefficients(NamedTuple):
@@ -15,13 +17,17 @@ class Coefficients(NamedTuple):
     sigma_next: float
 
 
+def betas() -> Float[Tensor, "1000"]:
+    """Stable Diffusion's, scaled-linear: their roots are evenly spaced from 0.00085^(1/2) to 0.012^(1/2)."""
+    return torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
+
+
 def coefficients(index: int, eta: float, steps: int = 50) -> Coefficients:
     """Of step `index` = 0, 1, ... of DDIM with this eta, on the grid of diffusers (leading, offset 1).
 
     The last step ends at abar = 1. The letters are the paper's, eq. (4).
     """
-    alphas_cumprod = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0)
-    grid = [*alphas_cumprod[torch.arange(steps).flip(0) * (1000 // steps) + 1].tolist(), 1.0]
+    grid = [*(1 - betas()).cumprod(0)[torch.arange(steps).flip(0) * (1000 // steps) + 1].tolist(), 1.0]
     if not 0 <= index < steps:
         raise ValueError(f"index must lie in 0 to {steps - 1}, got {index}")
     now, after = grid[index], grid[index + 1]
