@@ -1,0 +1,573 @@
+"""Proposition 3.2: whether the aggregated latent is near the shells that the steps of the models fill.
+
+Model i steps to x_i = mean_i + s xi_i (eq. (4)), x' = slerp(x_1, x_2, w) (eq. (7)), and x'' is x' moved by
+`length` toward a mean (eq. (8)). The shell of model i: S_i = { x : ||x - mean_i| - sqrt(n) s| <= thickness }.
+All lengths are VP units. The paper gives the thickness no number; here it is an argument.
+
+The law of the step depends on four numbers: n, s, |mean_1| = |mean_2| and delta = |mean_1 - mean_2|, since
+normal noise looks alike from every side. With kappa = |mean|^2/(n s^2), (1 - s^2)/s^2 for latents of unit
+variance, and to leading order in n (`distance_ratio`),
+
+    rho^2 = |x' - mean_1|^2/(n s^2)
+          = 1 - 4 kappa sin(w theta/2) sin((1-w) theta/2)/cos(theta/2)
+            + sin(w theta)/sin(theta) delta^2/(n s^2),
+
+cos theta = (kappa - delta^2/(2 n s^2) + 1 [one noise for both models])/(1 + kappa).
+
+* Independent noise: rho < 1 unless the means are far apart, down to sqrt(w^2 + (1-w)^2). x' is inside the
+  shell, the positive length of the paper's existence proof is not there unless the shell is thicker than
+  (1 - rho) sqrt(n) s, and eq. (8) moves x' further away.
+* Shared noise: x' is on the shell if the means agree, outside otherwise: the proposition holds.
+* No noise (eta = 0): the shell is the point mean_i, at the distance of a chord: it holds.
+
+The probability. For model j's shell, whichever model x' was moved toward,
+
+    ||x'' - mean_j| - sqrt(n) s| <= s ||xi_j| - sqrt(n)| + |x' - x_j| + length,
+
+so that for every constant D
+
+    P(x'' in S_j) >= P(||xi| - sqrt(n)| <= u) - P(|x' - x_j| > D),  u = (thickness - D - length)/s.
+
+The paper puts the drawn distance |x' - x_j| in the place of D: that conditions on it, and given the distance
+xi_j is no longer normal. With independent noise D is 0.707 to 0.765 sqrt(n) s (kappa = inf to 0, w = 1/2,
+delta = 0: sqrt(1 + kappa) 2 sin(theta/4)), so the bound says nothing about thinner shells; the truth for
+large n is a threshold at |sqrt(n) s - |x'' - mean_j||, which is (1 - rho) sqrt(n) s + length for i = j.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from scipy.optimize import brentq
+from scipy.stats import chi2
+from torch import Tensor
+
+from amdm.geometry import orthogonal_mix, radial_correct, shell_radius, slerp
+from theory_checks.draws import normals
+from theory_checks.record import Check, Record, Size
+from theory_checks.schedule import coefficients
+from theory_checks.statistics import ALPHA, frequency, mean, sample_size
+
+Noise = Literal["independent", "shared"]
+Pair = Float[Tensor, "2 batch n"]
+ROUNDING = 1e-12  # of float64, relative to the latents, with room for the sums
+
+
+class Scene(NamedTuple):
+    """One step of two models, in VP: all that the law of the step depends on."""
+
+    n: int
+    s: float
+    norm: float
+    """|mean_1| = |mean_2|."""
+    delta: float
+    """|mean_1 - mean_2|."""
+
+    @property
+    def radius(self) -> float:
+        """Of the shells, sqrt(n) s."""
+        return shell_radius(self.n, self.s)
+
+
+class Joined(NamedTuple):
+    """A batch of steps of both models, and what they are aggregated to."""
+
+    means: Pair
+    xs: Pair
+    merged: Float[Tensor, "batch n"]
+
+
+def scene(n: int, index: int, eta: float, delta: float = 0.0, kappa: float | None = None) -> Scene:
+    """Step `index` of DDIM with this eta, with means `delta` apart.
+
+    Args:
+        n: the dimension.
+        index: of the step, of 50.
+        eta: DDIM's.
+        delta: VP.
+        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
+
+    Raises:
+        ValueError: means of this norm cannot be that far apart.
+    """
+    s = coefficients(index, eta).s
+    norm = math.sqrt(n * (1 - s**2) if kappa is None else n * kappa * s**2)
+    if delta > 2 * norm:
+        raise ValueError(f"delta is {delta}, expected {2 * norm} or less: twice the norm of the means")
+    return Scene(n, s, norm, delta)
+
+
+def distance_ratio(at: Scene, weight: float, noise: Noise) -> float:
+    """|x' - mean_1|/(sqrt(n) s), rho, to leading order; that of model 2 is its value at 1 - weight."""
+    kappa, apart2 = (at.norm / at.radius) ** 2, (at.delta / at.radius) ** 2
+    theta = math.acos(min(1.0, (kappa - apart2 / 2 + (noise == "shared")) / (1 + kappa)))
+    share = math.sin(weight * theta) / math.sin(theta) if theta > 0 else weight
+    # A + B - 1, without the subtraction.
+    excess = 2 * math.sin(weight * theta / 2) * math.sin((1 - weight) * theta / 2) / math.cos(theta / 2)
+    return math.sqrt(1 - 2 * kappa * excess + share * apart2)
+
+
+def corrected_distance(at: Scene, weight: float, noise: Noise, length: float, shell: Literal[1, 2]) -> float:
+    """|x'' - mean_shell| to leading order, x'' moved by `length` toward mean_1."""
+    first, second = (at.radius * distance_ratio(at, w, noise) for w in (weight, 1 - weight))
+    length = min(length, first)
+    if shell == 1:
+        return first - length
+    inner = (first**2 + second**2 - at.delta**2) / 2
+    return math.sqrt(second**2 - 2 * length * inner / first + length**2)
+
+
+def shell_probability(n: int, u: float) -> float:
+    """P(||X| - sqrt(n)| <= u) for X ~ N(0, I_n), by the chi distribution."""
+    inner, outer = max(0.0, math.sqrt(n) - u), math.sqrt(n) + max(0.0, u)
+    return float(chi2.cdf(outer**2, n) - chi2.cdf(inner**2, n)) if u > 0 else 0.0
+
+
+def shell_bound(n: int, u: float) -> float:
+    """A closed lower bound on `shell_probability`, by Lemma A.1: below 0 for small u, 0 for u <= 0."""
+    if u <= 0:
+        return 0.0
+    above = math.sqrt(n) * u + u**2 / 2 - n * math.log1p(u / math.sqrt(n))
+    return 1 - math.exp(-(u**2)) - math.exp(-above)
+
+
+def shell_width(n: int, probability: float) -> float:
+    """The u with this `shell_probability`."""
+    return float(brentq(lambda u: shell_probability(n, u) - probability, 0, math.sqrt(n) + 10))
+
+
+def chord(norm_1: float, norm_2: float, theta: float, weight: float) -> float:
+    """|slerp(x_1, x_2, w) - x_1|, exact; 2 r sin(w theta/2) for equal norms."""
+    share, gap = math.sin(weight * theta) / math.sin(theta), norm_2 - norm_1
+    half = math.sin(weight * theta / 2)
+    cross = norm_1 * gap * math.sin((2 - weight) * theta / 2) * half
+    return math.sqrt(4 * norm_1**2 * half**2 + share**2 * gap**2 + 4 * share * cross)
+
+
+def steps(
+    at: Scene,
+    noise: Noise,
+    weight: float,
+    samples: int,
+    seed: int,
+    device: str,
+    control: str | None = None,
+) -> Iterator[Joined]:
+    """Draws of both models' steps and of x', in pieces that fit the memory."""
+    half = math.asin(at.delta / (2 * at.norm)) if at.delta > 0 else 0.0
+    means = torch.zeros(2, 1, at.n, dtype=torch.float64, device=device)
+    means[:, 0, 0] = at.norm * math.cos(half)
+    means[:, 0, 1] = at.norm * math.sin(half) * means.new_tensor([1.0, -1.0])
+    for xi in normals(samples, at.n, seed, device, copies=1 if noise == "shared" else 2):
+        if control == "conditioned on the distance":
+            xi = at_distance(xi, 1.0)
+        xs = means + at.s * xi
+        if control == "orthogonal mix":
+            merged = orthogonal_mix([xs[0], xs[1]], [weight])
+        else:
+            merged = slerp(xs[0], xs[1], 1 - weight if control == "swapped weights" else weight)
+        yield Joined(means.expand_as(xs), xs, merged)
+
+
+def at_distance(xi: Pair, distance: float) -> Pair:
+    """Two normal draws, given that they are this far apart: their middle does not depend on that."""
+    middle, half = (xi[0] + xi[1]) / 2, (xi[0] - xi[1]) / 2
+    half = half * (distance / 2 / half.norm(dim=1, keepdim=True))
+    return torch.stack([middle + half, middle - half])
+
+
+def radius_of(at: Scene, control: str | None) -> float:
+    """Of the shell that the check goes by."""
+    return shell_radius(at.n, coefficients(0, 1.0).s) if control == "s of the first step" else at.radius
+
+
+def check_distance(
+    n: int = 1024,
+    index: int = 10,
+    eta: float = 1.0,
+    *,
+    noise: Noise = "independent",
+    weight: float = 0.5,
+    delta: float = 0.0,
+    kappa: float | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Literal["orthogonal mix", "swapped weights", "s of the first step"] | None = None,
+) -> Record:
+    """Where x' is, in radii of model 1's shell: the mean of |x' - mean_1|/(sqrt(n) s), against rho.
+
+    What rho leaves out is of order 1/n: at most 0.4/n over kappa = 0 to 2000, w = 0.2 to 0.8 and delta up to
+    1.5 sqrt(n) s, from n = 16 on.
+
+    Args:
+        n: the dimension.
+        index: of the step, of 50.
+        eta: DDIM's; positive.
+        noise: one draw per model, or one for both.
+        weight: the share of model 2.
+        delta: |mean_1 - mean_2|, VP.
+        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
+        samples: the draws.
+        seed: of the draws.
+        device: where they are made.
+        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
+            share for model 2's; "s of the first step" takes its radius for this one's.
+    """
+    at = scene(n, index, eta, delta, kappa)
+    batches = steps(at, noise, weight, samples, seed, device, control)
+    distances = torch.cat([(b.merged - b.means[0]).norm(dim=1).cpu() for b in batches])
+    measured, low, high = mean(distances / radius_of(at, control))
+    return Record(
+        statement="Proposition 3.2, distance",
+        claim="|x' - mean_1|/(sqrt(n) s) = rho + O(1/n)",
+        assumptions="|mean_1| = |mean_2|",
+        setting={
+            "n": n,
+            "index": index,
+            "eta": eta,
+            "noise": noise,
+            "weight": weight,
+            "delta": delta,
+            "kappa": (at.norm / at.radius) ** 2,
+        },
+        sense="equal",
+        claimed=distance_ratio(at, weight, noise),
+        measured=measured,
+        low=low,
+        high=high,
+        tolerance=0.5 / n,
+        samples=samples,
+    )
+
+
+def check_existence(
+    n: int = 1024,
+    index: int = 10,
+    eta: float = 1.0,
+    *,
+    noise: Noise = "independent",
+    lengths: Literal["positive", "either sign"] = "positive",
+    weight: float = 0.5,
+    delta: float = 0.0,
+    probability: float = 0.95,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Literal["sign", "norm over the batch", "s of the first step"] | None = None,
+) -> Record:
+    """How often there is a length in eq. (8), up to the mean, that takes x' to the shell of model 1.
+
+    The paper's is positive, and it says that there is one wherever the shell is that of high probability.
+    Tried with the length that comes nearest to the middle of the shell: |x' - mean_1| - sqrt(n) s, or 0
+    where that is negative and positive lengths are claimed.
+
+    Args:
+        n: the dimension.
+        index: of the step, of 50.
+        eta: DDIM's; 0 for a step without noise, whose shell is a point.
+        noise: one draw per model, or one for both.
+        lengths: "positive" for the paper's claim, which we do not believe where rho < 1; "either sign" for
+            what holds always.
+        weight: the share of model 2.
+        delta: |mean_1 - mean_2|, VP.
+        probability: that of the shell for a step of model 1, whose thickness follows; and the one claimed.
+        seed: of the draws.
+        device: where they are made.
+        control: "sign" moves away from the mean, "norm over the batch" divides by the norm of all rows
+            together, "s of the first step" aims at its radius.
+    """
+    at = scene(n, index, eta, delta)
+    thickness = at.s * shell_width(n, probability) + ROUNDING * at.norm
+    samples = sample_size(1 - probability)
+    aim, count = radius_of(at, control), 0
+    for batch in steps(at, noise, weight, samples, seed, device):
+        distance = (batch.merged - batch.means[0]).norm(dim=1)
+        gap = distance - aim
+        if lengths == "positive":
+            moved = radial_correct(batch.merged, batch.means[0], gap.clamp(min=0))
+        else:
+            moved = radial_correct(batch.merged, batch.means[0], gap.abs(), radius=aim)
+        if control == "sign":
+            moved = 2 * batch.merged - moved
+        if control == "norm over the batch":
+            moved = batch.merged + (distance / distance.norm())[:, None] * (moved - batch.merged)
+        count += int((((moved - batch.means[0]).norm(dim=1) - at.radius).abs() <= thickness).sum())
+    measured, low, high = frequency(count, samples)
+    return Record(
+        statement=f"Proposition 3.2, existence, {lengths}",
+        claim=f"P(a length, {lengths}, takes x' into S_1) >= P(x_1 in S_1)",
+        assumptions="|mean_1| = |mean_2|",
+        setting={
+            "n": n,
+            "index": index,
+            "eta": eta,
+            "noise": noise if eta > 0 else "none",
+            "lengths": lengths,
+            "weight": weight,
+            "delta": delta,
+            "probability": probability,
+        },
+        sense="at least",
+        claimed=probability,
+        measured=measured,
+        low=low,
+        high=high,
+        samples=samples,
+        ours=lengths == "either sign" or eta == 0 or distance_ratio(at, weight, noise) >= 1,
+    )
+
+
+def check_shell(
+    n: int = 1024,
+    index: int = 10,
+    eta: float = 1.0,
+    *,
+    noise: Noise = "shared",
+    thickness: float = 1.0,
+    weight: float = 0.5,
+    delta: float = 0.2,
+    shell: Literal[1, 2] = 2,
+    length: float | None = None,
+    kappa: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Literal["conditioned on the distance", "s of the first step"] | None = None,
+) -> Record:
+    """How often x'', moved toward model 1's mean, is in a shell, against the bound on the joint event.
+
+    D is the largest |x' - x_j| of as many draws with another seed, of which P(|x' - x_j| > D) is at most
+    1 - ALPHA^(1/draws), with confidence 1 - ALPHA. Claimed is the bound with the chi probability, `bound` is
+    the one in closed form. `slack` is the least over the draws of the inequality behind it, VP.
+
+    Args:
+        n: the dimension.
+        index: of the step, of 50.
+        eta: DDIM's; positive.
+        noise: one draw per model, or one for both.
+        thickness: of the shell to either side, VP.
+        weight: the share of model 2.
+        delta: |mean_1 - mean_2|, VP.
+        shell: whose it is: 1 for the model that x' was moved toward.
+        length: eq. (8)'s, VP; None for the paper's 0.3 at n = 16384, in proportion to sqrt(n).
+        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
+        seed: of the draws.
+        device: where they are made.
+        control: "conditioned on the distance" draws steps with |x_1 - x_2| = s, hence |x' - x_j| = s/2 at
+            w = 1/2, and still takes xi_j for normal; "s of the first step" puts the shell at its radius.
+    """
+    at = scene(n, index, eta, delta, kappa)
+    length = 0.3 * math.sqrt(n / 16384) if length is None else length
+    pilot = sample_size(0.05)
+    batches = steps(at, noise, weight, pilot, seed + 1, device, control)
+    far = max(float((b.merged - b.xs[shell - 1]).norm(dim=1).max()) for b in batches)
+    tail = 1 - ALPHA ** (1 / pilot)
+    u = (thickness - far - length) / at.s
+    claimed = max(0.0, shell_probability(n, u) - tail)
+    samples = sample_size(min(0.5, max(0.05, 1 - claimed)))
+    count, slack = 0, math.inf
+    for batch in steps(at, noise, weight, samples, seed, device, control):
+        center = batch.means[shell - 1]
+        moved = radial_correct(batch.merged, batch.means[0], length)
+        off = ((moved - center).norm(dim=1) - radius_of(at, control)).abs()
+        off_drawn = ((batch.xs[shell - 1] - center).norm(dim=1) - at.radius).abs()
+        limit = off_drawn + (batch.merged - batch.xs[shell - 1]).norm(dim=1) + length
+        count += int((off <= thickness).sum())
+        slack = min(slack, float((limit - off).min()))
+    measured, low, high = frequency(count, samples)
+    bound = shell_bound(n, u) - tail
+    return Record(
+        statement="Proposition 3.2, probability",
+        claim="P(x'' in S_j) >= P(||xi| - sqrt(n)| <= (thickness - D - length)/s) - P(|x' - x_j| > D)",
+        assumptions="|mean_1| = |mean_2|",
+        setting={
+            "n": n,
+            "index": index,
+            "eta": eta,
+            "noise": noise,
+            "thickness": thickness,
+            "weight": weight,
+            "delta": delta,
+            "shell": shell,
+            "length": length,
+            "kappa": (at.norm / at.radius) ** 2,
+        },
+        sense="at least",
+        claimed=claimed,
+        measured=measured,
+        low=low,
+        high=high,
+        bound=bound,
+        trivial=0.0,
+        slack=slack,
+        tightness=max(0.0, bound) / measured if measured > 0 else math.nan,
+        samples=samples,
+    )
+
+
+def check_threshold(
+    n: int = 1024,
+    index: int = 10,
+    eta: float = 1.0,
+    *,
+    noise: Noise = "independent",
+    weight: float = 0.5,
+    delta: float = 0.0,
+    shell: Literal[1, 2] = 1,
+    length: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Literal["s of the first step"] | None = None,
+) -> Record:
+    """How often x'' enters the shell of model j within 2 s of the thickness at which it does for large n.
+
+    That thickness is |sqrt(n) s - |x'' - mean_j||, from `corrected_distance`; it is of order sqrt(n) s with
+    independent noise. The distance |x'' - mean_j| varies by about s/sqrt(2) around it for every n (0.5 s to
+    0.8 s at the weights and distances used here), so 2 s is 2.5 standard deviations or more.
+
+    Args:
+        n: the dimension.
+        index: of the step, of 50.
+        eta: DDIM's; positive.
+        noise: one draw per model, or one for both.
+        weight: the share of model 2.
+        delta: |mean_1 - mean_2|, VP.
+        shell: whose it is: 1 for the model that x' was moved toward.
+        length: eq. (8)'s, VP; None for the paper's 0.3 at n = 16384, in proportion to sqrt(n).
+        seed: of the draws.
+        device: where they are made.
+        control: "s of the first step" puts the shell at its radius.
+    """
+    at = scene(n, index, eta, delta)
+    length = 0.3 * math.sqrt(n / 16384) if length is None else length
+    threshold = abs(at.radius - corrected_distance(at, weight, noise, length, shell))
+    probability, samples = 0.95, sample_size(0.05)
+    count = 0
+    for batch in steps(at, noise, weight, samples, seed, device, control):
+        moved = radial_correct(batch.merged, batch.means[0], length)
+        off = ((moved - batch.means[shell - 1]).norm(dim=1) - radius_of(at, control)).abs()
+        count += int(((off - threshold).abs() <= 2 * at.s).sum())
+    measured, low, high = frequency(count, samples)
+    return Record(
+        statement="Proposition 3.2, threshold",
+        claim="x'' in S_j iff thickness >= |sqrt(n) s - |x'' - mean_j|| of large n, +- 2 s",
+        assumptions="|mean_1| = |mean_2|",
+        setting={
+            "n": n,
+            "index": index,
+            "eta": eta,
+            "noise": noise,
+            "weight": weight,
+            "delta": delta,
+            "shell": shell,
+            "length": length,
+        },
+        sense="at least",
+        claimed=probability,
+        measured=measured,
+        low=low,
+        high=high,
+        bound=threshold,
+        samples=samples,
+    )
+
+
+def check_chord(
+    n: int = 1024,
+    *,
+    theta: float = math.pi / 2,
+    ratio: float = 1.0,
+    weight: float = 0.5,
+    form: Literal["general", "equal norms"] = "general",
+    samples: int = 100,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Literal["orthogonal mix", "swapped weights"] | None = None,
+) -> Record:
+    """The identity behind the distance |x' - x_1|, as a share of |x_1 - x_2|: equal to rounding.
+
+    Args:
+        n: the dimension.
+        theta: the angle between x_1 and x_2, radians.
+        ratio: |x_2|/|x_1|.
+        weight: the share of model 2.
+        form: "general", or the paper's, sin(w theta/2)/sin(theta/2), which is for equal norms; where they
+            are not, `measured` says how wrong it is.
+        samples: the draws.
+        seed: of the draws.
+        device: where they are made.
+        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
+            share for model 2's.
+    """
+    xi = torch.cat(list(normals(samples, n, seed, device, copies=2)), dim=1)
+    x_1 = xi[0] / xi[0].norm(dim=1, keepdim=True)
+    across = xi[1] - (xi[1] * x_1).sum(dim=1, keepdim=True) * x_1
+    x_2 = ratio * (math.cos(theta) * x_1 + math.sin(theta) * across / across.norm(dim=1, keepdim=True))
+    if control == "orthogonal mix":
+        merged = orthogonal_mix([x_1, x_2], [weight])
+    else:
+        merged = slerp(x_1, x_2, 1 - weight if control == "swapped weights" else weight)
+    shares = (merged - x_1).norm(dim=1) / (x_2 - x_1).norm(dim=1)
+    apart = math.sqrt((1 - ratio) ** 2 + 4 * ratio * math.sin(theta / 2) ** 2)
+    general = chord(1.0, ratio, theta, weight) / apart
+    return Record(
+        statement=f"Proposition 3.2, chord, {form}",
+        claim="|x'-x_1|/|x_1-x_2| = sin(w theta/2)/sin(theta/2)"
+        if form == "equal norms"
+        else "|x'-x_1|^2 = 4 r_1^2 sin^2(w theta/2) + B^2 (r_2-r_1)^2"
+        " + 4 B r_1 (r_2-r_1) sin((2-w) theta/2) sin(w theta/2)",
+        assumptions="|x_1| = |x_2|" if form == "equal norms" else "",
+        setting={"n": n, "theta": theta, "ratio": ratio, "weight": weight, "form": form},
+        sense="equal",
+        claimed=math.sin(weight * theta / 2) / math.sin(theta / 2) if form == "equal norms" else general,
+        measured=float(shares.mean()),
+        low=float(shares.min()),
+        high=float(shares.max()),
+        tolerance=ROUNDING,
+        exact=general,
+        samples=samples,
+        ours=form == "general" or ratio == 1,
+    )
+
+
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
+    """The grid of this statement."""
+    where: dict[str, Any] = {"seed": seed, "device": device}
+    dimensions = {"small": [64], "default": [64, 1024], "thorough": [64, 256, 1024, 4096, 16384]}[size]
+    indices = {"small": [10], "default": [10, 40], "thorough": [0, 5, 10, 20, 30, 40, 48]}[size]
+    both: tuple[Noise, Noise] = ("independent", "shared")
+    shells: tuple[Literal[1, 2], Literal[1, 2]] = (1, 2)
+    for n, noise, weight, apart in product(dimensions, both, (0.5, 0.2), (0.0, 0.5)):
+        delta = apart * scene(n, 10, 1.0).radius
+        yield partial(check_distance, n, noise=noise, weight=weight, delta=delta, **where)
+    for n, kappa in product(dimensions, (0.0, 0.3, 100.0)):
+        yield partial(check_distance, n, kappa=kappa, **where)
+    if size == "default":
+        yield partial(check_distance, 16384, **where)
+        yield partial(check_existence, 16384, **where)
+    for n, index in product(dimensions, indices):
+        yield partial(check_distance, n, index, 0.5, **where)
+        yield partial(check_existence, n, index, 0.0, delta=1.0, **where)
+        yield partial(check_existence, n, index, **where)
+        yield partial(check_existence, n, index, lengths="either sign", **where)
+        yield partial(check_existence, n, index, noise="shared", **where)
+        yield partial(check_existence, n, index, noise="shared", delta=1.0, **where)
+    for n, index, shell in product(dimensions, indices, shells):
+        step = scene(n, index, 1.0)
+        check = partial(check_shell, n, index, shell=shell, delta=0.5 * step.s, **where)
+        yield partial(check, thickness=2 * step.s)
+        yield partial(check, thickness=2.5 * step.s, weight=0.2)
+        yield partial(check_threshold, n, index, shell=shell, **where)
+        yield partial(check_threshold, n, index, noise="shared", shell=shell, delta=1.0, **where)
+    for n, shell in product(dimensions, shells):
+        # Thinner and thicker than what the bound needs with independent noise.
+        step = scene(n, 10, 1.0)
+        check = partial(check_shell, n, noise="independent", shell=shell, delta=0.0, **where)
+        yield partial(check, thickness=2 * step.s)
+        yield partial(check, thickness=0.72 * step.radius + 4 * step.s)
+    for ratio, theta in product((1.0, 1.01, 1.5), (0.02, math.pi / 2)):
+        yield partial(check_chord, theta=theta, ratio=ratio, weight=0.2, **where)
+        yield partial(check_chord, theta=theta, ratio=ratio, form="equal norms", **where)
