@@ -11,13 +11,25 @@ from pathlib import Path
 from rich.console import Console
 from tqdm import tqdm
 
-from theory_checks import corollary_3_3, lemma_a1, proposition_3_1, proposition_d_1, report
+from theory_checks import (
+    appendix_e_1,
+    corollary_3_3,
+    lemma_a1,
+    proposition_3_1,
+    proposition_3_2,
+    proposition_d_1,
+    report,
+    same_ecosystem,
+)
 
 MODULES = {
     "lemma_a1": lemma_a1,
     "proposition_3_1": proposition_3_1,
+    "proposition_3_2": proposition_3_2,
     "corollary_3_3": corollary_3_3,
     "proposition_d_1": proposition_d_1,
+    "appendix_e_1": appendix_e_1,
+    "same_ecosystem": same_ecosystem,
 }
 SIZES = ("small", "default", "thorough")
 
