@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import settings
 
-from ecosystem.imports import import_beside_torchvision
-
 settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("amdm")
 
@@ -17,6 +15,8 @@ settings.load_profile("amdm")
 @pytest.fixture(scope="session")
 def k_diffusion() -> Any:
     """k-diffusion, an independent reference."""
+    from ecosystem.imports import import_beside_torchvision  # not there beside an installed amdm
+
     return import_beside_torchvision("k_diffusion")
 
 
