@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from theory_checks import (
     appendix_e_1,
+    chord,
     corollary_3_3,
     lemma_a1,
     proposition_3_1,
@@ -26,6 +27,7 @@ MODULES = {
     "lemma_a1": lemma_a1,
     "proposition_3_1": proposition_3_1,
     "proposition_3_2": proposition_3_2,
+    "chord": chord,
     "corollary_3_3": corollary_3_3,
     "proposition_d_1": proposition_d_1,
     "appendix_e_1": appendix_e_1,

@@ -2,17 +2,8 @@
 
 Model i steps to x_i = mean_i + s xi_i (eq. (4)), x' = slerp(x_1, x_2, w) (eq. (7)), and x'' is x' moved by
 `length` toward a mean (eq. (8)). The shell of model i: S_i = { x : ||x - mean_i| - sqrt(n) s| <= thickness }.
-All lengths are VP units. The paper gives the thickness no number; here it is an argument.
-
-The law of the step depends on four numbers: n, s, |mean_1| = |mean_2| and delta = |mean_1 - mean_2|, since
-normal noise looks alike from every side. With kappa = |mean|^2/(n s^2), (1 - s^2)/s^2 for latents of unit
-variance, and to leading order in n (`distance_ratio`),
-
-    rho^2 = |x' - mean_1|^2/(n s^2)
-          = 1 - 4 kappa sin(w theta/2) sin((1-w) theta/2)/cos(theta/2)
-            + sin(w theta)/sin(theta) delta^2/(n s^2),
-
-cos theta = (kappa - delta^2/(2 n s^2) + 1 [one noise for both models])/(1 + kappa).
+All lengths are VP units. The paper gives the thickness no number; here it is an argument. With rho =
+|x' - mean_1|/(sqrt(n) s) (`joined.distance_ratio`):
 
 * Independent noise: rho < 1 unless the means are far apart, down to sqrt(w^2 + (1-w)^2). x' is inside the
   shell, the positive length of the paper's existence proof is not there unless the shell is thicker than
@@ -38,87 +29,20 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.stats import chi2
-from torch import Tensor
 
-from amdm.geometry import orthogonal_mix, radial_correct, shell_radius, slerp
-from theory_checks.draws import normals
+from amdm.geometry import radial_correct, shell_radius
+from amdm.samplers.aggregate import auto_length
+from theory_checks.joined import Noise, Scene, corrected_distance, distance_ratio, scene, steps
 from theory_checks.record import Check, Record, Size
 from theory_checks.schedule import coefficients
 from theory_checks.statistics import ALPHA, frequency, mean, sample_size
 
-Noise = Literal["independent", "shared"]
-Pair = Float[Tensor, "2 batch n"]
 ROUNDING = 1e-12  # of float64, relative to the latents, with room for the sums
-
-
-class Scene(NamedTuple):
-    """One step of two models, in VP: all that the law of the step depends on."""
-
-    n: int
-    s: float
-    norm: float
-    """|mean_1| = |mean_2|."""
-    delta: float
-    """|mean_1 - mean_2|."""
-
-    @property
-    def radius(self) -> float:
-        """Of the shells, sqrt(n) s."""
-        return shell_radius(self.n, self.s)
-
-
-class Joined(NamedTuple):
-    """A batch of steps of both models, and what they are aggregated to."""
-
-    means: Pair
-    xs: Pair
-    merged: Float[Tensor, "batch n"]
-
-
-def scene(n: int, index: int, eta: float, delta: float = 0.0, kappa: float | None = None) -> Scene:
-    """Step `index` of DDIM with this eta, with means `delta` apart.
-
-    Args:
-        n: the dimension.
-        index: of the step, of 50.
-        eta: DDIM's.
-        delta: VP.
-        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
-
-    Raises:
-        ValueError: means of this norm cannot be that far apart.
-    """
-    s = coefficients(index, eta).s
-    norm = math.sqrt(n * (1 - s**2) if kappa is None else n * kappa * s**2)
-    if delta > 2 * norm:
-        raise ValueError(f"delta is {delta}, expected {2 * norm} or less: twice the norm of the means")
-    return Scene(n, s, norm, delta)
-
-
-def distance_ratio(at: Scene, weight: float, noise: Noise) -> float:
-    """|x' - mean_1|/(sqrt(n) s), rho, to leading order; that of model 2 is its value at 1 - weight."""
-    kappa, apart2 = (at.norm / at.radius) ** 2, (at.delta / at.radius) ** 2
-    theta = math.acos(min(1.0, (kappa - apart2 / 2 + (noise == "shared")) / (1 + kappa)))
-    share = math.sin(weight * theta) / math.sin(theta) if theta > 0 else weight
-    # A + B - 1, without the subtraction.
-    excess = 2 * math.sin(weight * theta / 2) * math.sin((1 - weight) * theta / 2) / math.cos(theta / 2)
-    return math.sqrt(1 - 2 * kappa * excess + share * apart2)
-
-
-def corrected_distance(at: Scene, weight: float, noise: Noise, length: float, shell: Literal[1, 2]) -> float:
-    """|x'' - mean_shell| to leading order, x'' moved by `length` toward mean_1."""
-    first, second = (at.radius * distance_ratio(at, w, noise) for w in (weight, 1 - weight))
-    length = min(length, first)
-    if shell == 1:
-        return first - length
-    inner = (first**2 + second**2 - at.delta**2) / 2
-    return math.sqrt(second**2 - 2 * length * inner / first + length**2)
 
 
 def shell_probability(n: int, u: float) -> float:
@@ -138,46 +62,6 @@ def shell_bound(n: int, u: float) -> float:
 def shell_width(n: int, probability: float) -> float:
     """The u with this `shell_probability`."""
     return float(brentq(lambda u: shell_probability(n, u) - probability, 0, math.sqrt(n) + 10))
-
-
-def chord(norm_1: float, norm_2: float, theta: float, weight: float) -> float:
-    """|slerp(x_1, x_2, w) - x_1|, exact; 2 r sin(w theta/2) for equal norms."""
-    share, gap = math.sin(weight * theta) / math.sin(theta), norm_2 - norm_1
-    half = math.sin(weight * theta / 2)
-    cross = norm_1 * gap * math.sin((2 - weight) * theta / 2) * half
-    return math.sqrt(4 * norm_1**2 * half**2 + share**2 * gap**2 + 4 * share * cross)
-
-
-def steps(
-    at: Scene,
-    noise: Noise,
-    weight: float,
-    samples: int,
-    seed: int,
-    device: str,
-    control: str | None = None,
-) -> Iterator[Joined]:
-    """Draws of both models' steps and of x', in pieces that fit the memory."""
-    half = math.asin(at.delta / (2 * at.norm)) if at.delta > 0 else 0.0
-    means = torch.zeros(2, 1, at.n, dtype=torch.float64, device=device)
-    means[:, 0, 0] = at.norm * math.cos(half)
-    means[:, 0, 1] = at.norm * math.sin(half) * means.new_tensor([1.0, -1.0])
-    for xi in normals(samples, at.n, seed, device, copies=1 if noise == "shared" else 2):
-        if control == "conditioned on the distance":
-            xi = at_distance(xi, 1.0)
-        xs = means + at.s * xi
-        if control == "orthogonal mix":
-            merged = orthogonal_mix([xs[0], xs[1]], [weight])
-        else:
-            merged = slerp(xs[0], xs[1], 1 - weight if control == "swapped weights" else weight)
-        yield Joined(means.expand_as(xs), xs, merged)
-
-
-def at_distance(xi: Pair, distance: float) -> Pair:
-    """Two normal draws, given that they are this far apart: their middle does not depend on that."""
-    middle, half = (xi[0] + xi[1]) / 2, (xi[0] - xi[1]) / 2
-    half = half * (distance / 2 / half.norm(dim=1, keepdim=True))
-    return torch.stack([middle + half, middle - half])
 
 
 def radius_of(at: Scene, control: str | None) -> float:
@@ -360,7 +244,7 @@ def check_shell(
             w = 1/2, and still takes xi_j for normal; "s of the first step" puts the shell at its radius.
     """
     at = scene(n, index, eta, delta, kappa)
-    length = 0.3 * math.sqrt(n / 16384) if length is None else length
+    length = auto_length(n) if length is None else length
     pilot = sample_size(0.05)
     batches = steps(at, noise, weight, pilot, seed + 1, device, control)
     far = max(float((b.merged - b.xs[shell - 1]).norm(dim=1).max()) for b in batches)
@@ -442,7 +326,7 @@ def check_threshold(
         control: "s of the first step" puts the shell at its radius.
     """
     at = scene(n, index, eta, delta)
-    length = 0.3 * math.sqrt(n / 16384) if length is None else length
+    length = auto_length(n) if length is None else length
     threshold = abs(at.radius - corrected_distance(at, weight, noise, length, shell))
     probability, samples = 0.95, sample_size(0.05)
     count = 0
@@ -472,64 +356,6 @@ def check_threshold(
         high=high,
         bound=threshold,
         samples=samples,
-    )
-
-
-def check_chord(
-    n: int = 1024,
-    *,
-    theta: float = math.pi / 2,
-    ratio: float = 1.0,
-    weight: float = 0.5,
-    form: Literal["general", "equal norms"] = "general",
-    samples: int = 100,
-    seed: int = 0,
-    device: str = "cpu",
-    control: Literal["orthogonal mix", "swapped weights"] | None = None,
-) -> Record:
-    """The identity behind the distance |x' - x_1|, as a share of |x_1 - x_2|: equal to rounding.
-
-    Args:
-        n: the dimension.
-        theta: the angle between x_1 and x_2, radians.
-        ratio: |x_2|/|x_1|.
-        weight: the share of model 2.
-        form: "general", or the paper's, sin(w theta/2)/sin(theta/2), which is for equal norms; where they
-            are not, `measured` says how wrong it is.
-        samples: the draws.
-        seed: of the draws.
-        device: where they are made.
-        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
-            share for model 2's.
-    """
-    xi = torch.cat(list(normals(samples, n, seed, device, copies=2)), dim=1)
-    x_1 = xi[0] / xi[0].norm(dim=1, keepdim=True)
-    across = xi[1] - (xi[1] * x_1).sum(dim=1, keepdim=True) * x_1
-    x_2 = ratio * (math.cos(theta) * x_1 + math.sin(theta) * across / across.norm(dim=1, keepdim=True))
-    if control == "orthogonal mix":
-        merged = orthogonal_mix([x_1, x_2], [weight])
-    else:
-        merged = slerp(x_1, x_2, 1 - weight if control == "swapped weights" else weight)
-    shares = (merged - x_1).norm(dim=1) / (x_2 - x_1).norm(dim=1)
-    apart = math.sqrt((1 - ratio) ** 2 + 4 * ratio * math.sin(theta / 2) ** 2)
-    general = chord(1.0, ratio, theta, weight) / apart
-    return Record(
-        statement=f"Proposition 3.2, chord, {form}",
-        claim="|x'-x_1|/|x_1-x_2| = sin(w theta/2)/sin(theta/2)"
-        if form == "equal norms"
-        else "|x'-x_1|^2 = 4 r_1^2 sin^2(w theta/2) + B^2 (r_2-r_1)^2"
-        " + 4 B r_1 (r_2-r_1) sin((2-w) theta/2) sin(w theta/2)",
-        assumptions="|x_1| = |x_2|" if form == "equal norms" else "",
-        setting={"n": n, "theta": theta, "ratio": ratio, "weight": weight, "form": form},
-        sense="equal",
-        claimed=math.sin(weight * theta / 2) / math.sin(theta / 2) if form == "equal norms" else general,
-        measured=float(shares.mean()),
-        low=float(shares.min()),
-        high=float(shares.max()),
-        tolerance=ROUNDING,
-        exact=general,
-        samples=samples,
-        ours=form == "general" or ratio == 1,
     )
 
 
@@ -568,6 +394,3 @@ def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
         check = partial(check_shell, n, noise="independent", shell=shell, delta=0.0, **where)
         yield partial(check, thickness=2 * step.s)
         yield partial(check, thickness=0.72 * step.radius + 4 * step.s)
-    for ratio, theta in product((1.0, 1.01, 1.5), (0.02, math.pi / 2)):
-        yield partial(check_chord, theta=theta, ratio=ratio, weight=0.2, **where)
-        yield partial(check_chord, theta=theta, ratio=ratio, form="equal norms", **where)

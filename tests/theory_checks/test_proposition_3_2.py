@@ -7,19 +7,15 @@ import torch
 from scipy.stats import chi
 
 from amdm.geometry import radial_correct, slerp
+from theory_checks import chord as chord_checks
+from theory_checks.chord import check_chord, chord
+from theory_checks.joined import Scene, at_distance, corrected_distance, distance_ratio, scene
 from theory_checks.proposition_3_2 import (
-    Scene,
-    at_distance,
-    check_chord,
     check_distance,
     check_existence,
     check_shell,
     check_threshold,
     checks,
-    chord,
-    corrected_distance,
-    distance_ratio,
-    scene,
     shell_bound,
     shell_probability,
     shell_width,
@@ -130,7 +126,7 @@ def test_the_bound_behind_the_probability_holds_for_every_draw():
 
 
 def test_the_grid():
-    records = [check() for check in checks("small")]
+    records = [check() for check in (*checks("small"), *chord_checks.checks("small"))]
     wrong = {r.statement for r in records if not r.ours}
     assert wrong == {"Proposition 3.2, existence, positive", "Proposition 3.2, chord, equal norms"}
     assert all(r.verdict == "fails" for r in records if not r.ours)
