@@ -8,7 +8,6 @@ competence.png (the first scenes as each model draws them) to ecosystem/competen
 """
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 from amdm import sample_ddim, start_noise
 from ecosystem import denoisers, latents, pictures, scores, world
 from ecosystem.recipes import RECIPES
+from ecosystem.tables import write_csv
 from ecosystem.world import Image, Scenes
 
 OUT = Path(__file__).parent / "competence"
@@ -97,8 +97,7 @@ def main() -> None:
             bar.set_description(name)
             images[name] = draw(name, scenes, bar, args.guidance)
     rows = [COLUMNS, *(row for name, drawn in images.items() for row in table(name, drawn, scenes))]
-    with (args.out / "competence.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    write_csv(args.out / "competence.csv", rows)
     picture(images, args.out / "competence.png")
     for row in rows:
         print("{:<15}{:<13}{:>7}{:>9}{:>8}{:>8}{:>9}{:>8}{:>8}{:>11}{:>8}{:>8}".format(*row))

@@ -8,8 +8,7 @@ condition, rates.csv and confusion.png to ecosystem/confusion.
 """
 
 import argparse
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecosystem import detectors, world
+from ecosystem.tables import write_csv
 
 OUT = Path(__file__).parent / "confusion"
 # The noise, and how many scenes further on the boxes and the truth are taken from.
@@ -94,12 +94,6 @@ def measure(condition: str, seeds: Sequence[int], bar: "tqdm[int]") -> dict[str,
             total[name] += table
         bar.update(len(images))
     return total
-
-
-def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Rows to a file."""
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def draw(tables: dict[tuple[str, str], Table], path: Path) -> None:

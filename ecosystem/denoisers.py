@@ -5,6 +5,7 @@ denoised = c_skip x + c_out F(c_in x, c_noise), with the coefficients that its k
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -39,11 +40,17 @@ def training_sigmas() -> Float[Tensor, "1000"]:
 
 def sigma_to_t(sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """The training step of a level, between steps linear in log sigma, as in k-diffusion."""
-    table = training_sigmas().log().to(sigma.device)
+    table = _log_sigmas(sigma.device)
     log_sigma = sigma.double().log()
     low = (torch.searchsorted(table, log_sigma) - 1).clamp(0, len(table) - 2)
     part = (log_sigma - table[low]) / (table[low + 1] - table[low])
     return (low + part.clamp(0, 1)).float()
+
+
+@cache
+def _log_sigmas(device: torch.device) -> Float[Tensor, "1000"]:
+    """Made once per device, not at every call of a network."""
+    return training_sigmas().log().to(device)
 
 
 def scaling(predicts: str, sigma: Float[Tensor, " batch"]) -> Scaling:

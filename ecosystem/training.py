@@ -6,7 +6,6 @@ variable AMDM_CACHE names (default: ~/.cache/amdm); finished weights and loss cu
 """
 
 import argparse
-import csv
 import json
 import os
 import time
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from ecosystem import conditions, denoisers, latents, networks, world
 from ecosystem.networks import Network
 from ecosystem.recipes import RECIPES, Recipe
+from ecosystem.tables import write_csv
 
 BATCH = 64
 WARMUP = 500  # steps over which the rate rises
@@ -52,13 +52,18 @@ class Run:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """What is trained, by name."""
-        return dict(self.network.trainable().named_parameters())
+        return trained(self.network)
+
+
+def trained(network: Network) -> dict[str, Tensor]:
+    """The parameters that the recipe trains, by name."""
+    return dict(network.trainable().named_parameters())
 
 
 def begin(recipe: Recipe, device: torch.device) -> Run:
     """A run before its first step."""
     network = networks.build(recipe).to(device)
-    parameters = dict(network.trainable().named_parameters())
+    parameters = trained(network)
     return Run(
         recipe=recipe,
         network=network,
@@ -162,12 +167,10 @@ def resume(recipe: Recipe, device: torch.device, path: Path) -> Run:
             for name, value in run.parameters.items():
                 value.copy_(file.get_tensor(f"parameter.{name}"))
                 run.average[name].copy_(file.get_tensor(f"average.{name}"))
-                run.optimizer.state[value] = {
-                    key: file.get_tensor(f"optimizer.{key}.{name}").cpu()
-                    if key == "step"
-                    else file.get_tensor(f"optimizer.{key}.{name}")
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                state = {key: file.get_tensor(f"optimizer.{key}.{name}") for key in keys}
+                state["step"] = state["step"].cpu()  # AdamW counts on the host
+                run.optimizer.state[value] = state
         run.generator.set_state(file.get_tensor("generator").cpu())
         losses = file.get_tensor("losses")
     run.step = len(losses)
@@ -210,9 +213,8 @@ def main() -> None:
     run = train(args.name, torch.device(args.device), quiet=args.quiet)
     networks.save(args.name, run.network, run.average)
     steps = range(0, run.step, 100)
-    with (networks.WEIGHTS / args.name / "loss.csv").open("w", newline="") as file:
-        rows = ((step * BATCH, f"{run.losses[step : step + 100].mean().item():.5f}") for step in steps)
-        csv.writer(file, lineterminator="\n").writerows([("images", "loss of the next 100 steps"), *rows])
+    rows = ((step * BATCH, f"{run.losses[step : step + 100].mean().item():.5f}") for step in steps)
+    write_csv(networks.WEIGHTS / args.name / "loss.csv", [("images", "loss of the next 100 steps"), *rows])
 
 
 if __name__ == "__main__":
