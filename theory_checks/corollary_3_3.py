@@ -16,7 +16,7 @@ method on that ODE: the error of the discretisation stays as eta -> 0 (control "
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import radial_correct, shell_radius, slerp
-from theory_checks.draws import normals
+from theory_checks.draws import normals_at_once
 from theory_checks.gap_and_angle import ROUNDING
 from theory_checks.pair import Rows, conditionals, distances, predict_noise, step_mean, to_vp
-from theory_checks.record import Record, Size
+from theory_checks.record import Check, Record, Size
 from theory_checks.schedule import Coefficients, coefficients
 from theory_checks.statistics import slope
 
@@ -80,7 +80,7 @@ def check_rate(
         if quantity == "correction":
             offset = _shell_less_point(limit, c.s)
         else:
-            xi = torch.cat(list(normals(samples, n, seed + k + 1, device)), dim=1)[0]
+            xi = normals_at_once(samples, n, seed + k + 1, device)[0]
             offset = step_mean(z, eps, c) + (c.s if quantity == "step" else 0) * xi - target
         measured.append(_rms(offset))
         noise, shift = math.sqrt(n) * true.s, (true.b - coefficients(index, 0.0).b) * _rms(eps)
@@ -159,7 +159,7 @@ def check_projection(
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
     """The checks of this module at one size."""
     for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
         rate = partial(check_rate, n=n, samples=1000 if size == "thorough" else 100, seed=seed, device=device)

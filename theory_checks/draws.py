@@ -1,4 +1,4 @@
-"""Standard normal draws in pieces that fit the memory."""
+"""Standard normal draws: in pieces that fit the memory, or all at once."""
 
 from collections.abc import Iterator
 
@@ -18,3 +18,10 @@ def normals(
     for start in range(0, samples, rows):
         size = (copies, min(rows, samples - start), dimension)
         yield torch.randn(size, generator=generator, device=device, dtype=torch.float64)
+
+
+def normals_at_once(
+    samples: int, dimension: int, seed: int, device: torch.device | str = "cpu", *, copies: int = 1
+) -> Float[Tensor, "copies samples dimension"]:
+    """The same draws in one tensor."""
+    return torch.cat(list(normals(samples, dimension, seed, device, copies=copies)), dim=1)

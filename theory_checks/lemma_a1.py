@@ -11,7 +11,7 @@ Exactly, |X|^2 is chi-square with n degrees of freedom.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -22,8 +22,8 @@ from scipy.special import gammaln
 from scipy.stats import chi2
 
 from theory_checks.draws import normals
-from theory_checks.record import Record, Size
-from theory_checks.statistics import frequency, sample_size, slope
+from theory_checks.record import Check, Record, Size
+from theory_checks.statistics import affordable, frequency, sample_size, slope
 
 CLAIMS = {
     "Laurent-Massart above": "P(|X|^2 >= n + 2 sqrt(n u) + 2 u) <= exp(-u)",
@@ -161,11 +161,10 @@ def check_rate(
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
     """The checks of this module at one size."""
     for n in (2, 64, 1024) if size == "small" else (2, 64, 1024, 16384, 65536):
-        # A frequency of 0.2 needs a fifth of the draws that 0.05 needs.
-        probability = 0.2 if n > 1024 and size != "thorough" else 0.05
+        probability = affordable(n, size)
         for inequality in CLAIMS:
             yield partial(check_tail, inequality, n, probability, seed=seed, device=device)
     yield partial(

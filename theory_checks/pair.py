@@ -15,7 +15,7 @@ from torch import Tensor
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import angle
 from amdm.types import Denoiser, Latent
-from theory_checks.draws import normals
+from theory_checks.draws import normals, normals_at_once
 from theory_checks.schedule import Coefficients
 
 Geometry = Literal["random", "worst"]
@@ -89,7 +89,7 @@ def made_up(
     worst: z is long, ten times what the noise adds; eps_2 - eps_1 is along z (`axis` 0: all of it is in the
     norms) or across (`axis` 1: equal norms, all of it is in the angle), eps_1 + eps_2 = 0.
     """
-    first, second, third = torch.cat(list(normals(starts, n, seed, device, copies=3)), dim=1)
+    first, second, third = normals_at_once(starts, n, seed, device, copies=3)
     along = first / first.norm(dim=1, keepdim=True)
     across = second - (second * along).sum(1, keepdim=True) * along
     across = across / across.norm(dim=1, keepdim=True)

@@ -26,7 +26,7 @@ and theta <= 2 arcsin(D/(2 m)) always. That gap bound is the triangle inequality
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
@@ -56,8 +56,9 @@ from theory_checks.pair import (
     step_mean,
     to_vp,
 )
-from theory_checks.record import Record, Size
+from theory_checks.record import Check, Record, Size
 from theory_checks.schedule import Coefficients, coefficients
+from theory_checks.statistics import affordable
 
 Control = Literal["Delta dropped", "one draw of noise", "s of a finer grid"]
 DeterministicControl = Literal["b of the next step", "norm over the batch"]
@@ -220,12 +221,11 @@ def check_on_mixtures(
     return check_on_models(models, x, quantity, constants, index=index, eta=eta, seed=seed, control=control)
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
     """The checks of this module at one size."""
     sizes = (2, 64) if size == "small" else (2, 64, 1024, 16384)
     for n in sizes:
-        # A frequency of 0.2 needs a fifth of the draws that 0.05 needs.
-        probability = 0.2 if n > 1024 and size != "thorough" else 0.05
+        probability = affordable(n, size)
         yield from _the_least_bounds(n, probability, seed, device)
     yield from _other_bounds(64 if size == "small" else 1024, seed, device)
     # Vacuous: what the constants cost where there are few dimensions.
@@ -233,7 +233,7 @@ def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[
     yield partial(check_norm_gap, "mean", n=2, seed=seed, device=device)
 
 
-def _the_least_bounds(n: int, probability: float, seed: int, device: str) -> Iterator[Callable[[], Record]]:
+def _the_least_bounds(n: int, probability: float, seed: int, device: str) -> Iterator[Check]:
     """Where they are attained, from Delta = 0 to |b| Delta of ten times the noise, and where they are not."""
     gap = partial(check_norm_gap, n=n, probability=probability, seed=seed, device=device)
     turn = partial(check_angle, n=n, probability=probability, seed=seed, device=device)
@@ -249,7 +249,7 @@ def _the_least_bounds(n: int, probability: float, seed: int, device: str) -> Ite
         yield partial(check_deterministic, quantity, n=n, eta=0.5, seed=seed, device=device)
 
 
-def _other_bounds(n: int, seed: int, device: str) -> Iterator[Callable[[], Record]]:
+def _other_bounds(n: int, seed: int, device: str) -> Iterator[Check]:
     """Bounds that are not attained, other etas, and models."""
     gap = partial(check_norm_gap, n=n, seed=seed, device=device)
     turn = partial(check_angle, n=n, seed=seed, device=device)

@@ -15,7 +15,7 @@ K and G are certified for Gaussian mixtures, and estimated for other denoisers: 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -26,7 +26,7 @@ import torch
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import radial_correct, slerp
 from amdm.types import Denoiser, Latent
-from theory_checks.draws import normals
+from theory_checks.draws import normals_at_once
 from theory_checks.gap_and_angle import QUANTITIES, ROUNDING, Quantity, fields
 from theory_checks.lipschitz import (
     ASSUMPTIONS,
@@ -47,8 +47,9 @@ from theory_checks.pair import (
     step_mean,
     to_vp,
 )
-from theory_checks.record import Record, Size
+from theory_checks.record import Check, Record, Size
 from theory_checks.schedule import Coefficients, coefficients
+from theory_checks.statistics import affordable
 
 Form = Literal["paper", "displacement", "step map"]
 FORMS: dict[Form, str] = {
@@ -88,7 +89,7 @@ def aggregated(
     c = coefficients(index, eta)
     mean_1, mean_2 = (_mean(model, x, c) for model in models)
     starts, n = mean_1.shape
-    xi_1, xi_2 = torch.cat(list(normals(starts, n, seed + 2 * NOISE, x.device, copies=2)), dim=1)
+    xi_1, xi_2 = normals_at_once(starts, n, seed + 2 * NOISE, x.device, copies=2)
     merged = slerp(mean_1 + c.s * xi_1, mean_2 + c.s * xi_2, weight)
     ends = merged, radial_correct(merged, mean_1, correction), radial_correct(merged, mean_2, correction)
     return Starts(*(math.sqrt(1 + c.sigma_next**2) * z.reshape(x.shape).to(x.dtype) for z in ends))
@@ -241,7 +242,7 @@ def _starts(
         x = models[0].sample(STARTS, coefficients(index - 1, eta).sigma, generator=generator)
         return aggregated(models, x, index - 1, eta, correction, seed=seed)
     x = models[0].sample(STARTS, sigma, generator=generator)
-    directions = torch.cat(list(normals(len(x), x.shape[1], seed + 1, x.device, copies=2)), dim=1)
+    directions = normals_at_once(len(x), x.shape[1], seed + 1, x.device, copies=2)
     u, v = directions / directions.norm(dim=2, keepdim=True)
     return Starts(x, x + length * u, x + length * v)
 
@@ -303,12 +304,11 @@ def check_lipschitz(
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Callable[[], Record]]:
+def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
     """The checks of this module at one size."""
     sizes = (2, 64) if size == "small" else (2, 64, 1024, 16384)
     for n in sizes:
-        # A frequency of 0.2 needs a fifth of the draws that 0.05 needs.
-        probability = 0.2 if n > 1024 and size != "thorough" else 0.05
+        probability = affordable(n, size)
         run = partial(check, "step map", n=n, probability=probability, seed=seed, device=device)
         for quantity in QUANTITIES:
             yield partial(run, quantity, "worst")

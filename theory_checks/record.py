@@ -69,9 +69,14 @@ class Record:
         return "holds but vacuous" if self.vacuous else "holds"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what is not known is None."""
-        fields = asdict(self) | {"verdict": self.verdict}
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}
+        """For JSON, which has neither: what is not known is None, what is infinite a string."""
+
+        def plain(value: Any) -> Any:
+            if not isinstance(value, float) or math.isfinite(value):
+                return value
+            return None if math.isnan(value) else str(value)
+
+        return {key: plain(value) for key, value in (asdict(self) | {"verdict": self.verdict}).items()}
 
 
 Check = Callable[[], Record]

@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
     @property
     def colour(self) -> str:
-        """Red where a statement that we claim fails, else that of the first setting's verdict."""
+        """Red where a statement that we claim fails."""
         return "bold red" if any(broken(record) for record in self.records) else "default"
 
 
@@ -87,12 +87,8 @@ def table(records: Sequence[Record]) -> Table:
 
 
 def write_json(records: Sequence[Record], path: Path) -> None:
-    """All records with all of their numbers; what is not known is null, what is infinite a string."""
-
-    def known(value: object) -> object:
-        return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-    lines = [{key: known(value) for key, value in record.as_dict().items()} for record in records]
+    """All records with all of their numbers, as strict JSON."""
+    lines = [record.as_dict() for record in records]
     path.write_text(json.dumps(lines, indent=1, allow_nan=False) + "\n")
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import orthogonal_mix, radial_correct, slerp_fold
 from amdm.samplers import sample_amdm, sample_ddim, start_noise
+from amdm.samplers.aggregate import auto_length
 from amdm.samplers.steps import ddim_step
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
 from theory_checks.record import Check, Record, Size
@@ -133,7 +134,7 @@ def check_aggregation(
         control: "orthogonal mix" aggregates as the authors' code does.
     """
     models = (lead, partner)
-    length = 0.3 * math.sqrt(math.prod(shape) / 16384)
+    length = auto_length(math.prod(shape))
     fold = orthogonal_mix if control == "orthogonal mix" else slerp_fold
 
     def start(sigmas: Sigmas, model: int) -> Latent:

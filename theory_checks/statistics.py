@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom, binomtest, bootstrap, linregress, t
 
+from theory_checks.record import Size
+
 ROWS = 400
 """How many rows a run may have for its confidence to hold for all of them at once (Bonferroni)."""
 ALPHA = 0.05 / ROWS
@@ -32,6 +34,11 @@ def sample_size(probability: float, ratio: float = 1.5, power: float = 0.9) -> i
         if binom.sf(critical - 1, samples, min(1.0, ratio * probability)) >= power:
             return samples
         samples = math.ceil(1.1 * samples)
+
+
+def affordable(n: int, size: Size) -> float:
+    """The failure probability that a grid tests in n dimensions: one of 0.2 needs a fifth of 0.05's draws."""
+    return 0.2 if n > 1024 and size != "thorough" else 0.05
 
 
 def quantile(values: ArrayLike, probability: float) -> tuple[float, float, float]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from amdm import Denoiser, ddim
 from amdm.geometry import angle, radial_correct, slerp
+from amdm.samplers.aggregate import auto_length
 from amdm.types import ExtraArgs
 
 TABLE_5 = Path(__file__).parent / "paper" / "table_5.csv"
@@ -59,7 +60,7 @@ def rows_of(
         `steps + 1` rows; row 0 is the starts, the later ones are the latents at `sigmas[1:]`, in VP.
     """
     n = xs[0][0].numel()
-    length = 0.3 * math.sqrt(n / 16384) if length is None else length
+    length = auto_length(n) if length is None else length
     runs = [ddim(*args) for args in zip(models, xs, [sigmas, sigmas], extra_args, strict=True)]
     seen = [compare(xs[0], xs[1], sigmas[0].item())]
     steps = [next(run) for run in runs]

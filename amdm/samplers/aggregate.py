@@ -297,10 +297,15 @@ def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")
-        value = 0.3 * math.sqrt(n / 16384)
+        value = auto_length(n)
     lengths = list(value) if _is_several(value) else [value] * num_models
     check_lengths(lengths, num_models)
     return _plain(lengths)
+
+
+def auto_length(n: int) -> float:
+    """Eq. (8)'s length (VP) for n-dimensional latents: the paper's 0.3 at n = 16384, as the radius grows."""
+    return 0.3 * math.sqrt(n / 16384)
 
 
 def _plain(values: Sequence[Weight]) -> list[Weight]:
