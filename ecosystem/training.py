@@ -152,7 +152,8 @@ def checkpoint(run: Run, path: Path) -> None:
     tensors |= {"generator": run.generator.get_state(), "losses": run.losses[: run.step]}
     unfinished = path.with_suffix(".unfinished")
     recipe = {key: value for key, value in asdict(run.recipe).items() if key != "images"}
-    save_file(tensors, unfinished, {"recipe": json.dumps(recipe)})
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}  # as safetensors wants them
+    save_file(contiguous, unfinished, {"recipe": json.dumps(recipe)})
     os.replace(unfinished, path)
 
 
