@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test check benchmarks clean
 
 demo: .venv/installed
-	$(BIN)/python examples/digits.py --out out/demo
+	$(BIN)/python examples/shapes.py --out out/demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -5,16 +5,30 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+
+from amdm import sample_ddim, start_noise
+from ecosystem import denoisers, latents, scores, world
+from ecosystem.scores import Counts
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.fixture(scope="module")
-def digits():
-    spec = importlib.util.spec_from_file_location("digits", EXAMPLES / "digits.py")
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return example("digits")
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return example("shapes")
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +100,59 @@ def test_digits_verdict_follows_the_interval(digits):
     assert digits.compare(rows, "none", "all").startswith("none is worse than all: -100.0")
     assert digits.compare(rows, "first", "second").startswith("first shows no difference to second: +0.0")
     assert digits.compare(rows, "all", "all") == "all shows no difference to all: +0.0 points [+0.0, +0.0]"
+
+
+SCENES = 9  # one more than is pictured
+
+
+@pytest.fixture(scope="module")
+def drawn(shapes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shapes") / "new" / "folder"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "STEPS", 5)
+        patch.setattr(shapes, "BATCH", 5)
+        shapes.main(["--out", str(out), "--scenes", str(SCENES), "--quiet"])
+        images = shapes.draw(world.sample_scenes(world.TEST[:SCENES]), denoisers.GUIDANCE, quiet=True)
+    return out, images
+
+
+def test_shapes_draws_a_picture_and_a_table(shapes, drawn):
+    out, images = drawn
+    assert (out / "shapes.png").read_bytes().startswith(b"\x89PNG")
+    scenes = world.sample_scenes(world.TEST[:SCENES])
+    with (out / "shapes.csv").open(newline="") as file:
+        lines = {line["method"]: line for line in csv.DictReader(file)}
+    assert list(lines) == list(shapes.METHODS)
+    for method, line in lines.items():
+        counts = shapes.judge(scores.find(images[method], scenes), scenes)
+        for what in shapes.JUDGED:
+            low, rate, high = (float(line[key]) for key in (f"{what} low", what, f"{what} high"))
+            right, wanted = (part.sum().item() for part in counts[what])
+            assert low <= rate <= high and rate == pytest.approx(right / wanted, abs=1e-4)
+        assert float(line["all three"]) <= float(line["shapes"]) and line["scenes"] == str(SCENES)
+
+
+@pytest.mark.parametrize(("method", "name", "which"), [("A", "layout", 0), ("B", "attribute", 1)])
+def test_shapes_a_model_alone_is_ddim_from_its_start(drawn, method, name, which):
+    scenes, sigmas = world.sample_scenes(world.TEST[:SCENES]), denoisers.sigmas(5)
+    x = start_noise(scenes.seeds.tolist(), latents.SHAPE, sigmas[0], 2)[which]
+    alone = sample_ddim(denoisers.load(name), x, sigmas, denoisers.extra_args(name, scenes), disable=True)
+    torch.testing.assert_close(drawn[1][method], latents.decode(alone), atol=1e-4, rtol=0)
+    assert not torch.allclose(drawn[1][f"{method}(+{'BA'[which]})"], latents.decode(alone), atol=0.1)
+
+
+def test_shapes_verdict_follows_the_interval(shapes):
+    def counts(right):
+        right = torch.tensor(right)
+        return {"all three": Counts(right, torch.ones_like(right))}
+
+    table = {"all": counts([1] * 40), "none": counts([0] * 40), "half": counts([1, 0] * 20)}
+    assert shapes.verdict(table, "all", "none") == "all beats none: +100.0 points [+100.0, +100.0]"
+    assert shapes.verdict(table, "half", "all").startswith("half is worse than all: -50.0")
+    assert shapes.verdict(table, "all", "all").startswith("all shows no difference to all: +0.0 points")
+
+
+def test_shapes_wants_as_many_scenes_as_it_pictures(shapes, capsys):
+    with pytest.raises(SystemExit):
+        shapes.main(["--scenes", "7"])
+    assert "--scenes is 7, expected 8 to" in capsys.readouterr().err
