@@ -22,7 +22,7 @@ from ecosystem.tables import write_csv
 from ecosystem.world import Image, Scenes
 
 OUT = Path(__file__).parent / "competence"
-BATCH = 20
+BATCH = 50
 PICTURED = 10
 COLUMNS = ["model", "attribute", "wanted", "right", "low", "high"]
 COLUMNS += ["random", "low", "high", "exchanged", "low", "high"]

@@ -43,9 +43,8 @@ class Network(NamedTuple):
         return self.unet if self.controlnet is None else self.controlnet
 
     def to(self, device: torch.device | str) -> "Network":
-        """The same network on another device, with channels last: on a CPU 1.2 to 1.4 times as fast."""
-        kind = {"device": device, "memory_format": torch.channels_last}
-        return Network(*(part if part is None else part.to(**kind) for part in self))
+        """The same network on another device."""
+        return Network(*(part if part is None else part.to(device) for part in self))
 
 
 def predict(

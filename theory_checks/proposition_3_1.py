@@ -27,12 +27,14 @@ and theta <= 2 arcsin(D/(2 m)) always. That gap bound is the triangle inequality
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 import torch
 
 from amdm.types import Denoiser, Latent
+from theory_checks import networks
 from theory_checks.gap_and_angle import (
     QUANTITIES,
     STARTS,
@@ -221,6 +223,24 @@ def check_on_mixtures(
     return check_on_models(models, x, quantity, constants, index=index, eta=eta, seed=seed, control=control)
 
 
+def check_on_networks(
+    quantity: Quantity = "norm gap",
+    constants: Literal["paper", "sharp"] = "sharp",
+    *,
+    starts: int = 16,
+    index: int = 10,
+    eta: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Control | None = None,
+) -> Record:
+    """`check_on_models` on the trained `layout` and `attribute`, told one scene, at its noised latent."""
+    models = networks.told(("layout", "attribute"), seed, device)
+    x = networks.noised(seed, coefficients(index, eta).sigma, starts, device)
+    record = check_on_models(models, x, quantity, constants, index=index, eta=eta, seed=seed, control=control)
+    return replace(record, statement=f"Proposition 3.1, {quantity}, {constants}, on trained networks")
+
+
 def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
     """The checks of this module at one size."""
     sizes = (2, 64) if size == "small" else (2, 64, 1024, 16384)
@@ -250,7 +270,7 @@ def _the_least_bounds(n: int, probability: float, seed: int, device: str) -> Ite
 
 
 def _other_bounds(n: int, seed: int, device: str) -> Iterator[Check]:
-    """Bounds that are not attained, other etas, and models."""
+    """Bounds that are not attained, other etas, mixtures and networks."""
     gap = partial(check_norm_gap, n=n, seed=seed, device=device)
     turn = partial(check_angle, n=n, seed=seed, device=device)
     for constants in ("paper", "mean", "median"):
@@ -263,6 +283,8 @@ def _other_bounds(n: int, seed: int, device: str) -> Iterator[Check]:
     for quantity in QUANTITIES:
         for eta in (0.0, 1.0):
             yield partial(check_on_mixtures, quantity, n=n, eta=eta, seed=seed, device=device)
+            on_networks = partial(check_on_networks, quantity, eta=eta, seed=seed, device=device)
+            yield networks.or_skipped(on_networks, f"Proposition 3.1, {quantity}, on trained networks")
 
 
 def _made_up_pair(

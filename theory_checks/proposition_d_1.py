@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +26,9 @@ import torch
 
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import radial_correct, slerp
+from amdm.samplers.aggregate import auto_length
 from amdm.types import Denoiser, Latent
+from theory_checks import networks
 from theory_checks.draws import normals_at_once
 from theory_checks.gap_and_angle import QUANTITIES, ROUNDING, Quantity, fields
 from theory_checks.lipschitz import (
@@ -247,6 +250,25 @@ def _starts(
     return Starts(x, x + length * u, x + length * v)
 
 
+def check_on_networks(
+    form: Form = "step map",
+    quantity: Quantity = "norm gap",
+    *,
+    starts: int = 3,
+    index: int = 10,
+    eta: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+    control: Control | None = None,
+) -> Record:
+    """`check_on_models` on the trained `layout` and `attribute`, at an AMDM step's own starts."""
+    models = networks.told(("layout", "attribute"), seed, device)
+    x = networks.noised(seed, coefficients(index - 1, eta).sigma, starts, device)
+    points = aggregated(models, x, index - 1, eta, auto_length(x[0].numel()), seed=seed)
+    record = check_on_models(models, points, form, quantity, index=index, eta=eta, seed=seed, control=control)
+    return replace(record, statement=f"{record.statement}, on trained networks")
+
+
 def check_lipschitz(
     what: Literal["noise", "step"] = "noise",
     *,
@@ -322,3 +344,10 @@ def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
         for separation in (0.5, 2.5):
             yield partial(run, form, "norm gap", "random", separation=separation)
             yield partial(run, form, "norm gap", "worst", separation=separation)
+    if size == "small":
+        return
+    # Half a minute: power iteration goes through the networks forty times.
+    forms: tuple[Form, ...] = ("paper", "step map") if size == "default" else tuple(FORMS)
+    for form, eta in product(forms, (0.0,) if size == "default" else (0.0, 0.5, 1.0)):
+        on_networks = partial(check_on_networks, form, "angle", eta=eta, seed=seed, device=device)
+        yield networks.or_skipped(on_networks, f"Proposition D.1, angle, {form}, on trained networks")

@@ -32,6 +32,7 @@ from amdm.samplers import sample_amdm, sample_ddim, start_noise
 from amdm.samplers.aggregate import auto_length
 from amdm.samplers.steps import ddim_step
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
+from theory_checks import networks
 from theory_checks.record import Check, Record, Size
 from theory_checks.schedule import coefficients
 from theory_checks.statistics import frequency, sample_size
@@ -39,6 +40,8 @@ from theory_checks.statistics import frequency, sample_size
 Route = Literal["shared levels", "step index", "step index, VP"]
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
 Good = Callable[[Latent], Bool[Tensor, " batch"]]
+EDM_RANGE = (0.02, 20.0)
+"""The levels that the ecosystem's EDM model knows."""
 SHARE = 0.9
 """Of the worse model's share of good samples: what an aggregation that works must keep."""
 
@@ -224,8 +227,59 @@ def check_mixtures(
     )
 
 
+def check_networks(
+    lead: Literal["vp", "ve"] = "vp",
+    route: Route = "shared levels",
+    *,
+    steps: int = 50,
+    samples: int = 200,
+    seed: int = 0,
+    device: str = "cpu",
+    **options: Any,
+) -> Record:
+    """`check_aggregation` of the trained `attribute` (VP) and `attribute_edm`, told the same scenes.
+
+    Good is an image in which every object has the colour that was wanted in its box.
+
+    Args:
+        lead: which one leads, with its schedule.
+        route: how they are joined.
+        steps: of either schedule; two in five aggregate.
+        samples: scenes of the test split.
+        seed: of the starts; the scenes are the same.
+        device: of the models.
+        options: those of `check_aggregation`.
+    """
+    from ecosystem import denoisers, latents, scores, world
+
+    scenes = world.sample_scenes(world.TEST[:samples])
+
+    def trained(name: str, sigmas: Sigmas, coordinates: Literal["vp", "ve"]) -> Trained:
+        args = denoisers.extra_args(name, scenes)
+        return Trained(denoisers.load(name, device=device), sigmas.float().to(device), coordinates, args)
+
+    def good(x: Latent) -> Bool[Tensor, " batch"]:
+        counts = scores.compare(scores.find(latents.decode(x).cpu(), scenes), scenes)["colours"]
+        return counts.right == counts.wanted
+
+    vp = trained("attribute", ddim_sigmas(steps), "vp")
+    edm = trained("attribute_edm", karras_sigmas(steps, *EDM_RANGE), "ve")
+    return check_aggregation(
+        *((vp, edm) if lead == "vp" else (edm, vp)),
+        good,
+        latents.SHAPE,
+        route,
+        about="trained networks",
+        window=2 * steps // 5,
+        samples=samples,
+        seed=seed,
+        device=device,
+        **options,
+    )
+
+
 def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The grid of this statement on exact mixtures."""
+    """The grid of this statement."""
     dimensions = {"small": [64], "default": [64, 128], "thorough": [16, 64, 256, 1024]}[size]
     leads: tuple[Literal["vp", "ve"], ...] = ("vp",) if size == "small" else ("vp", "ve")
     routes: tuple[Route, ...] = ("shared levels", "step index", "step index, VP")
@@ -233,3 +287,10 @@ def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
         for lead in leads:
             for route in routes:
                 yield partial(check_mixtures, n, lead, route, seed=seed, device=device)
+    if size == "small":
+        return
+    for lead in leads[:1] if size == "default" else leads:
+        for route in routes[:2] if size == "default" else routes:
+            options = {"steps": 20, "samples": 100} if size == "default" else {}
+            on_networks = partial(check_networks, lead, route, seed=seed, device=device, **options)
+            yield networks.or_skipped(on_networks, f"Table 10, {route}, on trained networks")

@@ -1,0 +1,75 @@
+"""Ways to join two latents, and what is left of the norm after a run with each."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from amdm.geometry import karcher_mean, lerp_fold, orthogonal_mix, slerp_fold
+from amdm.samplers import sample_amdm, start_noise
+from amdm.samplers.aggregate import Fold, auto_length
+from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
+
+
+class Way(NamedTuple):
+    """The fold of the first aggregation, that of all later ones, and eq. (8)'s length (VP, at n = 16384)."""
+
+    first: Fold
+    others: Fold
+    length: float = 0.3
+
+
+WAYS = {
+    "slerp": Way(slerp_fold, slerp_fold),
+    "lerp": Way(lerp_fold, lerp_fold),
+    "Karcher": Way(karcher_mean, karcher_mean),
+    "first lerp, then slerp": Way(lerp_fold, slerp_fold),
+    "first slerp, then lerp": Way(slerp_fold, lerp_fold),
+    "authors' mix": Way(orthogonal_mix, orthogonal_mix),
+    "authors' mix, length 50": Way(orthogonal_mix, orthogonal_mix, 50.0),
+}
+"""The authors' code mixes as for orthogonal latents, and corrects by about 50 units."""
+
+
+def in_turn(first: Fold, others: Fold) -> Fold:
+    """A fold that is one at its first call and another at all later ones; good for one run."""
+    used: list[Fold] = []
+
+    def fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
+        used.append(others if used else first)
+        return used[-1](xs, weights)
+
+    return fold
+
+
+def last_norm(
+    way: Way,
+    models: Sequence[Denoiser],
+    shape: Sequence[int],
+    sigmas: Sigmas,
+    window: int,
+    extra_args: Sequence[ExtraArgs | None] | None = None,
+    seeds: Sequence[int] = range(4),
+) -> float:
+    """The mean norm of what DDIM ends with, its first `window` steps aggregated in this way, over sqrt(n).
+
+    Args:
+        way: of joining; its length is scaled with sqrt(n).
+        models: two denoisers, with an independent start each.
+        shape: `(*event)`, of n entries.
+        sigmas: `(steps + 1,)`, decreasing, ending in 0.
+        window: how many steps aggregate, from the first on.
+        extra_args: for each model.
+        seeds: one sample each.
+    """
+    n = math.prod(shape)
+    x = sample_amdm(
+        models,
+        start_noise(seeds, shape, sigmas[0], 2),
+        sigmas,
+        extra_args,
+        disable=True,
+        window=window,
+        fold=in_turn(way.first, way.others),
+        correction=way.length / 0.3 * auto_length(n),
+    )
+    return float(x.flatten(1).norm(dim=1).mean()) / math.sqrt(n)
