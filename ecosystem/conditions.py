@@ -4,6 +4,8 @@ Tokens are fixed vectors, so the networks need no text or image encoder: a word 
 dimensions, the reference's features lie in the others, and all zeros say nothing.
 """
 
+from functools import cache
+
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Bool, Float
@@ -16,6 +18,7 @@ from ecosystem.world import Scenes
 
 WORD_DIMS = len(world.VOCABULARY) - 1  # the empty word is no word
 PATCH = 4  # latent pixels: a reference's token is about a square of 8 x 8 pixels
+FLOOR = 0.01  # of a magnitude, before its logarithm
 TOKEN_DIMS = WORD_DIMS + 2 * 12
 
 # A map of every shape's boxes; for every interaction's kind subjects, objects, ways between.
@@ -56,11 +59,25 @@ def caption_tokens(scenes: Scenes, *, styles: Bool[Tensor, " batch"] | bool = Tr
 
 
 def reference_tokens(images: world.Image) -> Tokens:
-    """16 tokens about reference images: of every patch the mean of each channel and its mean magnitude."""
+    """16 tokens about reference images: of every patch the mean and the mean log magnitude of each channel.
+
+    Standardised over renders: a style is in the fine channels, which are a twentieth of the coarse ones.
+    """
+    centre, spread = _patch_moments()
+    return pad((_patches(images) - centre.to(images)) / spread.to(images), (WORD_DIMS, 0))
+
+
+def _patches(images: world.Image) -> Float[Tensor, "batch 16 24"]:
     encoded = latents.encode(images)
-    both = torch.cat([encoded, encoded.abs()], dim=1)
-    patches = reduce(both, "b c (h p) (w q) -> b (h w) c", "mean", p=PATCH, q=PATCH)
-    return pad(patches, (WORD_DIMS, 0))
+    both = torch.cat([encoded, (encoded.abs() + FLOOR).log()], dim=1)
+    return reduce(both, "b c (h p) (w q) -> b (h w) c", "mean", p=PATCH, q=PATCH)
+
+
+@cache
+def _patch_moments() -> tuple[Float[Tensor, "24"], Float[Tensor, "24"]]:
+    """Mean and standard deviation of a patch's features over a thousand training scenes."""
+    patches = _patches(world.render(world.sample_scenes(world.TRAIN[:1000]))).flatten(0, 1)
+    return patches.mean(dim=0), patches.std(dim=0)
 
 
 def reference_scenes(scenes: Scenes) -> Scenes:

@@ -33,6 +33,6 @@ RECIPES = {
     "base": Recipe("epsilon", start=None, images=400_000, seed=1),
     "layout": Recipe("epsilon", maps="layout", images=300_000, seed=2),
     "attribute": Recipe("epsilon", maps="colours", control=True, images=300_000, seed=3),
-    "style": Recipe("v_prediction", reference=True, images=160_000, seed=4),
-    "attribute_edm": Recipe("edm", maps="colours", images=160_000, seed=5),
+    "style": Recipe("v_prediction", reference=True, images=128_000, seed=4),
+    "attribute_edm": Recipe("edm", maps="colours", images=128_000, seed=5),
 }

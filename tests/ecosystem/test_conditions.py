@@ -1,5 +1,6 @@
 """What models are told: tokens and maps of scenes made by hand."""
 
+import numpy as np
 import torch
 from scenes import hand_made
 
@@ -35,15 +36,18 @@ def test_styles_are_named_where_wanted_only():
     assert torch.equal((every - none).sum((1, 2)), torch.ones(6))
 
 
-def test_a_references_tokens_are_means_of_patches_and_their_magnitudes():
-    scenes = sample_scenes(range(2))
-    tokens = reference_tokens(world.render(scenes))
-    encoded = conditions.latents.encode(world.render(scenes))
-    assert tokens.shape == (2, 16, conditions.TOKEN_DIMS)
+def test_a_references_tokens_are_standardised_means_of_patches_and_their_log_magnitudes():
+    tokens = reference_tokens(world.render(sample_scenes(world.TRAIN[:1000])))
+    assert tokens.shape == (1000, 16, conditions.TOKEN_DIMS)
     assert not tokens[..., : conditions.WORD_DIMS].any()
-    patch = encoded[1, :, 4:8, 12:16].flatten(1)  # the second row of patches, the last column
-    expected = torch.cat([patch.mean(1), patch.abs().mean(1)])
-    torch.testing.assert_close(tokens[1, 7, conditions.WORD_DIMS :], expected)
+    encoded = conditions.latents.encode(world.render(sample_scenes(world.TRAIN[:1000])))
+    patch = encoded[:, :, 4:8, 12:16].flatten(2)  # the second row of patches, the last column
+    expected = torch.cat([patch.mean(2), (patch.abs() + 0.01).log().mean(2)], dim=1)
+    features = tokens[..., conditions.WORD_DIMS :]
+    for x, y in zip(expected.T, features[:, 7].T, strict=True):
+        slope, offset = np.polyfit(x, y, 1)
+        torch.testing.assert_close(y, slope * x + offset, atol=1e-3, rtol=0, check_dtype=False)
+    assert features.mean((0, 1)).abs().max() < 1e-3 and (features.std((0, 1)) - 1).abs().max() < 1e-3
 
 
 def test_a_reference_is_another_scene_of_the_same_style():
