@@ -58,7 +58,7 @@ def tables_of(images: world.Image, scenes: world.Scenes) -> dict[str, Table]:
         "shapes": (scenes.shapes[here], detectors.shapes_of(fitted)[here]),
         "colours": (scenes.colours[here], detectors.colours_of(fitted)[here]),
         "interactions": (links_of(world.link_matrix(scenes))[pairs], links_of(interactions)[pairs]),
-        "styles": (scenes.styles, detectors.styles_of(fitted, here)),
+        "styles": (scenes.styles, detectors.detect_styles(images)),
     }
     return {name: count(*both, len(CLASSES[name])) for name, both in compared.items()}
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ecosystem.finding import MARKED, find_objects, whiteness
 from ecosystem.world import (
     BACKGROUND,
     GRAINY,
@@ -31,8 +32,6 @@ from ecosystem.world import (
 WINDOW = 16  # pixels: what any box fits in
 PAIRS = tuple((i, j) for i in range(MAX_OBJECTS) for j in range(i + 1, MAX_OBJECTS))
 
-# A pixel this white belongs to a mark; objects reach 0.08, noise of 0.1 has a standard deviation of 0.06.
-MARKED = 0.25
 # Mean squared residual, summed over channels, of an object's pixels beyond that of the ground's in the box:
 # on training renders grain makes at least 0.075, the other styles at most 0.02, with noise of 0.1 too.
 GRAIN_ENERGY = 0.05
@@ -51,12 +50,6 @@ class Fit(NamedTuple):
     excess: Float[Tensor, "batch 4 shapes 3"]
     area: Float[Tensor, "batch 4 shapes 3"]
     light: Float[Tensor, "batch 4 shapes 3 rgb"]
-
-
-def whiteness(images: Image) -> Float[Tensor, "batch 32 32"]:
-    """How much of every pixel a white mark covers: only marks are bright in every channel."""
-    dark = 2 * min(BACKGROUND) - 1
-    return ((images.amin(1) - dark) / (1 - dark)).clamp(0, 1)
 
 
 def _windows(
@@ -139,11 +132,10 @@ def detect_colours(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tens
     return colours_of(fit(images, boxes))
 
 
-def detect_styles(
-    images: Image, boxes: Float[Tensor, "batch 4 4"], present: Bool[Tensor, "batch 4"]
-) -> Int[Tensor, " batch"]:
-    """The style of the objects in those boxes that are said to hold one, an index into STYLES."""
-    return styles_of(fit(images, boxes), present)
+def detect_styles(images: Image) -> Int[Tensor, " batch"]:
+    """The style of the objects, wherever they are, an index into STYLES; -1 where there is none."""
+    boxes, present = find_objects(images)
+    return styles_of(fit(images, boxes), present).masked_fill(~present.any(dim=1), -1)
 
 
 def detect_interactions(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 4 4"]:

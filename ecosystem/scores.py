@@ -24,7 +24,7 @@ class Counts(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the detectors see in images, in the boxes of scenes; made once, compared often."""
+    """What the detectors see in images, in the boxes of scenes; the style wherever objects are."""
 
     shapes: Int[Tensor, "batch 4"]
     colours: Int[Tensor, "batch 4"]
@@ -39,7 +39,7 @@ def find(images: Image, scenes: Scenes) -> Found:
         detectors.shapes_of(fitted),
         detectors.colours_of(fitted),
         detectors.detect_interactions(images, scenes.boxes),
-        detectors.styles_of(fitted, scenes.present),
+        detectors.detect_styles(images),
     )
 
 

@@ -15,8 +15,8 @@ from ecosystem.detectors import (
     detect_interactions,
     detect_shapes,
     detect_styles,
-    whiteness,
 )
+from ecosystem.finding import whiteness
 from ecosystem.world import COLOURS, KINDS, SHAPES, STYLES, TEST, link_matrix, render, sample_scenes
 
 CONDITIONS = [(0.0, 0.99), (0.05, 0.95), (0.1, 0.95)]
@@ -29,7 +29,7 @@ def test_shapes_colours_and_style_of_hand_made_scenes(style, colour):
     image = render(scene)
     assert detect_shapes(image, scene.boxes).tolist() == [[0, 1, 2, 3]]
     assert detect_colours(image, scene.boxes).tolist() == [[COLOURS.index(colour)] * 4]
-    assert detect_styles(image, scene.boxes, scene.present).tolist() == [STYLES.index(style)]
+    assert detect_styles(image).tolist() == [STYLES.index(style)]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -58,7 +58,6 @@ def test_detectors_see_only_what_is_in_the_box():
     changed = torch.where(free, noise, image)
     assert detect_shapes(changed, scene.boxes).tolist() == scene.shapes.tolist()
     assert detect_colours(changed, scene.boxes).tolist() == scene.colours.tolist()
-    assert detect_styles(changed, scene.boxes, scene.present).tolist() == scene.styles.tolist()
 
 
 def test_only_marks_are_white():
