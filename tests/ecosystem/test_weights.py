@@ -27,7 +27,12 @@ def test_all_weights_together_stay_below_30_mb():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "attribute", "least"),
-    [("layout", "shapes", 0.9), ("layout", "interactions", 0.85), ("attribute", "colours", 0.9)],
+    [
+        ("layout", "shapes", 0.9),
+        ("layout", "interactions", 0.85),
+        ("attribute", "colours", 0.9),
+        ("style", "style", 0.9),
+    ],
 )
 def test_models_draw_what_they_are_told(name, attribute, least):
     """With half the steps of the published figures; by chance it would be 0.2 to 0.55."""
