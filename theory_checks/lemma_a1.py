@@ -67,6 +67,24 @@ def band(inequality: str, n: int, probability: float) -> Band:
     return Band(max(0.0, math.sqrt(n) - math.sqrt(u)), math.inf)
 
 
+def exact_width(inequality: str, n: int, probability: float) -> float:
+    """How far from sqrt(n), to the side that the inequality is about, |X| is with just this probability.
+
+    For the Lipschitz inequality: from E|X|, to either side.
+    """
+    law = chi2(n)
+    if inequality == "Lipschitz":
+        middle = mean_norm(n)
+
+        def outside(width: float) -> float:
+            inner = max(0.0, middle - width)
+            return float(law.cdf(inner**2) + law.sf((middle + width) ** 2))
+
+        return float(brentq(lambda width: outside(width) - probability, 0, middle + 10))
+    edge = law.ppf(probability) if inequality.endswith("below") else law.isf(probability)
+    return abs(math.sqrt(edge) - math.sqrt(n))
+
+
 def check_tail(
     inequality: str = "Laurent-Massart above",
     n: int = 1024,
@@ -89,15 +107,13 @@ def check_tail(
     samples = sample_size(probability)
     norms = torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, n, seed, device)]).numpy()
     low, high = band(inequality, n, probability)
+    middle = mean_norm(n) if inequality == "Lipschitz" else math.sqrt(n)
     if control == "a third of the width":
         low, high = (max(0.0, math.sqrt(n) + (edge - math.sqrt(n)) / 3) for edge in (low, high))
     count = int(((norms < low) | (norms > high)).sum())
     measured, *interval = frequency(count, samples)
     below = inequality.endswith("below")
     law = chi2(n)
-    edge = law.ppf(probability) if below else law.isf(probability)
-    # Distances from sqrt(n): that of the exact quantile, and the bound's.
-    widths = abs(math.sqrt(edge) - math.sqrt(n)), abs((low if below else high) - math.sqrt(n))
     return Record(
         statement=f"Lemma A.1, {inequality}",
         claim=CLAIMS[inequality],
@@ -111,7 +127,7 @@ def check_tail(
         bound=low if below else high,
         trivial=0.0 if below else math.inf,
         slack=float(min((norms - low).min(), (high - norms).min())),
-        tightness=widths[0] / widths[1],
+        tightness=exact_width(inequality, n, probability) / abs((low if below else high) - middle),
         samples=samples,
     )
 

@@ -41,7 +41,7 @@ class Record:
     slack: float = math.nan
     """The least distance from the bound over the samples, negative where one lies beyond it."""
     tightness: float = math.nan
-    """The measured quantile over the bound: 1 where nothing sharper can be said."""
+    """True quantile over bound, or bound over frequency: 1 where nothing sharper can be said."""
 
     samples: int = 0
     ours: bool = True

@@ -34,7 +34,7 @@ class Row(NamedTuple):
         counts = {name: sum(record.verdict == name for record in self.records) for name in COLOURS}
         there = [(name, count) for name, count in counts.items() if count]
         words = there[0][0] if len(there) == 1 else ", ".join(f"{name}: {count}" for name, count in there)
-        return words if all(record.ours for record in self.records) else f"{words} (not our claim)"
+        return words if all(record.ours for record in self.records) else f"{words} (the paper's claim)"
 
     @property
     def colour(self) -> str:
@@ -71,7 +71,7 @@ def span(values: Iterable[float]) -> str:
 
 def table(records: Sequence[Record]) -> Table:
     """A line per statement, over all of its settings."""
-    lines = Table(caption="least and largest over the settings; tightness: measured quantile / bound")
+    lines = Table(caption="least and largest over the settings; tightness is 1 where nothing sharper holds")
     lines.add_column("statement")
     for name in ("settings", *COLUMNS):
         lines.add_column(name, justify="right")
@@ -98,7 +98,7 @@ def picture(records: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(14, 2 + 0.32 * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     dots(left, lines, [[record.tightness for record in row.records] for row in lines])
-    left.set(xlabel="tightness: measured quantile / bound", xlim=(0, 1.1))
+    left.set(xlabel="tightness: 1 where nothing sharper can be said", xlim=(0, 1.1))
     left.set_yticks(range(len(lines)), [row.statement for row in lines])
     left.invert_yaxis()
     dots(right, lines, [[ratio(record) for record in row.records] for row in lines])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from theory_checks.lemma_a1 import CLAIMS, band, check_rate, check_tail, checks, mean_norm
+from theory_checks.lemma_a1 import CLAIMS, band, check_rate, check_tail, checks, exact_width, mean_norm
 
 
 def test_bounds_by_hand():
@@ -21,6 +21,15 @@ def test_bounds_by_hand():
     # 0 < sqrt(n) - E|X| < 1 / (4 sqrt(n))
     for n in (2, 64, 16384):
         assert 0 < math.sqrt(n) - mean_norm(n) < 1 / (4 * math.sqrt(n))
+
+
+def test_exact_widths_of_a_nearly_normal_norm():
+    # std(|X|) is 1/sqrt(2), up to the order of 1/sqrt(n).
+    known = {"Chernoff above": 1.6449, "Chernoff below": 1.6449, "Lipschitz": 1.96}
+    for inequality, deviations in known.items():
+        assert exact_width(inequality, 10**6, 0.05) == pytest.approx(deviations / math.sqrt(2), rel=2e-3)
+    # In two dimensions |X|^2/2 is exponential.
+    assert exact_width("Chernoff above", 2, 0.05) == pytest.approx(math.sqrt(2 * math.log(20)) - math.sqrt(2))
 
 
 @pytest.mark.parametrize("inequality", CLAIMS)
