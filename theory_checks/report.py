@@ -34,7 +34,7 @@ class Row(NamedTuple):
         counts = {name: sum(record.verdict == name for record in self.records) for name in COLOURS}
         there = [(name, count) for name, count in counts.items() if count]
         words = there[0][0] if len(there) == 1 else ", ".join(f"{name}: {count}" for name, count in there)
-        return words if all(record.ours for record in self.records) else f"{words} (the paper's claim)"
+        return words if all(record.ours for record in self.records) else f"{words} (not our claim)"
 
     @property
     def colour(self) -> str:

@@ -34,7 +34,7 @@ def test_statements_keep_their_order_and_their_records():
     assert grouped[0].verdict == "fails" and "red" in grouped[0].colour
     mixed = rows([HOLDS, record(claimed=0.05, low=0.1, high=0.2)])[0]
     assert mixed.verdict == "holds: 1, fails: 1"
-    assert rows([NOT_OURS])[0].verdict == "fails (the paper's claim)"
+    assert rows([NOT_OURS])[0].verdict == "fails (not our claim)"
     assert "red" not in rows([NOT_OURS])[0].colour
 
 
