@@ -22,6 +22,8 @@ def test_outputs_are_committed_and_small(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, monkeypatch):
     monkeypatch.setenv("NOTEBOOK_SIZE", "small")
-    NotebookClient(
+    client = NotebookClient(
         nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": path.parent}}
-    ).execute()
+    )
+    made = client.execute()  # an error in a cell is raised
+    assert all(cell.execution_count for cell in made.cells if cell.cell_type == "code")
