@@ -4,6 +4,7 @@ The installed package has none: then these checks are skipped, and say so.
 """
 
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,6 +27,7 @@ def or_skipped(check: Check, statement: str) -> Check:
     return lambda: Record(statement=statement, claim="", assumptions="", skipped=reason)
 
 
+@cache
 def told(names: tuple[str, str], seed: int, device: str) -> tuple[Denoiser, Denoiser]:
     """Two models with guidance, both told the same one test scene for whatever batch."""
     from ecosystem import denoisers, world

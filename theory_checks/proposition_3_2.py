@@ -69,6 +69,17 @@ def radius_of(at: Scene, control: str | None) -> float:
     return shell_radius(at.n, coefficients(0, 1.0).s) if control == "s of the first step" else at.radius
 
 
+def _setting(at: Scene, index: int, eta: float, noise: str, weight: float) -> dict[str, float | int | str]:
+    """What every record of this statement says of its step."""
+    step: dict[str, float | int | str] = {"n": at.n, "index": index, "eta": eta}
+    return step | {"noise": noise, "weight": weight, "delta": at.delta}
+
+
+def _kappa(at: Scene) -> float:
+    """|mean|^2/(n s^2)."""
+    return (at.norm / at.radius) ** 2
+
+
 def check_distance(
     n: int = 1024,
     index: int = 10,
@@ -110,15 +121,7 @@ def check_distance(
         statement="Proposition 3.2, distance",
         claim="|x' - mean_1|/(sqrt(n) s) = rho + O(1/n)",
         assumptions="|mean_1| = |mean_2|",
-        setting={
-            "n": n,
-            "index": index,
-            "eta": eta,
-            "noise": noise,
-            "weight": weight,
-            "delta": delta,
-            "kappa": (at.norm / at.radius) ** 2,
-        },
+        setting=_setting(at, index, eta, noise, weight) | {"kappa": _kappa(at)},
         sense="equal",
         claimed=distance_ratio(at, weight, noise),
         measured=measured,
@@ -185,16 +188,8 @@ def check_existence(
         statement=f"Proposition 3.2, existence, {lengths}",
         claim=f"P(a length, {lengths}, takes x' into S_1) >= P(x_1 in S_1)",
         assumptions="|mean_1| = |mean_2|",
-        setting={
-            "n": n,
-            "index": index,
-            "eta": eta,
-            "noise": noise if eta > 0 else "none",
-            "lengths": lengths,
-            "weight": weight,
-            "delta": delta,
-            "probability": probability,
-        },
+        setting=_setting(at, index, eta, noise if eta > 0 else "none", weight)
+        | {"lengths": lengths, "probability": probability},
         sense="at least",
         claimed=probability,
         measured=measured,
@@ -267,18 +262,8 @@ def check_shell(
         statement="Proposition 3.2, probability",
         claim="P(x'' in S_j) >= P(||xi| - sqrt(n)| <= (thickness - D - length)/s) - P(|x' - x_j| > D)",
         assumptions="|mean_1| = |mean_2|",
-        setting={
-            "n": n,
-            "index": index,
-            "eta": eta,
-            "noise": noise,
-            "thickness": thickness,
-            "weight": weight,
-            "delta": delta,
-            "shell": shell,
-            "length": length,
-            "kappa": (at.norm / at.radius) ** 2,
-        },
+        setting=_setting(at, index, eta, noise, weight)
+        | {"thickness": thickness, "shell": shell, "length": length, "kappa": _kappa(at)},
         sense="at least",
         claimed=claimed,
         measured=measured,
@@ -339,16 +324,7 @@ def check_threshold(
         statement="Proposition 3.2, threshold",
         claim="x'' in S_j iff thickness >= |sqrt(n) s - |x'' - mean_j|| of large n, +- 2 s",
         assumptions="|mean_1| = |mean_2|",
-        setting={
-            "n": n,
-            "index": index,
-            "eta": eta,
-            "noise": noise,
-            "weight": weight,
-            "delta": delta,
-            "shell": shell,
-            "length": length,
-        },
+        setting=_setting(at, index, eta, noise, weight) | {"shell": shell, "length": length},
         sense="at least",
         claimed=probability,
         measured=measured,

@@ -41,8 +41,6 @@ from theory_checks.statistics import frequency, sample_size
 Route = Literal["shared levels", "step index", "step index, VP"]
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
 Good = Callable[[Latent], Bool[Tensor, " batch"]]
-EDM_RANGE = (0.02, 20.0)
-"""The levels that the ecosystem's EDM model knows."""
 SHARE = 0.9
 """Of the worse model's share of good samples: what an aggregation that works must keep."""
 
@@ -252,6 +250,7 @@ def check_networks(
         options: those of `check_aggregation`.
     """
     from ecosystem import denoisers, latents, scores, world
+    from ecosystem.networks import EDM_SIGMAS
 
     scenes = world.sample_scenes(world.TEST[:samples])
 
@@ -264,7 +263,7 @@ def check_networks(
         return counts.right == counts.wanted
 
     vp = trained("attribute", ddim_sigmas(steps), "vp")
-    edm = trained("attribute_edm", karras_sigmas(steps, *EDM_RANGE), "ve")
+    edm = trained("attribute_edm", karras_sigmas(steps, *EDM_SIGMAS), "ve")
     record = check_aggregation(
         *((vp, edm) if lead == "vp" else (edm, vp)),
         good,
