@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check benchmarks clean
+.PHONY: demo test check speed clean
 
 demo: .venv/installed
 	$(BIN)/python examples/shapes.py --out out/demo
@@ -15,10 +15,10 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-benchmarks: .venv/installed
-	$(BIN)/python benchmarks/aggregation.py
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/import_time.py
+speed: .venv/installed
+	$(BIN)/python -m benchmarks.speed.aggregation
+	$(BIN)/python -m benchmarks.speed.overhead
+	$(BIN)/python -m benchmarks.speed.import_time
 
 # One environment for everything; made again when what it needs changes.
 .venv/installed: pyproject.toml constraints.txt

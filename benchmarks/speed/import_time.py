@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 from matplotlib.figure import Figure
-from measure import RESULTS, write_table
 from tqdm.auto import tqdm
+
+from benchmarks.speed.measure import RESULTS, write_table
 
 CODE = """
 import time

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import torch
 from matplotlib.figure import Figure
-from measure import RESULTS, milliseconds, write_table
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm import ddim, sample_amdm, sample_ddim, sample_dpmpp_2m, sample_heun
+from benchmarks.speed.measure import RESULTS, milliseconds, write_table
 from ecosystem.imports import import_beside_torchvision
 
 STEPS = 50

@@ -1,16 +1,16 @@
-"""What every benchmark shares: timing, and a table that says where its numbers come from."""
+"""What every timing shares: timing, and a table that says where its numbers come from."""
 
 import csv
-import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.benchmark import Timer
+
+from benchmarks.provenance import commit, versions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +23,7 @@ def keep_freed_memory() -> None:
     """
     settings = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
     if not settings.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **settings})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **settings})
 
 
 def milliseconds(function: Callable[[], object], min_run_time: float = 1.0) -> float:
@@ -35,14 +35,9 @@ def milliseconds(function: Callable[[], object], min_run_time: float = 1.0) -> f
 
 def provenance(seed: int) -> dict[str, str | int]:
     """Versions, commit, machine and seed: a column each of every table."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "../amdm"]).returncode
     return {
-        "commit": commit.strip() + ("+changes" if changed else ""),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "k_diffusion": importlib.metadata.version("k-diffusion"),
+        "commit": commit(),
+        **versions("k-diffusion"),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "seed": seed,

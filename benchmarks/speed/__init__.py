@@ -1,0 +1,1 @@
+"""What steps, aggregations and imports cost: `make speed`."""
