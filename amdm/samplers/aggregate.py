@@ -73,7 +73,8 @@ def amdm(
             gives what that means for N > 2). Or a function of model 1's `Step` that returns them.
         correction: eq. (8)'s length, VP: one for all models, or N; 0 for none; "auto" is 0.3
             sqrt(n/16384), the paper's 0.3 at SD's size. Never past the mean. Or a function of model 1's
-            `Step`.
+            `Step`, whose `aggregation` then lacks only what the correction makes: half of the way to every
+            mean is `lambda step: list(0.5 * step.aggregation.deviation)`.
         window: which steps aggregate: a fraction of them (0.4 is the paper's first 20 of 50), a count, a
             (start, stop) pair of step indices, or `sigma_window(lo, hi)`.
         fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
@@ -230,15 +231,16 @@ def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
     lead = steps[0]
     xs = tuple(step.x_next.to(lead.x) for step in steps)
     means = tuple(step.mean.to(lead.x) for step in steps)
-    weights, lengths = plan.weights(lead), plan.lengths(lead)
     scale = math.sqrt(1 + lead.sigma_next**2)
-    merged = plan.fold(xs, weights).to(lead.x)
+    merged = plan.fold(xs, plan.weights(lead)).to(lead.x)
     if merged.shape != lead.x.shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(lead.x.shape)}")
+    folded = Aggregation(xs, means, merged, corrected=(), lengths=(), scale=scale)
+    lengths = plan.lengths(replace(lead, aggregation=folded))
     corrected = tuple(
         radial_correct(merged, mean, length * scale) for mean, length in zip(means, lengths, strict=True)
     )
-    return Aggregation(xs, means, merged, corrected, tuple(lengths), scale)
+    return replace(folded, corrected=corrected, lengths=tuple(lengths))
 
 
 def _send(sampler: Steps, value: Tensor | Restart) -> Step | None:

@@ -174,6 +174,22 @@ def test_weights_and_correction_can_follow_the_step():
     assert not torch.allclose(result, sample_amdm(models, xs, sigmas, disable=True, window=4), rtol=1e-3)
 
 
+def test_a_correction_can_be_a_part_of_the_way_to_each_mean():
+    models, xs, sigmas = [mixture(), mixture(1)], starts(2), karras(10)
+    part = torch.tensor([0.25, 1.0])
+
+    def correction(step):
+        assert step.aggregation.corrected == () and step.aggregation.lengths == ()
+        return list(part[:, None] * step.aggregation.deviation)
+
+    for step in amdm(models, xs, sigmas, weights=0.3, correction=correction, window=3):
+        record = step.aggregation
+        if record is not None:
+            assert_equal(record.correction_share, part.double()[:, None].expand(2, 3), 1e-7)
+            for share, mean, corrected in zip(part.tolist(), record.means, record.corrected, strict=True):
+                assert_equal(corrected, torch.lerp(record.merged, mean, share), 1e-6)
+
+
 def test_per_sample_weights_are_each_samples_own():
     models, xs, sigmas = [mixture(), mixture(1)], starts(2, batch=2), karras(10)
     together = sample_amdm(models, xs, sigmas, disable=True, weights=[torch.tensor([0.2, 0.7]).double()])
