@@ -1,0 +1,175 @@
+"""Ways to draw scenes, as data: which models, joined how, sampled how; and the drawing."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, repeat
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amdm import Step, dpmpp_2m, sample_amdm, start_noise
+from amdm.denoisers import Guided
+from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
+from amdm.geometry.rows import as_rows
+from amdm.samplers import ddim
+from amdm.samplers.window import resolve_window
+from amdm.types import Latent, Sigmas, Weight
+from ecosystem import denoisers, latents, world
+from ecosystem.networks import EDM_SIGMAS
+from ecosystem.world import Image, Scenes
+from theory_checks.same_ecosystem import karras_sigmas
+
+Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
+Schedule = Literal["ddim", "shifted", "edm"]
+FoldName = Literal["slerp", "lerp", "lerp, rescaled", "karcher"]
+Solver = Literal["ddim", "dpmpp_2m"]
+Length = float | Literal["auto"]
+
+# Each model has a start of its own, the same in every method.
+STARTS = ("layout", "attribute", "style", "attribute_edm", "base")
+SHIFT = 3.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One model alone, or several joined by AMDM; by default as in the paper: 20 of 50 steps, half and half.
+
+    Attributes:
+        models: names, the lead first.
+        window: which steps aggregate, as `amdm` takes it.
+        weights: the share of every partner, or one for each.
+        correction: eq. (8)'s length: "auto", in `unit`s of VP length, or as a part of the way to the mean.
+        fold: eq. (7), or what is in its place; "lerp, rescaled" has the mean of the latents' norms.
+        starts: whether every model has a start of its own, or all the lead's.
+        start_scale: what the starts are multiplied by.
+        first_scale: what the first fold is multiplied by.
+        partners: whether they run from the first step on, or begin from the lead's latent where the
+            window does.
+        say_style: whether captions name the style.
+    """
+
+    models: tuple[str, ...]
+    steps: int = 50
+    window: float | tuple[int, int] = 0.4
+    weights: float | tuple[float, ...] = 0.5
+    correction: Length = "auto"
+    unit: Literal["length", "part"] = "length"
+    fold: FoldName = "slerp"
+    sampler: Solver = "ddim"
+    schedule: Schedule = "ddim"
+    guidance: float = denoisers.GUIDANCE
+    starts: Literal["own", "shared"] = "own"
+    start_scale: float = 1.0
+    first_scale: float = 1.0
+    partners: Literal["from the first step", "from the lead"] = "from the first step"
+    say_style: bool = True
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The window as [start, stop); empty for a model alone."""
+        if len(self.models) == 1:
+            return 0, 0
+        start, stop = resolve_window(self.window, levels(self.schedule, self.steps).tolist())
+        return (start, stop) if start < stop else (0, 0)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each network is evaluated for an image."""
+        start, stop = self.span
+        partners = stop - start if self.partners == "from the lead" else stop
+        return Counter({self.models[0]: self.steps} | dict.fromkeys(self.models[1:], partners))
+
+    def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
+        """Images of scenes from the starts of this seed."""
+        sigmas = levels(self.schedule, self.steps).to(device)
+        noise = starts_of(scenes, seed, sigmas[0], device)
+        own = [self.start_scale * noise[name] for name in self.models]
+        x = own if self.starts == "own" else [own[0]] * len(own)
+        start, stop = self.span
+        if self.partners == "from the lead" and start > 0:
+            x = [self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0))] * len(x)
+            sigmas, stop, start = sigmas[start:], stop - start, 0
+        return latents.decode(self._sample(scenes, x, sigmas, (start, stop)))
+
+    def _sample(self, scenes: Scenes, x: Sequence[Latent], sigmas: Sigmas, span: tuple[int, int]) -> Latent:
+        names, device = self.models[: len(x)], str(x[0].device)
+        return sample_amdm(
+            [model(name, self.guidance, device) for name in names],
+            x,
+            sigmas,
+            [told(name, scenes, device, say_style=self.say_style) for name in names],
+            disable=True,
+            window=span,
+            weights=self.weights,
+            correction=self.correction if self.unit == "length" else self._part,
+            fold=scaled_at_first(FOLDS[self.fold], self.first_scale),
+            sampler={"ddim": ddim, "dpmpp_2m": dpmpp_2m}[self.sampler],
+        )
+
+    def _part(self, step: Step) -> list[Tensor]:
+        """Eq. (8)'s lengths for a part of the way to every mean."""
+        assert step.aggregation is not None and not isinstance(self.correction, str)
+        return list(self.correction * step.aggregation.deviation)
+
+
+@cache
+def model(name: str, guidance: float, device: str) -> Guided:
+    """A shipped model, loaded once."""
+    return denoisers.load(name, guidance, device)
+
+
+def told(name: str, scenes: Scenes, device: str, *, say_style: bool = True) -> dict[str, dict[str, Tensor]]:
+    """What a model is told about scenes, on its device."""
+    args = denoisers.extra_args(name, scenes, say_style=say_style)
+    return {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
+
+
+def starts_of(scenes: Scenes, seed: int, sigma: Tensor, device: str) -> dict[str, Latent]:
+    """Every model's start for every scene: the same in all methods, alone or in a batch."""
+    seeds = [seed * world.TEST.stop + scene for scene in scenes.seeds.tolist()]
+    noise = start_noise(seeds, latents.SHAPE, sigma, len(STARTS), device=device)
+    return dict(zip(STARTS, noise, strict=True))
+
+
+def levels(schedule: Schedule, steps: int) -> Sigmas:
+    """Levels in VE, decreasing, then 0; float32.
+
+    DDIM's grid in diffusers; the same with its times t in (0, 1] at 3 t/(1 + 2 t), as SD3 shifts them: more
+    steps at high noise; or EDM's, in the range that `attribute_edm` knows.
+    """
+    if schedule == "edm":
+        return karras_sigmas(steps, *EDM_SIGMAS).float()
+    sigmas = denoisers.sigmas(steps)
+    if schedule == "ddim":
+        return sigmas
+    table = denoisers.training_sigmas()
+    t = np.interp(sigmas[:-1].log().numpy(), table.log().numpy(), np.linspace(0.001, 1, len(table)))
+    shifted = np.interp(SHIFT * t / (1 + (SHIFT - 1) * t), np.linspace(0.001, 1, len(table)), table.log())
+    return torch.cat([torch.from_numpy(shifted).exp(), torch.zeros(1)]).float()
+
+
+def lerp_rescaled(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
+    """The linear fold, with the mean of the latents' norms."""
+    merged = lerp_fold(xs, weights)
+    norms = [torch.linalg.vector_norm(as_rows(x), dim=1) for x in (*xs, merged)]
+    scale = torch.stack(norms[:-1]).mean(0) / norms[-1]
+    rescaled: Latent = merged * scale.view(-1, *[1] * (merged.ndim - 1))
+    return rescaled
+
+
+FOLDS: dict[str, Any] = {
+    "slerp": slerp_fold,
+    "lerp": lerp_fold,
+    "lerp, rescaled": lerp_rescaled,
+    "karcher": karcher_mean,
+}
+
+
+def scaled_at_first(fold: Fold, scale: float) -> Fold:
+    """A fold whose first result is scaled: what a shrunken first merge does by itself. For one sampling."""
+    scales = chain([scale], repeat(1.0))
+    return lambda xs, weights: fold(xs, weights) * next(scales)

@@ -1,0 +1,180 @@
+"""Many images, a batch at a time: shared out over processes, kept on disk, taken up again where it stopped.
+
+A batch is one method's images of some scenes from one seed; what is in it does not depend on who draws it. It
+is a file in the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm), under a name
+that holds all that it depends on but the code: the method's settings and its models' weights. The commit
+that drew it is inside. Processes started by `accelerate launch` take every n-th batch each, and then exchange
+what they have.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from jaxtyping import UInt8
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from benchmarks.methods import model
+from benchmarks.provenance import commit
+from ecosystem import denoisers, latents, networks, world
+from ecosystem.recipes import RECIPES
+from ecosystem.world import Image, Scenes
+
+BATCH = 50
+Pixels = UInt8[Tensor, "batch 3 32 32"]
+
+
+class Drawer(Protocol):
+    """A frozen dataclass of settings that draws scenes."""
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each network is evaluated for an image."""
+
+    def draw(self, scenes: Scenes, seed: int, device: str) -> Image:
+        """Images of scenes from the starts of this seed."""
+
+
+class Experiment(NamedTuple):
+    """Rows of a table: methods by their names, each with the same scenes and seeds."""
+
+    rows: Mapping[str, Drawer]
+    scenes: int
+    seeds: int = 1
+
+
+class Batch(NamedTuple):
+    """What to draw: a method, a seed for the starts, and `size` scenes of the test split from `first` on."""
+
+    method: Drawer
+    seed: int
+    first: int
+    size: int
+
+
+class Drawn(NamedTuple):
+    """A batch's images as bytes, and how they came about."""
+
+    images: Pixels
+    seconds: float
+    commit: str
+    device: str
+
+
+def batches(method: Drawer, seeds: Iterable[int], scenes: int) -> list[Batch]:
+    """A method's images of the first test scenes, from every seed."""
+    starts = range(0, scenes, BATCH)
+    return [Batch(method, seed, first, min(BATCH, scenes - first)) for seed in seeds for first in starts]
+
+
+def test_scenes(first: int, count: int) -> Scenes:
+    """The scenes of all experiments: of the test split, with all kinds of interaction equally frequent."""
+    return world.sample_scenes(world.TEST[first : first + count], uniform_kinds=True)
+
+
+def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
+    """All batches in order, on every process; those that are in the cache are read."""
+    state = PartialState()
+    mine = range(state.process_index, len(todo), state.num_processes)
+    with tqdm(
+        total=sum(todo[i].size for i in mine), unit="image", disable=quiet or not state.is_main_process
+    ) as bar:
+        done = []
+        for i in mine:
+            bar.set_description(" + ".join(todo[i].method.calls))
+            done.append((i, read_or_draw(todo[i], str(state.device))))
+            bar.update(todo[i].size)
+    return [drawn for _, drawn in sorted(gather_object(done), key=lambda pair: pair[0])]
+
+
+def read_or_draw(batch: Batch, device: str) -> Drawn:
+    """One batch from the cache, or drawn and kept there."""
+    path = path_of(batch)
+    if path.exists():
+        with safe_open(path, "pt") as file:
+            how = json.loads(file.metadata()["how"])
+            return Drawn(file.get_tensor("images"), **how)
+    begin = time.perf_counter()
+    images = to_bytes(batch.method.draw(test_scenes(batch.first, batch.size), batch.seed, device))
+    how = {"seconds": time.perf_counter() - begin, "commit": commit(), "device": device}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")  # a file that is there is whole
+    metadata = {"how": json.dumps(how), "method": json.dumps(settings(batch.method))}
+    save_file({"images": images}, unfinished, metadata)
+    os.replace(unfinished, path)
+    return Drawn(images, **how)
+
+
+def to_bytes(images: Image) -> Pixels:
+    """Images in [-1, 1] as bytes on the host, what lies outside clipped."""
+    return (127.5 * (images + 1)).round().clamp(0, 255).byte().cpu()
+
+
+def from_bytes(images: Pixels) -> Image:
+    """Bytes as images in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def settings(method: Drawer) -> dict[str, Any]:
+    """What a method is, where it differs from its kind's defaults: a new one leaves old batches valid."""
+    given = {field.name: getattr(method, field.name) for field in fields(method)}  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
+    return {"kind": type(method).__name__} | {k: v for k, v in given.items() if v != defaults[k]}
+
+
+def path_of(batch: Batch) -> Path:
+    """Where a batch lies in the cache."""
+    weights = {name: weights_digest(name) for name in sorted(batch.method.calls)}
+    text = json.dumps([settings(batch.method), weights], sort_keys=True)
+    key = "-".join(batch.method.calls) + "-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+    return cache_folder() / key / f"seed{batch.seed}-{batch.first}-{batch.size}.safetensors"
+
+
+@cache
+def weights_digest(name: str) -> str:
+    """Of the files that a model is loaded from."""
+    names = [name] + ([str(RECIPES[name].start)] if RECIPES[name].control else [])
+    files = [path for part in names for path in sorted((networks.WEIGHTS / part).rglob("*.safetensors"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def cache_folder() -> Path:
+    """Where batches lie."""
+    return Path(os.environ.get("AMDM_CACHE", Path.home() / ".cache" / "amdm")) / "images"
+
+
+def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
+    """How many images are to be drawn still, and about how many minutes that takes on this machine."""
+    missing = [batch for batch in todo if not path_of(batch).exists()]
+    calls: Counter[str] = Counter()
+    for batch in missing:
+        calls.update({name: batch.size * times for name, times in batch.method.calls.items()})
+    state = PartialState()
+    seconds = sum(times * seconds_per_call(name, str(state.device)) for name, times in calls.items())
+    return sum(batch.size for batch in missing), seconds / 60 / state.num_processes
+
+
+def seconds_per_call(name: str, device: str) -> float:
+    """What one guided evaluation of a network costs for one image of a batch."""
+    scenes = test_scenes(0, BATCH)
+    args = denoisers.extra_args(name, scenes)
+    told = {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
+    x, sigma = torch.ones(BATCH, *latents.SHAPE, device=device), torch.ones(BATCH, device=device)
+    denoiser = model(name, denoisers.GUIDANCE, device)
+    denoiser(x, sigma, **told)
+    begin = time.perf_counter()
+    denoiser(x, sigma, **told).sum().item()
+    return (time.perf_counter() - begin) / BATCH
