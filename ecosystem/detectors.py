@@ -139,7 +139,14 @@ def detect_styles(images: Image) -> Int[Tensor, " batch"]:
 
 
 def detect_interactions(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 4 4"]:
-    """The kind of interaction at [image, subject, object], an index into KINDS; one per pair at most.
+    """The kind of interaction at [image, subject, object], an index into KINDS; one per pair at most."""
+    return interactions_of(images, boxes)[0]
+
+
+def interactions_of(
+    images: Image, boxes: Float[Tensor, "batch 4 4"]
+) -> tuple[Int[Tensor, "batch 4 4"], Float[Tensor, "batch 4 4"]]:
+    """The kind of interaction at [image, subject, object], and how much of its mark is there, 1 for all.
 
     Of the four marks in both directions the one that leaves the least, if the path between the boxes bears it
     out: the ring of another interaction is not enough.
@@ -153,13 +160,19 @@ def detect_interactions(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int
     anywhere = marks.amax(2, keepdim=True) > 0
     best = (left * anywhere).sum((-2, -1)).argmin(-1)
     path = path_coverage(x, y, *ends)[:, :, None]
-    saved = ((white.square() - left - PATH_EXPLAINED * marks.square()) * path).sum((-2, -1))
-    found = saved.gather(2, best[..., None])[..., 0] > 0
+    saved, whole = (
+        (part * path).sum((-2, -1)).gather(2, best[..., None])[..., 0]
+        for part in (white.square() - left, marks.square())
+    )
+    found = saved > PATH_EXPLAINED * whole
 
     kinds = len(KINDS) - 1
-    kind = (1 + best % kinds) * found
-    backward = best >= kinds
-    matrix = torch.zeros(len(images), MAX_OBJECTS, MAX_OBJECTS, dtype=torch.long, device=boxes.device)
-    matrix[:, first, second] = kind * ~backward
-    matrix[:, second, first] = kind * backward
-    return matrix
+    kind, backward = (1 + best % kinds) * found, best >= kinds
+    confidence = saved / whole.clamp(min=1e-6) * found
+    both = []
+    for values in (kind, confidence):
+        matrix = values.new_zeros(len(images), MAX_OBJECTS, MAX_OBJECTS)
+        matrix[:, first, second] = values * ~backward
+        matrix[:, second, first] = values * backward
+        both.append(matrix)
+    return both[0], both[1]
