@@ -6,31 +6,84 @@ starts; all without correction, and with either model leading.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
-from benchmarks.methods import Method
-from benchmarks.runner import Drawer, Experiment
+from matplotlib.figure import Figure
 
+from benchmarks import pictures
+from benchmarks.experiment import Experiment
+from benchmarks.methods import Method
+from benchmarks.report import Direction, Section, compare
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table
+from ecosystem.world import Image, Scenes
+
+TITLE = "Controls for figure 6: fold, norm, starts, order"
 SHORT = math.sqrt(0.5)
+ORDERS = (("layout", "attribute"), ("attribute", "layout"))
+SPHERICAL, LINEAR, RESCALED, KARCHER = "spherical", "linear", "linear, rescaled", "Karcher mean"
+SPHERICAL_SHORT, SHORT_STARTS = "spherical, first fold x 0.707", "spherical, starts x 0.707"
+SPHERICAL_ONE, LINEAR_ONE = "spherical, one start", "linear, one start"
+METRICS = ["all three", "ISR avg", "mAP default full", "mIoU avg", "KID"]
+
+
+def label(lead: str, partner: str, how: str) -> str:
+    """A row's name."""
+    return f"{lead}(+{partner}), {how}"
 
 
 def experiment(size: str) -> Experiment:
     """Every fold, norm and start, with either lead."""
     rows: dict[str, Drawer] = {}
-    for lead, partner in (("layout", "attribute"), ("attribute", "layout")):
-        alone = Method((lead,))
+    pairs = []
+    for lead, partner in ORDERS:
         slerp = Method((lead, partner), correction=0.0)
         lerp = replace(slerp, fold="lerp")
-        rows |= {
-            lead: alone,
-            f"{lead}, start x 0.707": replace(alone, start_scale=SHORT),
-            f"{lead}(+{partner}), spherical": slerp,
-            f"{lead}(+{partner}), spherical, first fold x 0.707": replace(slerp, first_scale=SHORT),
-            f"{lead}(+{partner}), spherical, starts x 0.707": replace(slerp, start_scale=SHORT),
-            f"{lead}(+{partner}), spherical, one start": replace(slerp, starts="shared"),
-            f"{lead}(+{partner}), linear": lerp,
-            f"{lead}(+{partner}), linear, rescaled": replace(slerp, fold="lerp, rescaled"),
-            f"{lead}(+{partner}), linear, one start": replace(lerp, starts="shared"),
-            f"{lead}(+{partner}), Karcher mean": replace(slerp, fold="karcher"),
+        joined = {
+            SPHERICAL: slerp,
+            SPHERICAL_SHORT: replace(slerp, first_scale=SHORT),
+            SHORT_STARTS: replace(slerp, start_scale=SHORT),
+            SPHERICAL_ONE: replace(slerp, starts="shared"),
+            LINEAR: lerp,
+            RESCALED: replace(slerp, fold="lerp, rescaled"),
+            LINEAR_ONE: replace(lerp, starts="shared"),
+            KARCHER: replace(slerp, fold="karcher"),
         }
-    return Experiment(rows, scenes=200)
+        rows[lead] = Method((lead,))
+        rows[f"{lead}, start x 0.707"] = Method((lead,), start_scale=SHORT)
+        rows |= {label(lead, partner, how): method for how, method in joined.items()}
+        compared = [(how, SPHERICAL) for how in joined if how != SPHERICAL]
+        compared += [(SPHERICAL, LINEAR), (SPHERICAL, RESCALED)]
+        compared += [(SPHERICAL_SHORT, LINEAR), (SPHERICAL_ONE, LINEAR_ONE)]
+        pairs += [(label(lead, partner, one), label(lead, partner, other)) for one, other in compared]
+        pairs += [(f"{lead}, start x 0.707", lead), (label(lead, partner, SPHERICAL), lead)]
+    return Experiment(rows, scenes=200, pairs=pairs)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Every metric of every row."""
+    whole = pictures.picture(16, 10)
+    for axes, metric in zip(whole.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
+        pictures.bars(axes, table, list(images), [metric])
+        axes.get_legend().remove()
+        axes.set(title=metric, xlabel="x 1000" if metric == "KID" else "%")
+    return whole
+
+
+def section(table: Table, differences: Table) -> Section:
+    """What the controls say of spherical against linear."""
+    claims = []
+    for lead, partner in ORDERS:
+        questions: list[tuple[str, str, str, str, Direction]] = [
+            ("spherical is better than linear", "figure 6", SPHERICAL, LINEAR, "more"),
+            ("spherical is as linear, rescaled to its norm", "", SPHERICAL, RESCALED, "alike"),
+            ("spherical, shortened to its norm, is as linear", "", SPHERICAL_SHORT, LINEAR, "alike"),
+            ("from one start spherical is as linear", "", SPHERICAL_ONE, LINEAR_ONE, "alike"),
+        ]
+        for claim, numbers, one, other, direction in questions:
+            gap = differences[f"{label(lead, partner, one)} - {label(lead, partner, other)}"]
+            claims.append(compare(f"{lead} leads: {claim}", numbers, gap, {"all three": direction}))
+        gap = differences[f"{lead}, start x 0.707 - {lead}"]
+        claims.append(compare(f"{lead} alone gains by a shorter start", "", gap, {"all three": "more"}))
+    return Section(claims, tables=[[*METRICS, "caption", "precision", "recall"]])

@@ -1,14 +1,29 @@
 """Figures 6 and 7: how many steps aggregate; spherical, linear, and spherical with correction."""
 
-from benchmarks.methods import FoldName, Length, Method
-from benchmarks.runner import Experiment
+from collections.abc import Mapping
 
+from matplotlib.figure import Figure
+
+from benchmarks import pictures
+from benchmarks.experiment import Experiment
+from benchmarks.methods import FoldName, Length, Method
+from benchmarks.report import Section, compare
+from benchmarks.tables import Table
+from ecosystem.world import Image, Scenes
+
+TITLE = "Figures 6 and 7: how many steps aggregate, and by which fold"
 STEPS = (5, 10, 15, 20, 25, 30, 40, 50)
 FOLDS: dict[str, tuple[FoldName, Length]] = {
     "spherical": ("slerp", 0.0),
     "linear": ("lerp", 0.0),
     "spherical + correction": ("slerp", "auto"),
 }
+METRICS = ["ISR avg", "mIoU avg", "mAP default full", "all three", "caption", "KID"]
+
+
+def label(fold: str, steps: int) -> str:
+    """A row's name."""
+    return f"{fold}, s = {steps}"
 
 
 def experiment(size: str) -> Experiment:
@@ -18,7 +33,65 @@ def experiment(size: str) -> Experiment:
         for s in STEPS:
             # The default window, so that what other experiments draw as well is drawn once.
             window = 0.4 if s == 20 else (0, s)
-            rows[f"{name}, s = {s}"] = Method(
+            rows[label(name, s)] = Method(
                 ("layout", "attribute"), fold=fold, correction=correction, window=window
             )
-    return Experiment(rows, scenes=200)
+    pairs = [(label("spherical", s), label("linear", s)) for s in STEPS]
+    pairs += [(label("spherical + correction", s), label("spherical", s)) for s in STEPS]
+    return Experiment(rows, scenes=200, pairs=pairs)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Figure 6's curves, and figure 7's grid at s = 20 and s = 50."""
+    whole = pictures.picture(17, 10)
+    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1, 1])[0]
+    shown = {label(fold, s): images[label(fold, s)] for s in (20, 50) for fold in FOLDS}
+    pictures.grid(left, shown, scenes)
+    for axes, metric in zip(right.subplots(3, 2, sharex=True).flat, METRICS, strict=True):
+        for fold in FOLDS:
+            rows = ["layout", *(label(fold, s) for s in STEPS)]
+            pictures.curve(axes, [0, *STEPS], table, rows, metric, fold)
+        axes.set_title(metric)
+    axes.legend(fontsize=8)
+    return whole
+
+
+def section(table: Table, differences: Table) -> Section:
+    """What the paper says of the figures, and what is measured."""
+    claims = [
+        compare(
+            f"with few steps (s = {s}) linear is slightly better",
+            "figure 6",
+            differences[f"{label('spherical', s)} - {label('linear', s)}"],
+            {"all three": "less"},
+        )
+        for s in (5, 10)
+    ]
+    claims += [
+        compare(
+            f"with more (s = {s}) spherical is significantly better",
+            "figure 6",
+            differences[f"{label('spherical', s)} - {label('linear', s)}"],
+            {"ISR avg": "more", "mAP default full": "more"},
+        )
+        for s in (20, 30, 50)
+    ]
+    claims += [
+        compare(
+            f"linear leaves the manifold: poorer images at s = {s}",
+            "figure 7",
+            differences[f"{label('spherical', s)} - {label('linear', s)}"],
+            {"KID": "less"},
+        )
+        for s in (20, 50)
+    ]
+    claims += [
+        compare(
+            f"the correction improves on the spherical fold at s = {s}",
+            "figure 6",
+            differences[f"{label('spherical + correction', s)} - {label('spherical', s)}"],
+            {"ISR avg": "more"},
+        )
+        for s in (20, 50)
+    ]
+    return Section(claims, tables=[METRICS])

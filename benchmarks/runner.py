@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -48,14 +48,6 @@ class Drawer(Protocol):
         """Images of scenes from the starts of this seed."""
 
 
-class Experiment(NamedTuple):
-    """Rows of a table: methods by their names, each with the same scenes and seeds."""
-
-    rows: Mapping[str, Drawer]
-    scenes: int
-    seeds: int = 1
-
-
 class Batch(NamedTuple):
     """What to draw: a method, a seed for the starts, and `size` scenes of the test split from `first` on."""
 
@@ -80,7 +72,7 @@ def batches(method: Drawer, seeds: Iterable[int], scenes: int) -> list[Batch]:
     return [Batch(method, seed, first, min(BATCH, scenes - first)) for seed in seeds for first in starts]
 
 
-def test_scenes(first: int, count: int) -> Scenes:
+def held_out(first: int, count: int) -> Scenes:
     """The scenes of all experiments: of the test split, with all kinds of interaction equally frequent."""
     return world.sample_scenes(world.TEST[first : first + count], uniform_kinds=True)
 
@@ -108,7 +100,7 @@ def read_or_draw(batch: Batch, device: str) -> Drawn:
             how = json.loads(file.metadata()["how"])
             return Drawn(file.get_tensor("images"), **how)
     begin = time.perf_counter()
-    images = to_bytes(batch.method.draw(test_scenes(batch.first, batch.size), batch.seed, device))
+    images = to_bytes(batch.method.draw(held_out(batch.first, batch.size), batch.seed, device))
     how = {"seconds": time.perf_counter() - begin, "commit": commit(), "device": device}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")  # a file that is there is whole
@@ -169,7 +161,7 @@ def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
 
 def seconds_per_call(name: str, device: str) -> float:
     """What one guided evaluation of a network costs for one image of a batch."""
-    scenes = test_scenes(0, BATCH)
+    scenes = held_out(0, BATCH)
     args = denoisers.extra_args(name, scenes)
     told = {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
     x, sigma = torch.ones(BATCH, *latents.SHAPE, device=device), torch.ones(BATCH, device=device)

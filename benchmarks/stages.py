@@ -6,17 +6,28 @@ left to right. On DDIM's levels and on shifted ones, which tell a step from a le
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from amdm import sample_ddim
+from benchmarks import pictures
+from benchmarks.experiment import Experiment
+from benchmarks.measures import Estimate, Parts, draws, share
 from benchmarks.methods import Schedule, levels, model, starts_of, told
-from benchmarks.runner import Drawer, Experiment
-from ecosystem import denoisers, latents, world
+from benchmarks.report import Section
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table, markdown
+from ecosystem import denoisers, latents, scores, world
+from ecosystem.instances import instances
+from ecosystem.reading import read
 from ecosystem.world import Image, Scenes
 
+TITLE = "When each attribute is decided"
 STEPS = (0, 3, 6, 9, 12, 15, 20, 25, 30, 40, 50)
 What = Literal["attributes", "boxes"]
 SCHEDULES: tuple[Schedule, ...] = ("ddim", "shifted")
@@ -25,6 +36,13 @@ EXCHANGED: tuple[tuple[str, What], ...] = (
     ("layout", "boxes"),
     ("attribute", "attributes"),
     ("style", "attributes"),
+)
+SHOWN: tuple[tuple[str, What, str], ...] = (
+    ("layout", "boxes", "places"),
+    ("layout", "attributes", "shapes"),
+    ("layout", "attributes", "interactions"),
+    ("attribute", "attributes", "colours"),
+    ("style", "attributes", "style"),
 )
 
 
@@ -72,6 +90,20 @@ def other(scenes: Scenes, what: What) -> Scenes:
     )
 
 
+def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate]:
+    """How much of what was told first is in the images, and of what was told then."""
+    assert isinstance(method, Exchanged)
+    estimates = {}
+    for when, wanted in (("first", scenes), ("then", other(scenes, method.what))):
+        counts = scores.compare(scores.find(images, wanted), wanted)
+        found = instances(read(images), wanted, colours=False).success
+        counts["places"] = scores.Counts(found.sum(1), wanted.present.sum(1))
+        for name, (right, number) in counts.items():
+            parts = Parts(right.double().numpy(), number.double().numpy())
+            estimates[f"{name} told {when}"] = share(parts, draws(len(images)))
+    return estimates
+
+
 def label(name: str, what: What, step: int, schedule: Schedule) -> str:
     """A row's name."""
     return f"{name}, {what} at step {step}, {schedule}"
@@ -84,4 +116,45 @@ def experiment(size: str) -> Experiment:
         for name, what in EXCHANGED:
             for step in STEPS:
                 rows[label(name, what, step, schedule)] = Exchanged(name, what, step, schedule)
-    return Experiment(rows, scenes=100)
+    return Experiment(rows, scenes=100, measure=measure)
+
+
+def decided(table: Table, name: str, what: What, attribute: str, schedule: Schedule) -> float:
+    """The step at which as much is kept of what was told first as is taken from what was told then."""
+    gaps = []
+    for step in STEPS:
+        cells = table[label(name, what, step, schedule)].cells
+        gaps.append(cells[f"{attribute} told first"].value - cells[f"{attribute} told then"].value)
+    return float(np.interp(0, gaps, STEPS)) if gaps[0] < 0 < gaps[-1] else float("nan")
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """What was told first, over the step and over the level at which something else was told."""
+    whole = pictures.picture(14, 9)
+    for row, schedule in zip(whole.subplots(2, 2, sharey=True), SCHEDULES, strict=True):
+        sigmas = levels(schedule, 50).tolist()
+        for name, what, attribute in SHOWN:
+            rows = [label(name, what, step, schedule) for step in STEPS]
+            metric = f"{attribute} told first"
+            pictures.curve(row[0], STEPS, table, rows, metric, f"{attribute} ({name})")
+            pictures.curve(row[1], [sigmas[step] for step in STEPS[:-1]], table, rows[:-1], metric, attribute)
+        row[0].set(
+            title=f"{schedule} schedule", ylabel="% as was told first", xlabel="told else from this step on"
+        )
+        row[1].set(xscale="log", xlabel="told else from this level on (VE)")
+        row[1].invert_xaxis()
+    row[0].legend(fontsize=8)
+    return whole
+
+
+def section(table: Table, differences: Table) -> Section:
+    """When each attribute is decided, in steps and in levels."""
+    lines = [["decided half way at", *(f"{schedule} schedule" for schedule in SCHEDULES)]]
+    for name, what, attribute in SHOWN:
+        found = []
+        for schedule in SCHEDULES:
+            step = decided(table, name, what, attribute, schedule)
+            sigma = np.interp(step, range(51), levels(schedule, 50).numpy())
+            found.append(f"step {step:.0f}, sigma {sigma:.1f}")
+        lines.append([f"{attribute} ({name})", *found])
+    return Section([], tables=[], remarks=[markdown(lines)])

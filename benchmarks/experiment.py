@@ -1,0 +1,21 @@
+"""What an experiment is: methods that draw the same scenes, what is measured, and what is compared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from benchmarks import measures
+from benchmarks.measures import Estimate
+from benchmarks.runner import Drawer
+from ecosystem.world import Image, Scenes
+
+
+class Experiment(NamedTuple):
+    """The rows of a table, of the same scenes, the first of the test split, each from `seeds` starts."""
+
+    rows: Mapping[str, Drawer]
+    scenes: int
+    seeds: int = 1
+    pairs: Sequence[tuple[str, str]] = ()
+    """Rows of which the first is compared with the second."""
+    measure: Callable[[Image, Scenes, Drawer], dict[str, Estimate]] = measures.measure
+    """Of a row's images, one seed after the other."""

@@ -1,0 +1,165 @@
+"""What is measured of every row, each value with its interval; and of two rows, what they differ by.
+
+Scenes are drawn, not their parts: intervals are of 95%, by the bootstrap over scenes, with the same draws for
+all rows, so that differences are paired. KID's is that of a mean over groups of scenes (Student's t).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from torch import Tensor
+
+from benchmarks.runner import held_out
+from ecosystem import quality, scores, world
+from ecosystem.features import Features, features
+from ecosystem.instances import instances
+from ecosystem.interaction_ap import Judged, judge, mean_ap
+from ecosystem.reading import read, said
+from ecosystem.scores import LEVEL
+from ecosystem.world import Image, Scenes
+
+DRAWS = 1000
+GROUPS = 10
+OTHERS = 500_000  # the first of the test scenes that images are compared with
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, and what it would be in other draws of the scenes or is in groups of them."""
+
+    value: float
+    spread: Float[np.ndarray, " draws"]
+    kind: Literal["draws", "groups"] = "draws"
+    count: int = 0
+    """Of a share: of how many scenes, for the rule of three where nothing varies."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The limits of 95%; None where the spread is not known."""
+        if not self.spread.size:
+            return None
+        if self.kind == "groups":
+            half = _half_width(self.spread)
+            return self.value - half, self.value + half
+        if self.count and self.value in (0.0, 1.0):
+            slack = 3 / self.count
+            return max(0.0, self.value - slack), min(1.0, self.value + slack)
+        low, high = np.nanquantile(self.spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The difference, paired."""
+        return Estimate(self.value - other.value, self.spread - other.spread, self.kind)
+
+
+def _half_width(groups: Array) -> float:
+    error = groups.std(ddof=1) / np.sqrt(len(groups))
+    return float(error * student.ppf((1 + LEVEL) / 2, len(groups) - 1))
+
+
+class Parts(NamedTuple):
+    """Of every scene, over its seeds: how much there is of how much there could be."""
+
+    some: Array
+    whole: Array
+
+
+def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
+    """All metrics of images of these scenes, for one seed after the other, by whatever method."""
+    seeds = len(images) // len(scenes.seeds)
+    parts, judged = read_parts(images, repeat(scenes, seeds))
+    weights = draws(len(scenes.seeds))
+    estimates = {name: share(_by_scene(part, seeds), weights) for name, part in parts.items()}
+    per_image = np.tile(weights, seeds)
+    ones = np.ones((1, len(images)))
+    for known in (False, True):
+        for rare in (False, True):
+            name = f"mAP {'known' if known else 'default'} {'rare' if rare else 'full'}"
+            value = mean_ap(judged, ones, rare=rare, known=known)[0]
+            estimates[name] = Estimate(float(value), mean_ap(judged, per_image, rare=rare, known=known))
+    return estimates | looks(features(images), seeds)
+
+
+def repeat(scenes: Scenes, seeds: int) -> Scenes:
+    """The scenes one after the other, for every seed again."""
+    return Scenes(*(torch.cat([field] * seeds) for field in scenes))
+
+
+def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, Parts], list[Judged]]:
+    """Every metric that is a share, per image; and the interactions, judged."""
+    in_boxes = scores.compare(scores.find(images, wanted), wanted)
+    in_boxes["all three"] = scores.everything(in_boxes, ("shapes", "colours", "interactions"))
+    parts = {name: Parts(*(part.double().numpy() for part in counts)) for name, counts in in_boxes.items()}
+    seen = read(images)
+    found = instances(seen, wanted)
+    objects = wanted.present.sum(1)
+    for name, values in (("ISR", found.success), ("mIoU", found.iou)):
+        for level in (2, 3, 4, None):
+            mine = torch.ones_like(objects, dtype=torch.bool) if level is None else objects == level
+            some, whole = values.sum(1) * mine, objects * mine
+            parts[f"{name} {'avg' if level is None else f'L{level}'}"] = _parts(some, whole)
+    spoken, caption = said(seen), words_of(wanted)
+    alike = (spoken & caption).sum(1) / (spoken | caption).sum(1)
+    parts["caption"] = _parts(alike, torch.ones_like(alike))
+    return parts, judge(seen, wanted)
+
+
+def words_of(scenes: Scenes) -> Tensor:
+    """The caption's words, as `said` has them."""
+    ids = world.captions(scenes)
+    hot = torch.zeros(len(ids), len(world.VOCABULARY), dtype=torch.bool, device=ids.device)
+    return hot.scatter(1, ids, True)[:, 1:]
+
+
+def _parts(some: Tensor, whole: Tensor) -> Parts:
+    return Parts(some.double().numpy(), whole.double().numpy())
+
+
+def _by_scene(parts: Parts, seeds: int) -> Parts:
+    return Parts(*(part.reshape(seeds, -1).sum(0) for part in parts))
+
+
+def share(parts: Parts, weights: Array) -> Estimate:
+    """The part of all that there could be, over scenes that count so often."""
+    value = parts.some.sum() / parts.whole.sum()
+    spread = (weights @ parts.some) / (weights @ parts.whole)
+    return Estimate(float(value), spread, count=int((parts.whole > 0).sum()))
+
+
+@cache
+def draws(scenes: int) -> Array:
+    """How often each scene is in each draw of as many: the same for all rows."""
+    generator = np.random.default_rng(0)
+    return generator.multinomial(scenes, np.full(scenes, 1 / scenes), size=DRAWS).astype(float)
+
+
+def looks(mine: Features, seeds: int) -> dict[str, Estimate]:
+    """Quality and diversity beside renders of other scenes. Groups hold whole scenes, with all seeds."""
+    others = reference(len(mine))
+    by_scene = rearrange(mine, "(seed scene) dim -> (scene seed) dim", seed=seeds)
+    kid = quality.kid(by_scene, others, GROUPS)
+    precision, recall = quality.precision_recall(mine, others)
+    found = {"KID": Estimate(float(kid.mean()), kid, "groups")}
+    exact = {"precision": precision, "recall": recall, "FID": quality.fid(mine, others)}
+    return found | {name: Estimate(value, np.array([])) for name, value in exact.items() if value is not None}
+
+
+@cache
+def reference(number: int) -> Features:
+    """Features of renders of other scenes of the same kind."""
+    return features(world.render(held_out(OTHERS, number)))
+
+
+def difference(one: Mapping[str, Estimate], other: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """What a row has more than another, in every metric that has an interval."""
+    return {name: one[name] - other[name] for name in one if one[name].interval is not None}

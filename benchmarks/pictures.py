@@ -1,0 +1,55 @@
+"""What the experiments' pictures share: a grid of scenes as methods drew them, and values with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.tables import Table
+from ecosystem import pictures, scores, world
+from ecosystem.world import Image, Scenes
+
+
+def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int = 8) -> None:
+    """The first scenes, a row each, a column per method; boxes and interactions framed by what is right."""
+    few = Scenes(*(field[:count] for field in scenes))
+    columns = {"wanted": world.render(few), **images}
+    axes = figure.subplots(count, len(columns), squeeze=False)
+    for column, (label, drawn) in enumerate(columns.items()):
+        found = scores.find(drawn[:count], few)
+        for row in range(count):
+            pictures.show(axes[row, column], drawn[row : row + 1])
+            if column > 0:
+                pictures.mark(axes[row, column], found, few, row)
+        axes[0, column].set_title(label.replace(", ", ",\n"), fontsize=9)
+
+
+def bars(axes: Axes, table: Table, rows: Sequence[str], metrics: Sequence[str]) -> None:
+    """A group of bars per row, one per metric, with intervals."""
+    width = 0.8 / len(metrics)
+    for i, metric in enumerate(metrics):
+        cells = [table[row].cells[metric] for row in rows]
+        places = [k + width * (i - (len(metrics) - 1) / 2) for k in range(len(rows))]
+        axes.barh(places, [cell.value for cell in cells], width, xerr=errors(cells), label=metric)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel("%, with 95% intervals")
+    axes.legend(fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def curve(axes: Axes, x: Sequence[float], table: Table, rows: Sequence[str], metric: str, label: str) -> None:
+    """One metric over rows, with intervals."""
+    cells = [table[row].cells[metric] for row in rows]
+    axes.errorbar(x, [cell.value for cell in cells], errors(cells), marker="o", ms=4, capsize=2, label=label)
+
+
+def errors(cells: Sequence[Any]) -> list[list[float]]:
+    """How far below and above the values their intervals reach."""
+    return [[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]]
+
+
+def picture(width: float, height: float) -> Figure:
+    """An empty figure."""
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,117 @@
+"""Metrics of rows: flawless images, intervals, differences."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import measures, report, tables
+from benchmarks.measures import Estimate, Parts, difference, draws, measure, share
+from benchmarks.runner import from_bytes, held_out, to_bytes
+from benchmarks.tables import Cell, Row
+from ecosystem import scores, world
+from ecosystem.scores import Counts
+
+
+@pytest.fixture(scope="module")
+def renders():
+    scenes = held_out(0, 100)
+    return world.render(scenes), scenes
+
+
+def test_flawless_images_are_right_in_everything(renders):
+    found = measure(*renders)
+    for name in ("shapes", "colours", "interactions", "style", "all three", "ISR avg", "ISR L3", "caption"):
+        assert found[name].value > 0.98, name
+    assert found["mIoU avg"].value > 0.9 and found["mAP default full"].value > 0.95
+    low, high = found["KID"].interval
+    assert low < 0 < high
+    assert "FID" not in found
+
+
+def test_images_of_other_scenes_are_not(renders):
+    images, scenes = renders
+    found = measure(images.roll(1, 0), scenes)
+    assert found["ISR avg"].value < 0.2 and found["mAP default full"].value < 0.1
+
+
+def test_seeds_are_of_the_same_scenes(renders):
+    """Two seeds, one flawless and one of other scenes: shares are means, and draws are of scenes."""
+    images, scenes = renders
+    good, bad = measure(images, scenes), measure(images.roll(1, 0), scenes)
+    both = measure(torch.cat([images, images.roll(1, 0)]), scenes)
+    for name in ("shapes", "ISR avg", "mIoU avg", "caption"):
+        assert both[name].value == pytest.approx((good[name].value + bad[name].value) / 2, rel=0.02)
+        assert len(both[name].spread) == measures.DRAWS
+
+
+def test_a_share_and_its_interval_are_those_of_scores():
+    generator = np.random.default_rng(0)
+    whole = generator.integers(1, 5, 400).astype(float)
+    some = generator.binomial(whole.astype(int), 0.3).astype(float)
+    mine = share(Parts(some, whole), draws(400))
+    value, low, high = scores.rate(Counts(torch.tensor(some), torch.tensor(whole)))
+    assert mine.value == pytest.approx(value)
+    assert mine.interval == pytest.approx((low, high), abs=0.004)
+
+
+def test_nothing_to_resample_is_the_rule_of_three():
+    mine = share(Parts(np.ones(300), np.ones(300)), draws(300))
+    assert mine.interval == pytest.approx((0.99, 1.0))
+
+
+def test_differences_are_paired():
+    generator = np.random.default_rng(0)
+    base = generator.binomial(1, 0.5, 500).astype(float)
+    better = np.maximum(base, generator.binomial(1, 0.1, 500))
+    one, other = (share(Parts(some, np.ones(500)), draws(500)) for some in (better, base))
+    gap = difference({"m": one}, {"m": other})["m"]
+    assert gap.value == pytest.approx((better - base).mean())
+    low, high = gap.interval
+    unpaired = one.interval[1] - one.interval[0]
+    assert high - low < 0.6 * unpaired and low > 0
+
+
+def test_the_interval_of_a_mean_over_groups_is_students():
+    groups = np.array([1.0, 2, 3, 4, 5])
+    low, high = Estimate(3.0, groups, "groups").interval
+    assert (low, high) == pytest.approx((3 - 2.7764 * 0.7071, 3 + 2.7764 * 0.7071), abs=1e-3)
+
+
+def test_images_survive_their_bytes(renders):
+    images, _ = renders
+    assert (from_bytes(to_bytes(images)) - images).abs().max() <= 1 / 255 + 1e-6
+    assert torch.equal(from_bytes(to_bytes(3 * images)), from_bytes(to_bytes((3 * images).clamp(-1, 1))))
+
+
+def test_tables_are_read_as_they_were_written(tmp_path, renders):
+    found = measure(*renders)
+    table = {"a": tables.row_of(found, 100, 1, 50), "b": Row(100, 2, None, {"KID": Cell(1.25, 1.0, 1.5)})}
+    tables.write(tmp_path / "t.csv", table)
+    back = tables.read(tmp_path / "t.csv")
+    assert list(back) == ["a", "b"] and back["b"] == table["b"]
+    assert back["a"][:3] == (100, 1, 50)
+    for name, cell in table["a"].cells.items():
+        assert back["a"].cells[name] == pytest.approx(cell, abs=1e-4), name
+    assert back["a"].cells["precision"].low is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected", "found"),
+    [
+        (Cell(2.0, 1.0, 3.0), "more", True),
+        (Cell(2.0, 1.0, 3.0), "less", False),
+        (Cell(2.0, 1.0, 3.0), "not more", False),
+        (Cell(2.0, 1.0, 3.0), "not less", True),
+        (Cell(1.0, -1.0, 3.0), "more", None),
+        (Cell(1.0, -1.0, 3.0), "not more", True),
+        (Cell(-2.0, -3.0, -1.0), "less", True),
+    ],
+)
+def test_which_way_a_difference_goes(cell, expected, found):
+    assert report.goes(cell, expected) is found
+
+
+def test_a_claim_needs_all_its_metrics():
+    row = Row(10, 1, None, {"a": Cell(2.0, 1.0, 3.0), "b": Cell(0.5, -1.0, 2.0), "c": Cell(-2.0, -3.0, -1.0)})
+    claims = [report.compare("", "", row, dict.fromkeys(names, "more")) for names in ("a", "ab", "abc")]
+    assert [claim.verdict for claim in claims] == ["reproduces", "undecided", "does not reproduce"]
