@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from matplotlib.figure import Figure
 
 from benchmarks import measures, report, tables
 from benchmarks.experiment import Experiment
-from benchmarks.provenance import versions
+from benchmarks.provenance import commit, versions
 from benchmarks.runner import (
     Drawn,
     batches,
@@ -30,14 +31,15 @@ from benchmarks.runner import (
 from benchmarks.tables import Table
 from ecosystem import world
 
-FULL = ["table1_2", "table8_9", "table3", "table4", "stages", "figure6_7", "controls", "table10", "cost"]
-FULL += ["guidance"]
+FULL = ["table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"]
+FULL += ["table10", "cost", "guidance"]
+WITHOUT_IMAGES = ("best_length",)
 SIZES = {"quick": ["table1_2"], "full": FULL}
 HERE = Path(__file__).parent
 
 
 def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bool) -> None:
-    """Draw an experiment's images; the main process measures them and writes what there is to be seen."""
+    """Draw an experiment's images; the main process measures them and writes what there is to see."""
     todo = {label: batches(method, range(plan.seeds), plan.scenes) for label, method in plan.rows.items()}
     drawn = iter(draw_all([batch for row in todo.values() for batch in row], quiet=quiet))
     if not PartialState().is_main_process:
@@ -45,15 +47,36 @@ def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bo
     rows = {label: [next(drawn) for _ in row] for label, row in todo.items()}
     images = {label: from_bytes(torch.cat([batch.images for batch in row])) for label, row in rows.items()}
     table, differences = measure(plan, images)
+    figure = module.figure(table, images, held_out(0, plan.scenes))
+    save(name, module, out, table, differences, figure, manifest(plan, rows))
+
+
+def tabulate(name: str, module: ModuleType, size: str, out: Path, *, quiet: bool) -> None:
+    """An experiment without images, by the main process alone."""
+    if PartialState().is_main_process:
+        table = module.tabulate(size, quiet=quiet)
+        how = {"commits": [commit()], "versions": versions("numpy", "scipy")}
+        save(name, module, out, table, {}, module.figure(table), how)
+
+
+def save(
+    name: str,
+    module: ModuleType,
+    out: Path,
+    table: Table,
+    differences: Table,
+    figure: Figure,
+    how: Mapping[str, Any],
+) -> None:
+    """Write all that an experiment leaves, and print its section."""
     folder = out / "results"
     folder.mkdir(parents=True, exist_ok=True)
     tables.write(folder / f"{name}.csv", table)
     if differences:
         tables.write(folder / f"{name}_differences.csv", differences)
-    tables.write_manifest(folder / f"{name}.json", manifest(plan, rows))
-    module.figure(table, images, held_out(0, plan.scenes)).savefig(folder / f"{name}.png", dpi=100)
-    section = module.section(table, differences)
-    print(f"\n{report.text(name, module, table, section)}\n", flush=True)
+    tables.write_manifest(folder / f"{name}.json", how)
+    figure.savefig(folder / f"{name}.png", dpi=100)
+    print(f"\n{report.text(name, module, table, module.section(table, differences))}\n", flush=True)
 
 
 def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table, Table]:
@@ -123,7 +146,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     names = args.names or SIZES[args.size]
     modules = {name: import_module(f"benchmarks.{name}") for name in names}
-    plans: dict[str, Experiment] = {name: module.experiment(args.size) for name, module in modules.items()}
+    plans: dict[str, Experiment] = {
+        name: module.experiment(args.size) for name, module in modules.items() if name not in WITHOUT_IMAGES
+    }
     if args.scenes is not None:
         plans = {name: plan._replace(scenes=args.scenes) for name, plan in plans.items()}
     todo = {
@@ -136,8 +161,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main:
         images, minutes = estimate(todo)
         print(f"{images} of {sum(batch.size for batch in todo)} images to draw, about {minutes:.0f} minutes")
-    for name, plan in plans.items():
-        run(name, modules[name], plan, args.out, quiet=args.quiet)
+    for name, module in modules.items():
+        if name in plans:
+            run(name, module, plans[name], args.out, quiet=args.quiet)
+        else:
+            tabulate(name, module, args.size, args.out, quiet=args.quiet)
     if is_main:
         every = {name: import_module(f"benchmarks.{name}") for name in SIZES["full"]}
         print(f"Wrote {report.write(args.out, every)}")
