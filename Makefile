@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check speed clean
+.PHONY: demo test check benchmarks speed clean
 
 demo: .venv/installed
 	$(BIN)/python examples/shapes.py --out out/demo
@@ -14,6 +14,9 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+benchmarks: .venv/installed
+	$(BIN)/python -m benchmarks --size quick
 
 speed: .venv/installed
 	$(BIN)/python -m benchmarks.speed.aggregation

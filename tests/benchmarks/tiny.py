@@ -11,7 +11,7 @@ from benchmarks.methods import Method
 A, AB, B, BA = table1_2.A, table1_2.AB, table1_2.B, table1_2.BA
 
 
-def experiment(scenes=60, seeds=1):
+def experiment(scenes=20, seeds=1):
     few = {A: ("layout",), AB: ("layout", "attribute"), B: ("attribute",), BA: ("attribute", "layout")}
     rows = {label: Method(names, steps=2) for label, names in few.items()}
     return Experiment(rows, scenes=scenes, seeds=seeds, pairs=table1_2.experiment("quick").pairs)
