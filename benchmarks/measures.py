@@ -132,7 +132,9 @@ def _by_scene(parts: Parts, seeds: int) -> Parts:
 def share(parts: Parts, weights: Array) -> Estimate:
     """The part of all that there could be, over scenes that count so often."""
     value = parts.some.sum() / parts.whole.sum()
-    spread = (weights @ parts.some) / (weights @ parts.whole)
+    whole = weights @ parts.whole
+    # Few scenes may all be missing from a draw: it says nothing then.
+    spread = np.divide(weights @ parts.some, whole, out=np.full_like(whole, np.nan), where=whole > 0)
     return Estimate(float(value), spread, count=int((parts.whole > 0).sum()))
 
 

@@ -1,0 +1,154 @@
+"""Every experiment as a whole, on images that need no model: what it draws, its picture, its section."""
+
+import re
+from importlib import import_module
+
+import matplotlib
+import pytest
+
+from benchmarks import best_length, measures, paper, report, stages, tables
+from benchmarks.__main__ import FULL, SIZES, WITHOUT_IMAGES, parse
+from benchmarks.methods import Method
+from benchmarks.runner import held_out, settings
+from ecosystem import world
+
+SCENES = held_out(0, 20)
+WITH_IMAGES = [name for name in FULL if name not in WITHOUT_IMAGES]
+
+
+@pytest.fixture(scope="module")
+def flawless():
+    return world.render(SCENES)
+
+
+@pytest.fixture(scope="module")
+def estimates(flawless):
+    return measures.measure(flawless, SCENES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_every_experiment_has_a_picture_and_a_section(name, flawless, estimates, tmp_path):
+    module = import_module(f"benchmarks.{name}")
+    plan = module.experiment("full")
+    if plan.measure is not measures.measure:
+        estimates = plan.measure(flawless, SCENES, next(iter(plan.rows.values())))
+    table = {row: tables.row_of(estimates, 20, 1, method.calls.total()) for row, method in plan.rows.items()}
+    nothing = tables.row_of(measures.difference(estimates, estimates), 20, 1)
+    differences = {f"{one} - {other}": nothing for one, other in plan.pairs}
+    module.figure(table, dict.fromkeys(plan.rows, flawless), SCENES).savefig(tmp_path / "picture.png")
+    text = report.text(name, module, table, module.section(table, differences))
+    assert text.startswith(f"## {module.TITLE}") and "nan" not in text.replace("nan, sigma nan", "")
+    widths = {line.count("|") for line in text.split("\n\n")[-1].splitlines()}
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_experiments_compare_rows_that_they_have_and_draw_none_twice(name):
+    plan = import_module(f"benchmarks.{name}").experiment("full")
+    assert {row for pair in plan.pairs for row in pair} <= set(plan.rows)
+    assert len({str(settings(method)) for method in plan.rows.values()}) == len(plan.rows)
+    assert plan.scenes % measures.GROUPS == 0
+
+
+def test_the_quick_size_is_tables_1_and_2_on_500_scenes():
+    assert SIZES["quick"] == ["table1_2"] and set(SIZES["quick"]) < set(SIZES["full"])
+    plan = import_module("benchmarks.table1_2").experiment("quick")
+    assert (plan.scenes, plan.seeds) == (500, 1)
+    assert [method.calls.total() for method in plan.rows.values()] == [50, 70, 50, 70]
+    assert plan.rows["layout(+attribute)"] == Method(("layout", "attribute"))
+
+
+def test_the_papers_tables_have_as_many_numbers_as_columns():
+    tables_of = [getattr(paper, name) for name in dir(paper) if name.startswith("TABLE_")]
+    assert len(tables_of) == 7
+    for rows in tables_of:
+        assert {len(row) for row in rows.values()} == {len(rows["columns"])}
+    # The averages are of instances: a level of k has k of them, and there are as many scenes of every level.
+    for rows in (paper.TABLE_2, paper.TABLE_10):
+        for name, row in rows.items():
+            if name != "columns" and (rows, name) != (paper.TABLE_10, "InteractDiffusion(+MIGC)"):
+                for levels in (row[:6], row[6:12]):
+                    mean = sum(k * value for k, value in zip(range(2, 7), levels, strict=False)) / 20
+                    assert mean == pytest.approx(levels[5], abs=1.5), (name, levels)
+
+
+def test_what_was_told_last_shows_where_nothing_was_decided(flawless):
+    """Images of what was told first are right in that, and of what was told then in that."""
+    method = stages.Exchanged("layout", "attributes", 10)
+    then = stages.other(SCENES, "attributes")
+    for images, right, wrong in ((flawless, "first", "then"), (world.render(then), "then", "first")):
+        found = stages.measure(images, SCENES, method)
+        for name in ("shapes", "colours", "interactions", "style", "places"):
+            assert found[f"{name} told {right}"].value > 0.95, name
+            assert found[f"{name} told {wrong}"].value < 0.1, name
+
+
+def test_the_step_of_decision_is_where_the_curves_cross():
+    def cell(step):
+        first = 100 if step > 12 else 0
+        cells = {"shapes told first": tables.Cell(first), "shapes told then": tables.Cell(100 - first)}
+        return tables.Row(10, 1, None, cells)
+
+    table = {stages.label("layout", "attributes", step, "ddim"): cell(step) for step in stages.STEPS}
+    assert stages.decided(table, "layout", "attributes", "shapes", "ddim") == 13.5
+
+
+def test_no_correction_a_part_of_the_way_and_all_of_it_on_mixtures(monkeypatch):
+    """At weight 1/2 without correction some samples have both attributes; deviations are lengths."""
+    monkeypatch.setattr(best_length, "SAMPLES", 50)
+    right, deviation = best_length.sample(64, 4.0, 0.0, "part")
+    assert 0 < right <= 50 and deviation > 0
+    length_right, _ = best_length.sample(64, 4.0, 0.0, "length")
+    assert right == length_right
+    assert best_length.sample(64, 4.0, 1.0, "part")[0] == best_length.sample(64, 4.0, 1e9, "length")[0]
+
+
+def test_both_attributes_is_the_mode_that_both_models_have():
+    models = best_length.attribute_pair((64,), 4.0)
+    first, second = (model.means for model in models)
+    assert best_length.has_both(first, first, second).tolist() == [True, False, False, False]
+    assert best_length.has_both(second, first, second).tolist() == [True, False, False, False]
+    assert not best_length.has_both(first[1:] + second[1:] - first[0], first, second).any()
+
+
+def test_the_mixtures_table_has_a_picture_and_a_section(tmp_path):
+    cells = {best_length.BOTH: tables.Cell(50.0, 45.0, 55.0), best_length.DEVIATION: tables.Cell(1.0)}
+    table = {
+        best_length.label(radius, n, how): tables.Row(500, 1, 70, cells)
+        for radius in best_length.RADII
+        for n in best_length.DIMENSIONS
+        for how in best_length.HOW
+    }
+    best_length.figure(table).savefig(tmp_path / "picture.png")
+    text = report.text("best_length", best_length, table, best_length.section(table, {}))
+    assert text.count("\n| n = ") == 10
+
+
+def test_a_report_has_the_sections_that_have_tables(tmp_path, estimates):
+    module = import_module("benchmarks.table1_2")
+    plan = module.experiment("quick")
+    (tmp_path / "results").mkdir()
+    row = tables.row_of(estimates, 20, 1, 50)
+    tables.write(tmp_path / "results" / "table1_2.csv", dict.fromkeys(plan.rows, row))
+    nothing = tables.row_of(measures.difference(estimates, estimates), 20, 1)
+    differences = {f"{one} - {other}": nothing for one, other in plan.pairs}
+    tables.write(tmp_path / "results" / "table1_2_differences.csv", differences)
+    every = {name: import_module(f"benchmarks.{name}") for name in FULL}
+    text = report.write(tmp_path, every).read_text()
+    assert re.findall(r"^## (.*)$", text, re.M) == [module.TITLE]
+    assert "(results/table1_2.png)" in text and "undecided" in text
+
+
+@pytest.mark.parametrize("argv", [["table5"], ["--scenes", "25"], ["--scenes", "10"]])
+def test_arguments_that_make_no_sense_are_refused(argv, capsys):
+    with pytest.raises(SystemExit):
+        parse(argv)
+    assert "error: " in capsys.readouterr().err
+
+
+def test_trials_do_not_overwrite_the_results():
+    assert matplotlib.get_backend()  # figures need no display
+    assert parse(["--size", "full"]).out.name == "benchmarks"
+    assert parse(["--size", "full", "--scenes", "20"]).out.parts[0] == "out"
+    assert parse([]).out.parts[0] == "out"
