@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.stats import t as student
@@ -146,14 +145,19 @@ def draws(scenes: int) -> Array:
 
 
 def looks(mine: Features, seeds: int) -> dict[str, Estimate]:
-    """Quality and diversity beside renders of other scenes. Groups hold whole scenes, with all seeds."""
-    others = reference(len(mine))
-    by_scene = rearrange(mine, "(seed scene) dim -> (scene seed) dim", seed=seeds)
-    kid = quality.kid(by_scene, others, GROUPS)
-    precision, recall = quality.precision_recall(mine, others)
+    """Quality and diversity beside renders of other scenes.
+
+    Of every seed by itself, in the mean: images of one scene are more alike than those of others ever are.
+    """
+    of_seeds = torch.chunk(mine, seeds)
+    others = reference(len(of_seeds[0]))
+    kid = np.mean([quality.kid(part, others, GROUPS) for part in of_seeds], axis=0)
     found = {"KID": Estimate(float(kid.mean()), kid, "groups")}
-    exact = {"precision": precision, "recall": recall, "FID": quality.fid(mine, others)}
-    return found | {name: Estimate(value, np.array([])) for name, value in exact.items() if value is not None}
+    precision, recall = np.mean([quality.precision_recall(part, others) for part in of_seeds], axis=0)
+    exact = {"precision": precision, "recall": recall}
+    if len(others) >= quality.FID_FROM:
+        exact["FID"] = np.mean([quality.fid(part, others) for part in of_seeds])
+    return found | {name: Estimate(float(value), np.array([])) for name, value in exact.items()}
 
 
 @cache

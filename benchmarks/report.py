@@ -1,5 +1,6 @@
 """REPORT.md, made from the tables: pictures, the paper's claims and numbers beside ours, verdicts."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -65,17 +66,19 @@ def write(out: Path, experiments: Mapping[str, ModuleType]) -> Path:
     for name, module in experiments.items():
         path = out / "results" / f"{name}.csv"
         if path.exists():
-            differences = path.with_name(f"{name}_differences.csv")
-            table = tables.read(path)
-            section = module.section(table, tables.read(differences) if differences.exists() else {})
-            parts.append(text(name, module, table, section))
+            gaps = path.with_name(f"{name}_differences.csv")
+            how = json.loads(path.with_suffix(".json").read_text())
+            differences = tables.read(gaps) if gaps.exists() else {}
+            parts.append(text(name, module, tables.read(path), differences, how))
     target = out / "REPORT.md"
     target.write_text("\n\n".join(parts) + "\n")
     return target
 
 
-def text(name: str, module: ModuleType, table: Table, section: Section) -> str:
+def text(name: str, module: ModuleType, table: Table, differences: Table, how: Mapping[str, Any]) -> str:
     """A section of the report."""
+    section = module.section(table, differences)
+    seconds = {row: str(part["seconds per image"]) for row, part in how.get("rows", {}).items()}
     lines = [f"## {module.TITLE}", f"![{module.TITLE}](results/{name}.png)"]
     if section.claims:
         lines.append(
@@ -84,7 +87,7 @@ def text(name: str, module: ModuleType, table: Table, section: Section) -> str:
             )
         )
     lines += section.remarks
-    lines += [tables.render(table, present(table, columns)) for columns in section.tables]
+    lines += [tables.render(table, present(table, columns), seconds) for columns in section.tables]
     lines += [paper_table(title, rows) for title, rows in section.paper.items()]
     return "\n\n".join(lines)
 

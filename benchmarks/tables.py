@@ -87,13 +87,14 @@ def _cell(columns: Sequence[str]) -> Cell | None:
     return Cell(float(value), *(float(end) for end in ends if end)) if value else None
 
 
-def render(table: Table, metrics: Sequence[str]) -> str:
-    """Some columns as text in Markdown's form, every row with its sample size."""
-    lines = [["", *metrics, "evaluations", "images"]]
+def render(table: Table, metrics: Sequence[str], seconds: Mapping[str, str]) -> str:
+    """Some columns as text in Markdown's form, every row with its cost for an image and its sample size."""
+    lines = [["", *metrics, "evaluations", "seconds", "scenes x seeds"]]
     for name, row in table.items():
         cells = [str(row.cells[m]) if m in row.cells else "" for m in metrics]
         images = f"{row.scenes} x {row.seeds}"
-        lines.append([name, *cells, "" if row.evaluations is None else str(row.evaluations), images])
+        cost = "" if row.evaluations is None else str(row.evaluations)
+        lines.append([name, *cells, cost, seconds.get(name, ""), images])
     return markdown(lines)
 
 

@@ -45,10 +45,13 @@ def kid(images: Features, others: Features, groups: int) -> Float[NDArray[np.flo
     return np.array([1000 * np.mean([kernel_mmd(one, other) for other in theirs]) for one in ours])
 
 
-def fid(images: Features, others: Features) -> float | None:
-    """The Frechet inception distance; None from fewer than FID_FROM images."""
+def fid(images: Features, others: Features) -> float:
+    """The Frechet inception distance.
+
+    Raises ValueError for fewer than FID_FROM images on either side.
+    """
     if min(len(images), len(others)) < FID_FROM:
-        return None
+        raise ValueError(f"images are {len(images)} and others {len(others)}, expected {FID_FROM} or more")
     module = _fidelity("metric_fid")
     statistics = [module.fid_features_to_statistics(side.cpu()) for side in (images, others)]
     distance = module.fid_statistics_to_metric(*statistics, verbose=False)

@@ -37,7 +37,7 @@ def test_every_experiment_has_a_picture_and_a_section(name, flawless, estimates,
     nothing = tables.row_of(measures.difference(estimates, estimates), 20, 1)
     differences = {f"{one} - {other}": nothing for one, other in plan.pairs}
     module.figure(table, dict.fromkeys(plan.rows, flawless), SCENES).savefig(tmp_path / "picture.png")
-    text = report.text(name, module, table, module.section(table, differences))
+    text = report.text(name, module, table, differences, {})
     assert text.startswith(f"## {module.TITLE}") and "nan" not in text.replace("nan, sigma nan", "")
     widths = {line.count("|") for line in text.split("\n\n")[-1].splitlines()}
     assert len(widths) == 1
@@ -121,7 +121,7 @@ def test_the_mixtures_table_has_a_picture_and_a_section(tmp_path):
         for how in best_length.HOW
     }
     best_length.figure(table).savefig(tmp_path / "picture.png")
-    text = report.text("best_length", best_length, table, best_length.section(table, {}))
+    text = report.text("best_length", best_length, table, {}, {})
     assert text.count("\n| n = ") == 10
 
 
@@ -134,10 +134,12 @@ def test_a_report_has_the_sections_that_have_tables(tmp_path, estimates):
     nothing = tables.row_of(measures.difference(estimates, estimates), 20, 1)
     differences = {f"{one} - {other}": nothing for one, other in plan.pairs}
     tables.write(tmp_path / "results" / "table1_2_differences.csv", differences)
+    how = {"rows": {"layout": {"seconds per image": 0.321}}}
+    tables.write_manifest(tmp_path / "results" / "table1_2.json", how)
     every = {name: import_module(f"benchmarks.{name}") for name in FULL}
     text = report.write(tmp_path, every).read_text()
     assert re.findall(r"^## (.*)$", text, re.M) == [module.TITLE]
-    assert "(results/table1_2.png)" in text and "undecided" in text
+    assert "(results/table1_2.png)" in text and "undecided" in text and "| 0.321" in text
 
 
 @pytest.mark.parametrize("argv", [["table5"], ["--scenes", "25"], ["--scenes", "10"]])

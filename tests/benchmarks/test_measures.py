@@ -9,6 +9,7 @@ from benchmarks.measures import Estimate, Parts, difference, draws, measure, sha
 from benchmarks.runner import from_bytes, held_out, to_bytes
 from benchmarks.tables import Cell, Row
 from ecosystem import scores, world
+from ecosystem.features import features
 from ecosystem.scores import Counts
 
 
@@ -42,6 +43,15 @@ def test_seeds_are_of_the_same_scenes(renders):
     for name in ("shapes", "ISR avg", "mIoU avg", "caption"):
         assert both[name].value == pytest.approx((good[name].value + bad[name].value) / 2, rel=0.02)
         assert len(both[name].spread) == measures.DRAWS
+
+
+def test_quality_is_of_every_seed_by_itself(renders):
+    """The same images as two seeds look as they do as one: they are no more alike."""
+    images, _ = renders
+    once, twice = (measures.looks(features(torch.cat([images] * seeds)), seeds) for seeds in (1, 2))
+    for name in ("KID", "precision", "recall"):
+        assert twice[name].value == pytest.approx(once[name].value, rel=1e-5), name
+    assert twice["KID"].interval == pytest.approx(once["KID"].interval, rel=1e-5)
 
 
 def test_a_share_and_its_interval_are_those_of_scores():
