@@ -20,6 +20,7 @@ from amdm import sample_amdm, start_noise
 from amdm.geometry.rows import as_rows
 from amdm.types import Latent, Step
 from benchmarks import pictures
+from benchmarks.methods import Length
 from benchmarks.report import Section
 from benchmarks.tables import Cell, Row, Table, markdown
 from ecosystem import denoisers
@@ -34,8 +35,8 @@ RADII: dict[str, Callable[[int], float]] = {
 }
 PARTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 LENGTHS = (0.1, 0.3, 1.0, 3.0)
-HOW = {f"{part:g} of the way": (part, "part") for part in PARTS}
-HOW |= {f"length {length:g}": (length, "length") for length in LENGTHS}
+HOW: dict[str, tuple[Length, str]] = {f"{part:g} of the way": (part, "part") for part in PARTS}
+HOW |= {f"length {length:g}": (length, "length") for length in LENGTHS} | {"auto": ("auto", "auto")}
 SAMPLES = 500
 BOTH, DEVIATION = "both attributes", "|x' - mean|, VP"
 
@@ -60,7 +61,7 @@ def tabulate(size: str, *, quiet: bool = False) -> Table:
     return table
 
 
-def sample(n: int, radius: float, value: float, unit: str) -> tuple[int, float]:
+def sample(n: int, radius: float, value: Length, unit: str) -> tuple[int, float]:
     """How many samples have both attributes; and |x' - mean| in VP, the mean over samples and steps."""
     models = attribute_pair((n,), radius)
     sigmas = denoisers.sigmas(50)
@@ -71,7 +72,7 @@ def sample(n: int, radius: float, value: float, unit: str) -> tuple[int, float]:
         assert step.aggregation is not None
         deviation = step.aggregation.deviation
         deviations.append(deviation.mean().item())
-        return list(value * deviation) if unit == "part" else value
+        return value if isinstance(value, str) or unit == "length" else list(value * deviation)
 
     x = sample_amdm(models, starts, sigmas, disable=True, correction=correction)
     # The first aggregation joins independent starts: its distance is of another order than all that follow.
@@ -106,15 +107,15 @@ def figure(table: Table) -> Figure:
 
 def section(table: Table, differences: Table) -> Section:
     """The best part and the best length in every dimension, and what a length is a part of."""
-    lines = [["", "none", "best part of the way", "best length", "|x' - mean| without correction"]]
+    lines = [["", "none", "auto", "best part of the way", "best length", "|x' - mean| without correction"]]
     for radius, n in product(RADII, DIMENSIONS):
         rows = {how: table[label(radius, n, how)].cells[BOTH] for how in HOW}
-        none = rows.pop("0 of the way")
+        none, auto = rows.pop("0 of the way"), rows["auto"]
         best = [
             max((how for how in rows if HOW[how][1] == unit), key=lambda how: rows[how].value)
             for unit in ("part", "length")
         ]
         deviation = table[label(radius, n, "0 of the way")].cells[DEVIATION].value
         found = [f"{how}: {rows[how]}" for how in best]
-        lines.append([f"n = {n}, {radius}", str(none), *found, f"{deviation:.2f}"])
+        lines.append([f"n = {n}, {radius}", str(none), str(auto), *found, f"{deviation:.2f}"])
     return Section([], tables=[], remarks=[markdown(lines)])
