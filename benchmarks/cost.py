@@ -75,9 +75,7 @@ def section(table: Table, differences: Table) -> Section:
             cells = differences[f"{best} - {full}"].cells
             gaps = ", ".join(f"{metric} {signed(cells[metric])}" for metric in METRICS)
             text = f"{best}: {table[best].evaluations} of {table[full].evaluations} evaluations ({gaps})"
-        claims.append(
-            Claim(f"{row}: no metric is worse than with 50 steps of DDIM", "not measured", text, "")
-        )
+        claims.append(Claim(f"{row}: no metric is worse than with 50 steps of DDIM", "(ours)", text, ""))
     return Section(claims, tables=[METRICS])
 
 

@@ -31,12 +31,16 @@ class Section(NamedTuple):
 
 
 def compare(claim: str, paper: str, difference: Row, expected: Mapping[str, Direction]) -> Claim:
-    """A claim about a difference of two rows: it reproduces if every metric goes where it should."""
+    """A claim about a difference of two rows: it reproduces if every metric goes where it should.
+
+    Without numbers of the paper it is ours: then it holds or does not.
+    """
     cells = {name: difference.cells[name] for name in expected}
     ours = ", ".join(f"{name} {signed(cell)}" for name, cell in cells.items())
     found = [goes(cell, expected[name]) for name, cell in cells.items()]
-    verdict = "reproduces" if all(found) else "does not reproduce" if False in found else "undecided"
-    return Claim(claim, paper, ours, verdict)
+    words = ("reproduces", "does not reproduce") if paper else ("holds", "does not hold")
+    verdict = words[0] if all(found) else words[1] if False in found else "undecided"
+    return Claim(claim, paper or "(ours)", ours, verdict)
 
 
 def goes(cell: Cell, expected: Direction) -> bool | None:
@@ -81,11 +85,7 @@ def text(name: str, module: ModuleType, table: Table, differences: Table, how: M
     seconds = {row: str(part["seconds per image"]) for row, part in how.get("rows", {}).items()}
     lines = [f"## {module.TITLE}", f"![{module.TITLE}](results/{name}.png)"]
     if section.claims:
-        lines.append(
-            tables.markdown(
-                [["the paper says", "its numbers", "here", "verdict"], *map(list, section.claims)]
-            )
-        )
+        lines.append(tables.markdown([["claim", "the paper", "here", "verdict"], *map(list, section.claims)]))
     lines += section.remarks
     lines += [tables.render(table, present(table, columns), seconds) for columns in section.tables]
     lines += [paper_table(title, rows) for title, rows in section.paper.items()]
