@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from matplotlib.figure import Figure
 
 from benchmarks import measures, report, tables
@@ -27,6 +26,7 @@ from benchmarks.runner import (
     estimate,
     from_bytes,
     held_out,
+    processes,
     settings,
 )
 from benchmarks.tables import Table
@@ -43,7 +43,7 @@ def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bo
     """Draw an experiment's images; the main process measures them and writes what there is to see."""
     todo = {label: batches(method, range(plan.seeds), plan.scenes) for label, method in plan.rows.items()}
     drawn = iter(draw_all([batch for row in todo.values() for batch in row], quiet=quiet))
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         return
     rows = {label: [next(drawn) for _ in row] for label, row in todo.items()}
     images = {label: from_bytes(torch.cat([batch.images for batch in row])) for label, row in rows.items()}
@@ -54,7 +54,7 @@ def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bo
 
 def tabulate(name: str, module: ModuleType, size: str, out: Path, *, quiet: bool) -> None:
     """An experiment without images, by the main process alone."""
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         table = module.tabulate(size, quiet=quiet)
         how = {"commits": [commit()], "versions": versions("numpy", "scipy")}
         save(name, module, out, table, {}, module.figure(table), how)
@@ -72,11 +72,11 @@ def save(
     """Write all that an experiment leaves, and print its section."""
     folder = out / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    tables.write(folder / f"{name}.csv", table)
-    if differences:
-        tables.write(folder / f"{name}_differences.csv", differences)
     tables.write_manifest(folder / f"{name}.json", how)
     figure.savefig(folder / f"{name}.png", dpi=100)
+    if differences:
+        tables.write(folder / f"{name}_differences.csv", differences)
+    tables.write(folder / f"{name}.csv", table)  # the last: where it is, the rest is
     print(f"\n{report.text(name, module, table, differences, how)}\n", flush=True)
 
 
@@ -88,6 +88,8 @@ def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table,
     if plan.measure is measures.measure:
         flawless = measures.measure(world.render(scenes), scenes)
         table["renders"] = tables.row_of(flawless, plan.scenes, 1)
+        for estimates in measured.values():
+            estimates["KID above renders"] = estimates["KID"] - flawless["KID"]
     for label, estimates in measured.items():
         evaluations = plan.rows[label].calls.total()
         table[label] = tables.row_of(estimates, plan.scenes, plan.seeds, evaluations)
@@ -105,7 +107,7 @@ def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str,
     drawn = [batch for row in rows.values() for batch in row]
     per_row = {
         label: {
-            "method": settings(plan.rows[label]),
+            "method": settings(plan.rows[label], defaults=True),
             "seconds per image": round(median(batch.seconds / len(batch.images) for batch in row), 3),
         }
         for label, row in rows.items()
@@ -157,10 +159,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         for method in plan.rows.values()
         for batch in batches(method, range(plan.seeds), plan.scenes)
     }
-    is_main = PartialState().is_main_process
+    is_main = processes().is_main_process
     if is_main:
         images, minutes = estimate(todo)
-        print(f"{images} of {sum(batch.size for batch in todo)} images to draw, about {minutes:.0f} minutes")
+        whole = sum(batch.size for batch in todo)
+        print(f"{images} of {whole} images to draw, about {minutes:.0f} minutes; measuring comes on top")
     for name, module in modules.items():
         if name in plans:
             run(name, module, plans[name], args.out, quiet=args.quiet)

@@ -41,6 +41,8 @@ class Estimate:
     kind: Literal["draws", "groups"] = "draws"
     count: int = 0
     """Of a share: of how many scenes, for the rule of three where nothing varies."""
+    differs: bool = False
+    """Whether it is a difference."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -50,15 +52,16 @@ class Estimate:
         if self.kind == "groups":
             half = _half_width(self.spread)
             return self.value - half, self.value + half
-        if self.count and self.value in (0.0, 1.0):
-            slack = 3 / self.count
-            return max(0.0, self.value - slack), min(1.0, self.value + slack)
+        if self.count and not np.ptp(self.spread[~np.isnan(self.spread)]):
+            slack, least = 3 / self.count, -1.0 if self.differs else 0.0
+            return max(least, self.value - slack), min(1.0, self.value + slack)
         low, high = np.nanquantile(self.spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference, paired."""
-        return Estimate(self.value - other.value, self.spread - other.spread, self.kind)
+        count = min(self.count, other.count)
+        return Estimate(self.value - other.value, self.spread - other.spread, self.kind, count, differs=True)
 
 
 def _half_width(groups: Array) -> float:
@@ -97,7 +100,7 @@ def repeat(scenes: Scenes, seeds: int) -> Scenes:
 def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, Parts], list[Judged]]:
     """Every metric that is a share, per image; and the interactions, judged."""
     in_boxes = scores.compare(scores.find(images, wanted), wanted)
-    in_boxes["all three"] = scores.everything(in_boxes, ("shapes", "colours", "interactions"))
+    in_boxes["scene right"] = scores.everything(in_boxes, ("shapes", "colours", "interactions"))
     parts = {name: Parts(*(part.double().numpy() for part in counts)) for name, counts in in_boxes.items()}
     seen = read(images)
     found = instances(seen, wanted)

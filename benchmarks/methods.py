@@ -61,7 +61,9 @@ class Method:
     fold: FoldName = "slerp"
     sampler: Solver = "ddim"
     schedule: Schedule = "ddim"
-    guidance: float = denoisers.GUIDANCE
+    guidance: float = (
+        3.0  # `denoisers.GUIDANCE`, but batches in the cache are named by what differs from here
+    )
     starts: Literal["own", "shared"] = "own"
     start_scale: float = 1.0
     first_scale: float = 1.0
@@ -90,9 +92,9 @@ class Method:
         own = [self.start_scale * noise[name] for name in self.models]
         x = own if self.starts == "own" else [own[0]] * len(own)
         start, stop = self.span
-        if self.partners == "from the lead" and start > 0:
-            x = [self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0))] * len(x)
-            sigmas, stop, start = sigmas[start:], stop - start, 0
+        if self.partners == "from the lead":
+            lead = self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0)) if start > 0 else own[0]
+            x, sigmas, start, stop = [lead] * len(x), sigmas[start:], 0, stop - start
         return latents.decode(self._sample(scenes, x, sigmas, (start, stop)))
 
     def _sample(self, scenes: Scenes, x: Sequence[Latent], sigmas: Sigmas, span: tuple[int, int]) -> Latent:

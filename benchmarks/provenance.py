@@ -3,19 +3,24 @@
 import importlib.metadata
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
 
-MEASURED = (":/amdm", ":/ecosystem/*.py", ":/ecosystem/weights")
+MEASURED = (":/amdm", ":/ecosystem", ":/theory_checks/*.py", ":/benchmarks/*.py")
 
 
+@cache
 def commit() -> str:
-    """The commit of this repository, marked where what is measured differs from it; "" outside of one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *MEASURED]).returncode
-    return found.strip() + ("+changes" if changed else "")
+    """The commit that this process runs, marked where what it measures differs from it; "" outside of one."""
+
+    def git(*command: str) -> str:
+        where = str(Path(__file__).parent)
+        return subprocess.run(["git", "-C", where, *command], capture_output=True, text=True).stdout.strip()
+
+    changes = git("status", "--porcelain", "--", *MEASURED)
+    return git("rev-parse", "--short", "HEAD") + ("+changes" if changes else "")
 
 
 def versions(*packages: str) -> dict[str, str]:

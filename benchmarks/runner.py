@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -79,7 +80,7 @@ def held_out(first: int, count: int) -> Scenes:
 
 def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
     """All batches in order, on every process; those that are in the cache are read."""
-    state = PartialState()
+    state = processes()
     mine = range(state.process_index, len(todo), state.num_processes)
     with tqdm(
         total=sum(todo[i].size for i in mine), unit="image", disable=quiet or not state.is_main_process
@@ -120,11 +121,16 @@ def from_bytes(images: Pixels) -> Image:
     return images.float() / 127.5 - 1
 
 
-def settings(method: Drawer) -> dict[str, Any]:
+def processes() -> PartialState:
+    """All that draw. Who waits for others, or for the one that measures, has time."""
+    return PartialState(timeout=timedelta(days=7))
+
+
+def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
     """What a method is, where it differs from its kind's defaults: a new one leaves old batches valid."""
     given = {field.name: getattr(method, field.name) for field in fields(method)}  # type: ignore[arg-type]
-    defaults = {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
-    return {"kind": type(method).__name__} | {k: v for k, v in given.items() if v != defaults[k]}
+    usual = {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
+    return {"kind": type(method).__name__} | {k: v for k, v in given.items() if defaults or v != usual[k]}
 
 
 def path_of(batch: Batch) -> Path:
@@ -154,7 +160,7 @@ def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
     calls: Counter[str] = Counter()
     for batch in missing:
         calls.update({name: batch.size * times for name, times in batch.method.calls.items()})
-    state = PartialState()
+    state = processes()
     seconds = sum(times * seconds_per_call(name, str(state.device)) for name, times in calls.items())
     return sum(batch.size for batch in missing), seconds / 60 / state.num_processes
 

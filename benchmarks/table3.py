@@ -1,7 +1,8 @@
 """Table 3: how far eq. (8) pulls, in VP length and as a part of the way to the mean.
 
 The paper's lengths are for n = 16384; here they are scaled with the radius, sqrt(n), as `correction="auto"`
-does. Some are taken as they are as well.
+does. Some are taken as they are as well. With deterministic steps x_i is mean_i: all of the way gives every
+model its own latent back, and nothing is joined.
 """
 
 import math
@@ -22,7 +23,7 @@ PAPER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 UNSCALED = (0.3, 1.0, 3.0)
 PARTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 NONE, BEST = "the paper's 0.0", "the paper's 0.3"
-METRICS = ["ISR avg", "mIoU avg", "mAP default full", "all three"]
+METRICS = ["ISR avg", "mIoU avg", "mAP default full", "scene right"]
 
 
 def experiment(size: str) -> Experiment:
@@ -78,9 +79,12 @@ def section(table: Table, differences: Table) -> Section:
                 differences[f"{BEST} - the paper's {x}"],
                 {"ISR avg": "more", "mIoU avg": "more"},
             )
-            for x in (0.1, 0.5)
+            for x in PAPER
+            if x not in (0.0, 0.3)
         ),
     ]
     return Section(
-        claims, tables=[[*METRICS, "caption", "KID", "precision", "recall"]], paper={"Table 3": paper.TABLE_3}
+        claims,
+        tables=[[*METRICS, "caption", "KID", "KID above renders", "precision", "recall"]],
+        paper={"Table 3": paper.TABLE_3},
     )

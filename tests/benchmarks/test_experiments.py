@@ -6,7 +6,7 @@ from importlib import import_module
 import matplotlib
 import pytest
 
-from benchmarks import best_length, measures, paper, report, stages, tables
+from benchmarks import best_length, measures, paper, report, stages, table1_2, table3, table4, table10, tables
 from benchmarks.__main__ import FULL, SIZES, WITHOUT_IMAGES, parse
 from benchmarks.methods import Method
 from benchmarks.runner import held_out, settings
@@ -71,6 +71,68 @@ def test_the_papers_tables_have_as_many_numbers_as_columns():
                 for levels in (row[:6], row[6:12]):
                     mean = sum(k * value for k, value in zip(range(2, 7), levels, strict=False)) / 20
                     assert mean == pytest.approx(levels[5], abs=1.5), (name, levels)
+
+
+OURS = {"Default Full": "mAP default full", "Default Rare": "mAP default rare", "FID": "KID"}
+
+
+def as_the_paper_has_it(names, *papers):
+    """Differences of all pairs of rows, by our names, as the paper's tables give them, without doubt."""
+    cells = {}
+    for rows in papers:
+        for theirs, ours in names.items():
+            values = zip(rows["columns"], rows[theirs], strict=True)
+            cells.setdefault(ours, {}).update({OURS.get(name, name): value for name, value in values})
+    differences = {}
+    for one in cells:
+        for other in cells:
+            gaps = {name: cells[one][name] - cells[other][name] for name in cells[one]}
+            gaps["colours"] = gaps.get("ISR avg", 0.0)
+            exact = {name: tables.Cell(gap, gap - 1e-9, gap + 1e-9) for name, gap in gaps.items()}
+            differences[f"{one} - {other}"] = tables.Row(500, 1, None, exact)
+    return differences
+
+
+def roles(module):
+    """Which of our rows play the paper's."""
+    if module is table1_2:
+        alone = {"InteractDiffusion": module.A, "MIGC": module.B}
+        joined = {"InteractDiffusion(+MIGC)": module.AB, "MIGC(+InteractDiffusion)": module.BA}
+        return [(alone | joined, paper.TABLE_1, paper.TABLE_2)]
+    if module is table3:
+        return [({f"{x:g}": f"the paper's {x}" for x in module.PAPER}, paper.TABLE_3)]
+    if module is table4:
+        read_both_ways = {window: window for window in module.WINDOWS}
+        from_the_lead = {window: f"{window}{module.LEAD}" for window in module.WINDOWS}
+        return [(read_both_ways, paper.TABLE_4), (from_the_lead, paper.TABLE_4)]
+    return [({"InteractDiffusion": module.A, "InteractDiffusion(+MIGC)": module.BY_INDEX}, paper.TABLE_10)]
+
+
+# A gain does not refute these.
+TOLERANT = ("with minor losses", "looks no worse")
+
+
+@pytest.mark.parametrize("module", [table1_2, table3, table4, table10], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_papers_own_numbers_reproduce_its_claims_and_their_negatives_do_not(module, sign):
+    """Of the claims that have numbers of the paper, and whose metrics the paper gives."""
+    plan = module.experiment("full")
+    unknown = {name: tables.Cell(0.0, -99.0, 99.0) for name in OURS.values()}
+    unknown |= dict.fromkeys(("ISR avg", "mIoU avg", "colours"), tables.Cell(0.0, -99.0, 99.0))
+    differences = {f"{one} - {other}": tables.Row(500, 1, None, dict(unknown)) for one, other in plan.pairs}
+    for names, *papers in roles(module):
+        known = {k: v for k, v in as_the_paper_has_it(names, *papers).items() if k in differences}
+        for pair, row in known.items():
+            for metric, cell in row.cells.items():
+                gap = sign * cell.value
+                differences[pair].cells[metric] = tables.Cell(gap, gap - 1e-9, gap + 1e-9)
+    claims = [claim for claim in module.section({}, differences).claims if claim.paper[0] != "("]
+    decided = [claim for claim in claims if claim.verdict != "undecided"]
+    assert decided
+    expected = "reproduces" if sign == 1 else "does not reproduce"
+    for claim in decided:
+        if sign == 1 or not any(words in claim.claim for words in TOLERANT):
+            assert claim.verdict == expected, claim
 
 
 def test_what_was_told_last_shows_where_nothing_was_decided(flawless):

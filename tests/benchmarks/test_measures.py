@@ -21,7 +21,7 @@ def renders():
 
 def test_flawless_images_are_right_in_everything(renders):
     found = measure(*renders)
-    for name in ("shapes", "colours", "interactions", "style", "all three", "ISR avg", "ISR L3", "caption"):
+    for name in ("shapes", "colours", "interactions", "style", "scene right", "ISR avg", "ISR L3", "caption"):
         assert found[name].value > 0.98, name
     assert found["mIoU avg"].value > 0.9 and found["mAP default full"].value > 0.95
     low, high = found["KID"].interval
@@ -106,22 +106,41 @@ def test_tables_are_read_as_they_were_written(tmp_path, renders):
 
 
 @pytest.mark.parametrize(
-    ("cell", "expected", "found"),
+    ("name", "cell", "expected", "found"),
     [
-        (Cell(2.0, 1.0, 3.0), "more", True),
-        (Cell(2.0, 1.0, 3.0), "less", False),
-        (Cell(2.0, 1.0, 3.0), "not more", False),
-        (Cell(2.0, 1.0, 3.0), "not less", True),
-        (Cell(1.0, -1.0, 3.0), "more", None),
-        (Cell(1.0, -1.0, 3.0), "not more", True),
-        (Cell(-2.0, -3.0, -1.0), "less", True),
+        ("ISR avg", Cell(2.0, 1.0, 3.0), "more", True),
+        ("ISR avg", Cell(2.0, 1.0, 3.0), "less", False),
+        ("ISR avg", Cell(1.0, -1.0, 3.0), "more", None),
+        ("ISR avg", Cell(0.0, 0.0, 0.0), "more", None),
+        ("ISR avg", Cell(-2.0, -3.0, -1.0), "less", True),
+        ("ISR avg", Cell(1.0, 0.0, 2.0), "alike", True),
+        ("ISR avg", Cell(1.0, -1.0, 4.0), "alike", None),
+        ("ISR avg", Cell(5.0, 4.0, 6.0), "alike", False),
+        ("ISR avg", Cell(50.0, 40.0, 60.0), "not less", True),
+        ("ISR avg", Cell(0.0, -10.0, 10.0), "not less", None),
+        ("ISR avg", Cell(-10.0, -11.0, -9.0), "not less", False),
+        ("KID", Cell(80.0, -1.0, 161.0), "not more", None),
+        ("KID", Cell(5.0, -1.0, 11.0), "not more", True),
+        ("KID", Cell(40.0, 30.0, 50.0), "not more", False),
+        ("colours", Cell(-60.0, -62.0, -58.0), "little less", False),
+        ("colours", Cell(-0.6, -0.9, -0.4), "little less", True),
+        ("colours", Cell(0.2, -0.1, 0.5), "little less", True),
+        ("colours", Cell(-5.0, -8.0, -2.0), "little less", None),
     ],
 )
-def test_which_way_a_difference_goes(cell, expected, found):
-    assert report.goes(cell, expected) is found
+def test_which_way_a_difference_goes(name, cell, expected, found):
+    assert report.goes(name, cell, expected) is found
 
 
 def test_a_claim_needs_all_its_metrics():
     row = Row(10, 1, None, {"a": Cell(2.0, 1.0, 3.0), "b": Cell(0.5, -1.0, 2.0), "c": Cell(-2.0, -3.0, -1.0)})
-    claims = [report.compare("", "", row, dict.fromkeys(names, "more")) for names in ("a", "ab", "abc")]
-    assert [claim.verdict for claim in claims] == ["reproduces", "undecided", "does not reproduce"]
+    for paper, yes, no in (("1 to 2", "reproduces", "does not reproduce"), ("", "holds", "does not hold")):
+        claims = [
+            report.compare("", paper, row, dict.fromkeys(names, "more")) for names in ("a", "ab", "abc")
+        ]
+        assert [claim.verdict for claim in claims] == [yes, "undecided", no]
+
+
+def test_two_rows_that_never_differ_differ_by_the_rule_of_three_at_most():
+    one, other = (share(Parts(np.ones(300), np.ones(300)), draws(300)) for _ in range(2))
+    assert (one - other).interval == pytest.approx((-0.01, 0.01))

@@ -1,6 +1,7 @@
 """Methods: what they draw against the library's own samplers, and how often they call their models."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -127,6 +128,19 @@ def test_a_late_partner_begins_from_the_leads_latent(scenes):
     assert_equal(
         method.draw(scenes, 0), expected(names, scenes, x=[x, x], sigmas=SIGMAS[2:], window=(0, 2)), 1e-6
     )
+
+
+def test_partners_from_the_lead_at_the_first_step_share_its_start(scenes):
+    shared = Method(("layout", "attribute"), steps=STEPS, starts="shared")
+    assert_equal(
+        replace(shared, starts="own", partners="from the lead").draw(scenes, 0), shared.draw(scenes, 0), 0
+    )
+
+
+def test_all_of_the_way_to_the_means_is_the_lead_alone(scenes):
+    """A deterministic step ends in its mean: x'' is then what the model had before the fold."""
+    whole = Method(("layout", "attribute"), steps=STEPS, correction=1.0, unit="part")
+    assert_equal(whole.draw(scenes, 0), Method(("layout",), steps=STEPS).draw(scenes, 0), 1e-6)
 
 
 @pytest.mark.parametrize(
