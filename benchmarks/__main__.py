@@ -56,7 +56,7 @@ def tabulate(name: str, module: ModuleType, size: str, out: Path, *, quiet: bool
     """An experiment without images, by the main process alone."""
     if processes().is_main_process:
         table = module.tabulate(size, quiet=quiet)
-        how = {"commits": [commit()], "versions": versions("numpy", "scipy")}
+        how = {"measured by": commit(), "versions": versions("numpy", "scipy")}
         save(name, module, out, table, {}, module.figure(table), how)
 
 
@@ -115,7 +115,8 @@ def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str,
     return {
         "scenes": f"{world.TEST.start} to {world.TEST.start + plan.scenes - 1}, all kinds equally frequent",
         "seeds": list(range(plan.seeds)),
-        "commits": sorted({batch.commit for batch in drawn}),
+        "drawn by": sorted({batch.commit for batch in drawn}),
+        "measured by": commit(),
         "devices": sorted({batch.device for batch in drawn}),
         "versions": versions("accelerate", "diffusers", "numpy", "scipy", "torch-fidelity"),
         "rows": per_row,
