@@ -53,7 +53,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
         for fold in FOLDS:
             rows = ["layout", *(label(fold, s) for s in STEPS)]
             pictures.curve(axes, [0, *STEPS], table, rows, metric, fold)
-        axes.set_title(metric)
+        axes.set(title=metric, xlabel="aggregated steps")
     axes.legend(fontsize=8)
     return whole
 

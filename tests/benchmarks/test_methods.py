@@ -13,6 +13,7 @@ from benchmarks import methods, stages, table10
 from benchmarks.methods import Method, levels, starts_of
 from ecosystem import denoisers, latents, world
 
+pytestmark = pytest.mark.slow
 STEPS = 5
 SIGMAS = denoisers.sigmas(STEPS)
 

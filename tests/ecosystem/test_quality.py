@@ -51,6 +51,7 @@ def test_kid_of_renders_is_zero_within_its_interval(others):
     assert abs(t_statistic(values)) < 3.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["noise", "blur"])
 def test_kid_grows_with_noise_and_with_blur(kind, others):
     clean = images(0)
@@ -104,6 +105,7 @@ def test_groups_must_fit(others):
         quality.kid(others, others[:499], 10)
 
 
+@pytest.mark.slow
 def test_training_reduces_the_loss_and_leaves_the_global_generator_alone():
     state = torch.random.get_rng_state()
     short, long = (features.train(steps, quiet=True)[1] for steps in (5, 100))
