@@ -3,7 +3,8 @@
 Two independent starts are at right angles: their linear mean is shorter by sqrt(1/2), the spherical one is
 not. So every fold with the other's norm, both folds of one shared start, and single models from shorter
 starts; all without correction, and with either model leading. At equal shares the linear fold, rescaled, and
-the Karcher mean of two are the spherical fold but for rounding and unequal norms: those rows are checks.
+the Karcher mean of two are the spherical fold but for rounding and unequal norms: those rows are checks. Of
+three models at equal shares a fold depends on their order, the Karcher mean does not.
 """
 
 import math
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
+from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Method
 from benchmarks.report import Direction, Section, compare
 from benchmarks.runner import Drawer
@@ -26,14 +28,16 @@ ORDERS = (("layout", "attribute"), ("attribute", "layout"))
 SPHERICAL, LINEAR, RESCALED, KARCHER = "spherical", "linear", "linear, rescaled", "Karcher mean"
 SPHERICAL_SHORT, SHORT_STARTS = "spherical, first fold x 0.707", "spherical, starts x 0.707"
 SPHERICAL_ONE, LINEAR_ONE = "spherical, one start", "linear, one start"
+THREE = (("layout", "attribute", "style"), ("layout", "style", "attribute"))
 JOINT = "scene right"
 ALIKE: dict[str, Direction] = {JOINT: "alike", "KID": "alike"}
-METRICS = ["scene right", "ISR avg", "mAP default full", "mIoU avg", "KID"]
+METRICS = [*CONTROL, "KID"]
 
 
-def label(lead: str, partner: str, how: str) -> str:
+def label(*models_and_how: str) -> str:
     """A row's name."""
-    return f"{lead}(+{partner}), {how}"
+    lead, *partners, how = models_and_how
+    return f"{lead}({''.join(f'+{partner}' for partner in partners)}), {how}"
 
 
 def experiment(size: str) -> Experiment:
@@ -60,7 +64,14 @@ def experiment(size: str) -> Experiment:
         compared += [(SPHERICAL, LINEAR)]
         compared += [(SPHERICAL_SHORT, LINEAR), (LINEAR_ONE, SPHERICAL_ONE)]
         pairs += [(label(lead, partner, one), label(lead, partner, other)) for one, other in compared]
-        pairs += [(f"{lead}, start x 0.707", lead), (label(lead, partner, SPHERICAL), lead)]
+        pairs += [(f"{lead}, start x 0.707", lead)]
+        pairs += [(label(lead, partner, how), lead) for how in (SPHERICAL, SPHERICAL_SHORT, LINEAR)]
+    for models in THREE:
+        equal = Method(models, weights=(1 / 2, 1 / 3), correction=0.0)
+        rows[label(*models, SPHERICAL)] = equal
+        rows[label(*models, KARCHER)] = replace(equal, fold="karcher")
+        pairs.append((label(*models, KARCHER), label(*models, SPHERICAL)))
+    pairs += [(label(*THREE[0], how), label(*THREE[1], how)) for how in (SPHERICAL, KARCHER)]
     return Experiment(rows, scenes=200, pairs=pairs)
 
 
@@ -92,4 +103,4 @@ def section(table: Table, differences: Table) -> Section:
         claims.append(compare(f"{lead} alone, from a shorter start: poorer images", "", gap, {"KID": "more"}))
         more: dict[str, Direction] = {JOINT: "more", "mAP default full": "more"}
         claims.append(compare(f"{lead} alone, from a shorter start: more is right", "", gap, more))
-    return Section(claims, tables=[[*METRICS, "KID above renders", "caption", "precision", "recall"]])
+    return Section(claims, tables=[[*CONTROL, *LOOKS]])

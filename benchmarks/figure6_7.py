@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
+from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import FoldName, Length, Method
 from benchmarks.report import Section, compare
 from benchmarks.tables import Table
@@ -18,9 +19,8 @@ FOLDS: dict[str, tuple[FoldName, Length]] = {
     "linear": ("lerp", 0.0),
     "spherical + correction": ("slerp", "auto"),
 }
-CONTROL = ("ISR avg", "mAP default full")
+JUDGED = ("ISR avg", "mAP default full")
 FEW = 10  # steps: where the paper sees linear ahead
-METRICS = ["ISR avg", "mIoU avg", "mAP default full", "scene right", "caption", "KID"]
 
 
 def label(fold: str, steps: int) -> str:
@@ -49,7 +49,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1, 1])[0]
     shown = {label(fold, s): images[label(fold, s)] for s in (20, 50) for fold in FOLDS}
     pictures.grid(left, shown, scenes)
-    for axes, metric in zip(right.subplots(3, 2, sharex=True).flat, METRICS, strict=True):
+    for axes, metric in zip(right.subplots(3, 2, sharex=True).flat, [*CONTROL, *LOOKS[:2]], strict=True):
         for fold in FOLDS:
             rows = ["layout", *(label(fold, s) for s in STEPS)]
             pictures.curve(axes, [0, *STEPS], table, rows, metric, fold)
@@ -66,7 +66,7 @@ def section(table: Table, differences: Table) -> Section:
         text = "linear is slightly better" if s <= FEW else "spherical is significantly better"
         claims.append(
             compare(
-                f"s = {s}: {text}", "figure 6", gap, dict.fromkeys(CONTROL, "less" if s <= FEW else "more")
+                f"s = {s}: {text}", "figure 6", gap, dict.fromkeys(JUDGED, "less" if s <= FEW else "more")
             )
         )
     for s in STEPS:
@@ -82,6 +82,6 @@ def section(table: Table, differences: Table) -> Section:
     for s in STEPS:
         gap = differences[f"{label('spherical + correction', s)} - {label('spherical', s)}"]
         claims.append(
-            compare(f"s = {s}: the correction improves", "figure 6", gap, dict.fromkeys(CONTROL, "more"))
+            compare(f"s = {s}: the correction improves", "figure 6", gap, dict.fromkeys(JUDGED, "more"))
         )
-    return Section(claims, tables=[[*METRICS, "KID above renders", "precision", "recall"]])
+    return Section(claims, tables=[[*CONTROL, *LOOKS]])

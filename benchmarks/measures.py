@@ -27,6 +27,8 @@ from ecosystem.world import Image, Scenes
 
 DRAWS = 1000
 GROUPS = 10
+CONTROL = ["scene right", "ISR avg", "mIoU avg", "mAP default full"]
+LOOKS = ["caption", "KID", "KID above renders", "precision", "recall", "FID"]
 OTHERS = 500_000  # the first of the test scenes that images are compared with
 
 Array = NDArray[np.float64]

@@ -24,7 +24,7 @@ from ecosystem.world import Image, Scenes
 from theory_checks.same_ecosystem import karras_sigmas
 
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
-Schedule = Literal["ddim", "shifted", "edm"]
+Schedule = Literal["ddim", "shifted", "linspace", "karras", "edm"]
 FoldName = Literal["slerp", "lerp", "lerp, rescaled", "karcher"]
 Solver = Literal["ddim", "dpmpp_2m"]
 Length = float | Literal["auto"]
@@ -61,9 +61,8 @@ class Method:
     fold: FoldName = "slerp"
     sampler: Solver = "ddim"
     schedule: Schedule = "ddim"
-    guidance: float = (
-        3.0  # `denoisers.GUIDANCE`, but batches in the cache are named by what differs from here
-    )
+    # `denoisers.GUIDANCE` as a number: batches in the cache are named by what differs from here.
+    guidance: float = 3.0
     starts: Literal["own", "shared"] = "own"
     start_scale: float = 1.0
     first_scale: float = 1.0
@@ -140,15 +139,25 @@ def starts_of(scenes: Scenes, seed: int, sigma: Tensor, device: str) -> dict[str
 def levels(schedule: Schedule, steps: int) -> Sigmas:
     """Levels in VE, decreasing, then 0; float32.
 
-    DDIM's grid in diffusers; the same with its times t in (0, 1] at 3 t/(1 + 2 t), as SD3 shifts them: more
-    steps at high noise; or EDM's, in the range that `attribute_edm` knows.
+    * ddim: diffusers' grid, "leading"; the first level is lower where there are fewer steps.
+    * shifted: the same with its times t in (0, 1] at 3 t/(1 + 2 t), as SD3 shifts them: more steps at high
+      noise.
+    * linspace, karras: between the first and the last level of 50 steps of ddim, even in training steps, as
+      diffusers' "linspace", or as Karras et al. 2022, eq. (5).
+    * edm: Karras et al.'s, in the range that `attribute_edm` knows.
     """
+    table = denoisers.training_sigmas()
+    high, low = 981, 1  # of 50 steps of ddim
     if schedule == "edm":
         return karras_sigmas(steps, *EDM_SIGMAS).float()
+    if schedule == "karras":
+        return karras_sigmas(steps, table[low].item(), table[high].item()).float()
+    if schedule == "linspace":
+        even = table[torch.linspace(high, low, steps).round().long()]
+        return torch.cat([even, torch.zeros(1)]).float()
     sigmas = denoisers.sigmas(steps)
     if schedule == "ddim":
         return sigmas
-    table = denoisers.training_sigmas()
     t = np.interp(sigmas[:-1].log().numpy(), table.log().numpy(), np.linspace(0.001, 1, len(table)))
     shifted = np.interp(SHIFT * t / (1 + (SHIFT - 1) * t), np.linspace(0.001, 1, len(table)), table.log())
     return torch.cat([torch.from_numpy(shifted).exp(), torch.zeros(1)]).float()

@@ -45,6 +45,20 @@ def curve(axes: Axes, x: Sequence[float], table: Table, rows: Sequence[str], met
     axes.errorbar(x, [cell.value for cell in cells], errors(cells), marker="o", ms=4, capsize=2, label=label)
 
 
+def sweep(
+    table: Table, curves: Mapping[str, Mapping[float, str]], metrics: Sequence[str], xlabel: str
+) -> Figure:
+    """Every metric over a number, a curve for each `{number: row}`."""
+    whole = picture(15, 9)
+    grid = whole.subplots(2, len(metrics) // 2, sharex=True)
+    for axes, metric in zip(grid.flat, metrics, strict=True):
+        for label, rows in curves.items():
+            curve(axes, list(rows), table, list(rows.values()), metric, label)
+        axes.set(title=metric, xlabel=xlabel)
+    grid[0, 0].legend(fontsize=7)
+    return whole
+
+
 def errors(cells: Sequence[Any]) -> list[list[float]]:
     """How far below and above the values their intervals reach."""
     return [[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]]

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from benchmarks.methods import model
+from benchmarks.methods import model, told
 from benchmarks.provenance import commit
 from ecosystem import denoisers, latents, networks, world
 from ecosystem.recipes import RECIPES
@@ -128,9 +128,12 @@ def processes() -> PartialState:
 
 def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
     """What a method is, where it differs from its kind's defaults: a new one leaves old batches valid."""
-    given = {field.name: getattr(method, field.name) for field in fields(method)}  # type: ignore[arg-type]
-    usual = {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
-    return {"kind": type(method).__name__} | {k: v for k, v in given.items() if defaults or v != usual[k]}
+    named = {
+        field.name: value
+        for field in fields(method)  # type: ignore[arg-type]
+        if (value := getattr(method, field.name)) != field.default or defaults
+    }
+    return {"kind": type(method).__name__} | named
 
 
 def path_of(batch: Batch) -> Path:
@@ -168,11 +171,10 @@ def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
 def seconds_per_call(name: str, device: str) -> float:
     """What one guided evaluation of a network costs for one image of a batch."""
     scenes = held_out(0, BATCH)
-    args = denoisers.extra_args(name, scenes)
-    told = {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
+    args = told(name, scenes, device)
     x, sigma = torch.ones(BATCH, *latents.SHAPE, device=device), torch.ones(BATCH, device=device)
     denoiser = model(name, denoisers.GUIDANCE, device)
-    denoiser(x, sigma, **told)
+    denoiser(x, sigma, **args)
     begin = time.perf_counter()
-    denoiser(x, sigma, **told).sum().item()
+    denoiser(x, sigma, **args).sum().item()
     return (time.perf_counter() - begin) / BATCH

@@ -19,7 +19,7 @@ from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import Estimate, Parts, draws, share
 from benchmarks.methods import Schedule, levels, model, starts_of, told
-from benchmarks.report import Section
+from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table, markdown
 from ecosystem import denoisers, latents, scores, world
@@ -29,6 +29,7 @@ from ecosystem.world import Image, Scenes
 
 TITLE = "When each attribute is decided"
 STEPS = (0, 3, 6, 9, 12, 15, 20, 25, 30, 40, 50)
+EARLY = 20  # steps, as many as aggregate
 What = Literal["attributes", "boxes"]
 SCHEDULES: tuple[Schedule, ...] = ("ddim", "shifted")
 EXCHANGED: tuple[tuple[str, What], ...] = (
@@ -91,7 +92,7 @@ def other(scenes: Scenes, what: What) -> Scenes:
 
 
 def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate]:
-    """How much of what was told first is in the images, and of what was told then."""
+    """How much of what was told first is in the images, of what was told then, and the gap between them."""
     assert isinstance(method, Exchanged)
     estimates = {}
     for when, wanted in (("first", scenes), ("then", other(scenes, method.what))):
@@ -101,6 +102,8 @@ def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate
         for name, (right, number) in counts.items():
             parts = Parts(right.double().numpy(), number.double().numpy())
             estimates[f"{name} told {when}"] = share(parts, draws(len(images)))
+    for name in counts:
+        estimates[f"{name}, gap"] = estimates[f"{name} told first"] - estimates[f"{name} told then"]
     return estimates
 
 
@@ -119,13 +122,15 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=100, measure=measure)
 
 
-def decided(table: Table, name: str, what: What, attribute: str, schedule: Schedule) -> float:
-    """The step at which as much is kept of what was told first as is taken from what was told then."""
-    gaps = []
-    for step in STEPS:
-        cells = table[label(name, what, step, schedule)].cells
-        gaps.append(cells[f"{attribute} told first"].value - cells[f"{attribute} told then"].value)
-    return float(np.interp(0, gaps, STEPS)) if gaps[0] < 0 < gaps[-1] else float("nan")
+def decided(table: Table, name: str, what: What, attribute: str, schedule: Schedule) -> list[float]:
+    """The step at which as much is kept of what was told first as is taken from what was told then.
+
+    And the first and the last step at which that may be so: where the limits of the gap's intervals cross 0.
+    A limit that does not within the steps is at their end.
+    """
+    cells = [table[label(name, what, step, schedule)].cells[f"{attribute}, gap"] for step in STEPS]
+    curves = [[cell.value for cell in cells], [cell.high for cell in cells], [cell.low for cell in cells]]
+    return [float(np.interp(0, np.maximum.accumulate(np.array(curve, float)), STEPS)) for curve in curves]
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
@@ -148,13 +153,25 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 def section(table: Table, differences: Table) -> Section:
-    """When each attribute is decided, in steps and in levels."""
+    """Whether the aggregated steps decide all, and when each attribute is decided, in steps and levels."""
+    claims = [
+        compare(
+            f"first come position, attributes, style: {attribute} ({name}) are as told before step {EARLY}",
+            "figures 8, 12",
+            table[label(name, what, EARLY, "ddim")],
+            {f"{attribute}, gap": "more"},
+        )
+        for name, what, attribute in SHOWN
+    ]
     lines = [["decided half way at", *(f"{schedule} schedule" for schedule in SCHEDULES)]]
     for name, what, attribute in SHOWN:
         found = []
         for schedule in SCHEDULES:
-            step = decided(table, name, what, attribute, schedule)
-            sigma = np.interp(step, range(51), levels(schedule, 50).numpy())
-            found.append(f"step {step:.0f}, sigma {sigma:.1f}")
+            steps = decided(table, name, what, attribute, schedule)
+            sigmas = np.interp(steps, range(51), levels(schedule, 50).numpy())
+            found.append(
+                "step {:.1f} [{:.1f}, {:.1f}], ".format(*steps)
+                + "sigma {0:.2f} [{2:.2f}, {1:.2f}]".format(*sigmas)
+            )
         lines.append([f"{attribute} ({name})", *found])
-    return Section([], tables=[], remarks=[markdown(lines)])
+    return Section(claims, tables=[], remarks=[markdown(lines)])

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
+from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Length, Method
 from benchmarks.report import Section, compare
 from benchmarks.tables import Table
@@ -23,7 +24,6 @@ PAPER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 UNSCALED = (0.3, 1.0, 3.0)
 PARTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 NONE, BEST = "the paper's 0.0", "the paper's 0.3"
-METRICS = ["ISR avg", "mIoU avg", "mAP default full", "scene right"]
 
 
 def experiment(size: str) -> Experiment:
@@ -51,7 +51,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
         (by_part, parts, "part of the way to the mean"),
     ):
         order = sorted(rows, key=lambda row: rows[row])
-        for metric in METRICS:
+        for metric in CONTROL:
             pictures.curve(axes[0], [rows[row] for row in order], table, order, metric, metric)
         pictures.curve(axes[1], [rows[row] for row in order], table, order, "KID", "KID")
         axes[0].set(ylabel="%")
@@ -85,6 +85,6 @@ def section(table: Table, differences: Table) -> Section:
     ]
     return Section(
         claims,
-        tables=[[*METRICS, "caption", "KID", "KID above renders", "precision", "recall"]],
+        tables=[[*CONTROL, *LOOKS]],
         paper={"Table 3": paper.TABLE_3},
     )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
+from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Method
 from benchmarks.report import Direction, Section, compare
 from benchmarks.tables import Table
@@ -24,7 +25,6 @@ ORDER = (
     (f"early{LEAD}", f"middle{LEAD}"),
     (f"middle{LEAD}", f"late{LEAD}"),
 )
-METRICS = ["ISR avg", "mIoU avg", "mAP default full", "scene right"]
 
 
 def experiment(size: str) -> Experiment:
@@ -49,7 +49,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     whole = pictures.picture(16, 9)
     left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1.2, 1])[0]
     pictures.grid(left, images, scenes)
-    pictures.bars(right.subplots(), table, list(images), METRICS)
+    pictures.bars(right.subplots(), table, list(images), CONTROL)
     return whole
 
 
@@ -83,6 +83,6 @@ def section(table: Table, differences: Table) -> Section:
     )
     return Section(
         claims,
-        tables=[[*METRICS, "caption", "KID", "KID above renders", "precision", "recall"]],
+        tables=[[*CONTROL, *LOOKS]],
         paper={"Table 4": paper.TABLE_4},
     )

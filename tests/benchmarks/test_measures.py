@@ -144,3 +144,23 @@ def test_a_claim_needs_all_its_metrics():
 def test_two_rows_that_never_differ_differ_by_the_rule_of_three_at_most():
     one, other = (share(Parts(np.ones(300), np.ones(300)), draws(300)) for _ in range(2))
     assert (one - other).interval == pytest.approx((-0.01, 0.01))
+
+
+def row_with(low, high):
+    return Row(10, 1, None, {"m": Cell((low + high) / 2, low, high)})
+
+
+@pytest.mark.parametrize(
+    ("here", "otherwise", "verdict"),
+    [
+        ((1, 3), (-3, -1), "reproduces"),
+        ((-3, -1), (1, 3), "reproduces under a condition: other"),
+        ((-3, -1), (-1, 3), "does not reproduce"),
+        ((-1, 3), (1, 3), "reproduces under a condition: other"),
+        ((-1, 3), (-3, -1), "undecided"),
+    ],
+)
+def test_a_claim_that_fails_is_looked_at_under_conditions(here, otherwise, verdict):
+    claim = report.compare("c", "p", row_with(*here), {"m": "more"}, {"other": row_with(*otherwise)})
+    assert claim.verdict == verdict
+    assert ("other: m" in claim.ours) == (verdict != "reproduces")

@@ -190,3 +190,15 @@ def test_another_scene_shares_no_attribute(scenes):
     assert not bool((changed.links[..., 0] == scenes.links[..., 0])[linked].any())
     mirrored = stages.other(scenes, "boxes").boxes
     assert_equal(mirrored[..., 0] + scenes.boxes[..., 2], torch.full_like(mirrored[..., 0], world.SIZE), 1e-6)
+
+
+def test_few_steps_of_linspace_and_karras_have_the_range_of_fifty():
+    fifty = levels("ddim", 50)
+    assert torch.equal(levels("linspace", 50), fifty)
+    for schedule in ("linspace", "karras"):
+        few = levels(schedule, 10)
+        assert few.shape == (11,) and few[-1] == 0 and bool((few.diff() < 0).all())
+        torch.testing.assert_close(few[[0, -2]], fifty[[0, -2]])
+    # Eq. (5) of Karras et al. 2022: even in the 7th root.
+    roots = levels("karras", 10)[:-1].double() ** (1 / 7)
+    torch.testing.assert_close(roots.diff(), roots.diff()[:1].expand(9), rtol=1e-4, atol=0)
