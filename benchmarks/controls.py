@@ -103,4 +103,15 @@ def section(table: Table, differences: Table) -> Section:
         claims.append(compare(f"{lead} alone, from a shorter start: poorer images", "", gap, {"KID": "more"}))
         more: dict[str, Direction] = {JOINT: "more", "mAP default full": "more"}
         claims.append(compare(f"{lead} alone, from a shorter start: more is right", "", gap, more))
+        for how in (SPHERICAL, LINEAR):
+            gap = differences[f"{label(lead, partner, how)} - {lead}"]
+            claim = f"{lead} leads, {how}: no fewer interactions than alone"
+            claims.append(compare(claim, "", gap, {"mAP default full": "not less"}))
+    three = [
+        ("the fold's order does not matter", label(*THREE[0], SPHERICAL), label(*THREE[1], SPHERICAL)),
+        ("the Karcher mean's order does not matter", label(*THREE[0], KARCHER), label(*THREE[1], KARCHER)),
+        ("the Karcher mean is as the fold", label(*THREE[0], KARCHER), label(*THREE[0], SPHERICAL)),
+    ]
+    for claim, one, other in three:
+        claims.append(compare(f"three models: {claim}", "", differences[f"{one} - {other}"], ALIKE))
     return Section(claims, tables=[[*CONTROL, *LOOKS]])
