@@ -46,10 +46,12 @@ def lines(small):
         return {line["method"]: line for line in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_digits_draws_a_picture(small):
     assert (small / "digits.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_digits_counts_a_partner_on_the_steps_of_the_window_only(lines):
     assert {method: int(line["evaluations_per_sample"]) for method, line in lines.items()} == {
         "A": 50,
@@ -62,6 +64,7 @@ def test_digits_counts_a_partner_on_the_steps_of_the_window_only(lines):
     }
 
 
+@pytest.mark.slow
 def test_digits_shares_lie_in_their_intervals_and_both_is_the_rarest(lines):
     for line in lines.values():
         assert int(line["n"]) == 43
@@ -71,12 +74,14 @@ def test_digits_shares_lie_in_their_intervals_and_both_is_the_rarest(lines):
             assert float(line[f"{what}_low"]) <= float(line[what]) <= float(line[f"{what}_high"])
 
 
+@pytest.mark.slow
 def test_digits_models_know_what_they_are_told(lines):
     assert float(lines["A"]["digit_low"]) > 0.5 > float(lines["B"]["digit_high"])
     assert float(lines["B"]["stroke_low"]) > 0.5
     assert float(lines["one model told both"]["joint_low"]) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 3])
 def test_digits_prints_a_verdict_at_any_size(digits, tmp_path, capsys, samples):
     digits.main(["--out", str(tmp_path), "--samples", str(samples), "--seed", "5", "--quiet"])
@@ -116,6 +121,7 @@ def drawn(shapes, tmp_path_factory):
     return out, images
 
 
+@pytest.mark.slow
 def test_shapes_draws_a_picture_and_a_table(shapes, drawn):
     out, images = drawn
     assert (out / "shapes.png").read_bytes().startswith(b"\x89PNG")
@@ -132,6 +138,7 @@ def test_shapes_draws_a_picture_and_a_table(shapes, drawn):
         assert float(line["all three"]) <= float(line["shapes"]) and line["scenes"] == str(SCENES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "name", "which"), [("A", "layout", 0), ("B", "attribute", 1)])
 def test_shapes_a_model_alone_is_ddim_from_its_start(drawn, method, name, which):
     scenes, sigmas = world.sample_scenes(world.TEST[:SCENES]), denoisers.sigmas(5)

@@ -20,6 +20,7 @@ def scenes():
     return world.sample_scenes(world.VALIDATION[:100])
 
 
+@pytest.mark.slow
 def test_renders_are_right_and_other_scenes_renders_are_by_chance(scenes):
     rows = parsed(competence.table("renders", world.render(scenes), scenes))
     assert [rows["renders", what][1] for what in scores.ATTRIBUTES] == [1, 1, 1, 1]
@@ -31,6 +32,7 @@ def test_renders_are_right_and_other_scenes_renders_are_by_chance(scenes):
     assert rows["renders", "style"][4:] == [None] * 6
 
 
+@pytest.mark.slow
 def test_objects_exchanged_among_their_boxes_score_what_random_says(scenes):
     present = scenes.present.sum(1)
     # The first two objects of every scene change places, links stay with the objects.
@@ -41,6 +43,7 @@ def test_objects_exchanged_among_their_boxes_score_what_random_says(scenes):
     assert rows["swapped", "shapes"][1] == pytest.approx(expected.item(), abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(competence, "BATCH", 7)
     levels = denoisers.sigmas(3)

@@ -88,6 +88,7 @@ def test_the_grid_is_the_schedulers():
         sigmas(1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampling_agrees_with_diffusers_own_loop(name, guidance, scenes):

@@ -78,6 +78,7 @@ def test_answers_do_not_depend_on_the_batch():
         assert torch.equal(detect_interactions(*one)[0], interactions[k])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sigma", "least"), CONDITIONS)
 def test_rates_on_500_scenes(sigma, least):
     scenes = sample_scenes(TEST[:500], uniform_kinds=True)
@@ -87,6 +88,7 @@ def test_rates_on_500_scenes(sigma, least):
         assert worst(table) >= least, name
 
 
+@pytest.mark.slow
 def test_another_scenes_boxes_leave_chance():
     for table in measure("shuffled", TEST[:1000], tqdm(disable=True)).values():
         assert abs(rate(table) - chance(table)) < 4 * 0.5 / int(table.sum()) ** 0.5
@@ -105,6 +107,7 @@ def test_classes_of_pairs_tell_the_direction():
     assert links_of(matrix).tolist() == [[2, 0, 0, 0, 0, 8]]
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_a_picture(tmp_path):
     command = [
         sys.executable,

@@ -32,6 +32,7 @@ def test_nothing_wanted_is_nothing_missed():
     assert counts["interactions"] == Counts(torch.tensor([0]), torch.tensor([0]))
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_and_respect_clusters():
     # 300 sets of 200 scenes with four parts that are right or wrong together, with probability 0.7.
     right = 4 * torch.from_numpy(np.random.default_rng(0).binomial(1, 0.7, (300, 200)))
@@ -63,6 +64,7 @@ def test_a_difference_is_paired():
     assert nothing == (0.0, pytest.approx(-3 / 500), pytest.approx(3 / 500))
 
 
+@pytest.mark.slow
 def test_chance_in_closed_form():
     three = hand_made([("disc", "red"), ("disc", "blue"), ("cross", "red")], [("holding", 0, 1)])
     random = chance(truth(three), three, draws=6000)

@@ -49,6 +49,7 @@ def test_data_in_the_unit_interval():
         assert check_range(expectation, control="no expectation").verdict == "fails"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [0.5, 1.0])
 def test_moments_hold_and_their_controls_are_rejected(t):
     for which, start in product(("mean", "variance"), STARTS[:2]):
@@ -75,6 +76,7 @@ def test_products_reject_their_controls(steps):
     assert check_product(steps, control="linear beta").verdict == "fails"
 
 
+@pytest.mark.slow
 def test_the_grid():
     records = [check() for check in checks("small")]
     assert [r.setting for r in records if not r.ours] == [{"E": 1.0, "Var": 0.25}]

@@ -35,6 +35,7 @@ def test_without_the_repository_the_checks_are_skipped_and_say_so(monkeypatch):
         assert report.exit_code(made) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["norm gap", "angle"])
 def test_proposition_3_1_on_networks(quantity):
     def check(**options):

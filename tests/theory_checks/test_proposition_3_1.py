@@ -124,6 +124,7 @@ def test_a_record_is_a_function_of_its_arguments():
     assert check_norm_gap(n=64, seed=3).measured != check_norm_gap(n=64, seed=4).measured
 
 
+@pytest.mark.slow
 def test_no_check_of_the_small_size_fails():
     records = [check() for check in checks("small")]
     assert {record.verdict for record in records} == {"holds", "holds but vacuous"}

@@ -182,6 +182,7 @@ def test_estimates_serve_any_denoiser():
     assert estimated == pytest.approx(gain * length - c.b * delta, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_no_check_of_the_small_size_fails():
     records = [check() for check in checks("small")]
     assert {record.verdict for record in records} == {"holds", "holds but vacuous"}

@@ -115,6 +115,7 @@ def test_networks_in_single_precision_with_arguments_and_event_shapes():
         assert record.setting["n"] == 48 and record.setting["about"] == "linear"
 
 
+@pytest.mark.slow
 def test_the_grid():
     verdicts = {record.statement: record.verdict for record in (check() for check in checks("small"))}
     assert verdicts == {
