@@ -75,7 +75,7 @@ def experiment(size: str) -> Experiment:
     }
     pairs = [(row, A) for row in (BY_INDEX, IN_VP, SHARED, POSITIVE)]
     pairs += [(SHARED, row) for row in (BY_INDEX, IN_VP, POSITIVE)]
-    return Experiment(rows, scenes=500, seeds=3, pairs=pairs)
+    return Experiment(rows, scenes=300, seeds=3, pairs=pairs)
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:

@@ -38,7 +38,7 @@ def experiment(size: str) -> Experiment:
     pairs = [(AC, A), (AC, C), (ABC, A), (ABC_OTHER, A), (ABC, ABC_OTHER)]
     short = {f"{name}{SHORT}": replace(row, steps=10, window=0.5) for name, row in rows.items()}
     pairs += [(f"{one}{SHORT}", f"{other}{SHORT}") for one, other in pairs]
-    return Experiment(rows | short, scenes=500, seeds=3, pairs=pairs)
+    return Experiment(rows | short, scenes=300, seeds=3, pairs=pairs)
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
