@@ -28,6 +28,9 @@ def label(fold: str, steps: int) -> str:
     return f"{fold}, s = {steps}"
 
 
+BEST = label("spherical + correction", 20)
+
+
 def experiment(size: str) -> Experiment:
     """layout(+attribute) over s = 0 .. 50."""
     rows = {"layout": Method(("layout",))}
@@ -40,6 +43,8 @@ def experiment(size: str) -> Experiment:
             )
     pairs = [(label("spherical", s), label("linear", s)) for s in STEPS]
     pairs += [(label("spherical + correction", s), label("spherical", s)) for s in STEPS]
+    pairs += [(label("spherical", 50), label("spherical", 20)), (BEST, label("spherical", 50))]
+    pairs += [(label("spherical", s), "layout") for s in STEPS]
     return Experiment(rows, scenes=200, pairs=pairs)
 
 
