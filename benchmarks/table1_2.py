@@ -21,7 +21,11 @@ MODELS = {A: ("layout",), AB: ("layout", "attribute"), B: ("attribute",), BA: ("
 
 ROLES = """InteractDiffusion is played by `layout`, MIGC by `attribute`. MIGC is told what an instance is,
 `attribute` only which colour it has: its shapes, and so its ISR, are poor alone and rise with `layout`. What
-it loses in its own attribute are `colours`, read in the wanted boxes."""
+it loses in its own attribute are `colours`, read in the wanted boxes.
+
+Why `layout` loses interactions, where the paper's gains: `attribute` does not know them, and the loss grows
+with the steps that it takes part in (figure 6); a short first fold, as linear has, makes up for it (the
+controls)."""
 
 
 def experiment(size: str) -> Experiment:

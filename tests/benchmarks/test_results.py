@@ -32,3 +32,21 @@ def test_every_table_has_a_picture_and_a_manifest_and_knows_its_commit(name):
     assert (HERE / "results" / f"{name}.png").exists()
     manifest = (HERE / "results" / f"{name}.json").read_text()
     assert '"measured by"' in manifest and "+changes" not in manifest
+
+
+def gap(name, one, other, metric):
+    return tables.read(HERE / "results" / f"{name}_differences.csv")[f"{one} - {other}"].cells[metric]
+
+
+def test_the_causes_that_the_report_gives_are_in_the_tables():
+    """Interactions lost with s and made up for by a short first fold; late windows of unrelated images."""
+    lost = [gap("figure6_7", f"spherical, s = {s}", "layout", "mAP default full") for s in (5, 50)]
+    assert lost[0].low > -5 and lost[1].high < 0 and lost[1].value < lost[0].value
+    for how, keeps in (("linear", True), ("spherical, first fold x 0.707", True), ("spherical", False)):
+        cell = gap("controls", f"layout(+attribute), {how}", "layout", "mAP default full")
+        assert (cell.low > -report.POINTS) == keeps, how
+    poor = gap("table4", "late", "layout", "KID")
+    fine = gap("table4", "late, from the lead", "layout", "KID")
+    assert poor.low > 0 and fine.high < report.MARGIN["KID"]
+    nothing = gap("table4", "late, from the lead", "layout", "ISR avg")
+    assert abs(nothing.low) < report.POINTS and abs(nothing.high) < report.POINTS
