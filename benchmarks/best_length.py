@@ -10,7 +10,6 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool
 from matplotlib.figure import Figure
@@ -21,7 +20,7 @@ from amdm import sample_amdm, start_noise
 from amdm.geometry.rows import as_rows
 from amdm.types import Latent, Step
 from benchmarks import pictures
-from benchmarks.measures import Parts, draws, share
+from benchmarks.measures import draws, parts_of, share
 from benchmarks.methods import Length
 from benchmarks.report import Direction, Section, compare, signed
 from benchmarks.tables import Cell, Table, markdown, row_of
@@ -61,8 +60,7 @@ def tabulate(size: str, *, quiet: bool = False) -> Table:
             shares, deviations = {}, {}
             for how, (value, unit) in HOW.items():
                 right, deviations[how] = sample(n, RADII[radius](n), value, unit)
-                parts = Parts(right.double().numpy(), np.ones(len(right)))
-                shares[how] = share(parts, draws(len(right)))
+                shares[how] = share(parts_of(right, torch.ones_like(right)), draws(SAMPLES))
                 bar.update()
             for how, both in shares.items():
                 row = row_of({BOTH: both, GAIN: both - shares[NONE]}, SAMPLES, 1, 70)

@@ -103,7 +103,7 @@ def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, Parts], list[Ju
     """Every metric that is a share, per image; and the interactions, judged."""
     in_boxes = scores.compare(scores.find(images, wanted), wanted)
     in_boxes["scene right"] = scores.everything(in_boxes, ("shapes", "colours", "interactions"))
-    parts = {name: Parts(*(part.double().numpy() for part in counts)) for name, counts in in_boxes.items()}
+    parts = {name: parts_of(*counts) for name, counts in in_boxes.items()}
     seen = read(images)
     found = instances(seen, wanted)
     objects = wanted.present.sum(1)
@@ -111,10 +111,10 @@ def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, Parts], list[Ju
         for level in (2, 3, 4, None):
             mine = torch.ones_like(objects, dtype=torch.bool) if level is None else objects == level
             some, whole = values.sum(1) * mine, objects * mine
-            parts[f"{name} {'avg' if level is None else f'L{level}'}"] = _parts(some, whole)
+            parts[f"{name} {'avg' if level is None else f'L{level}'}"] = parts_of(some, whole)
     spoken, caption = said(seen), words_of(wanted)
     alike = (spoken & caption).sum(1) / (spoken | caption).sum(1)
-    parts["caption"] = _parts(alike, torch.ones_like(alike))
+    parts["caption"] = parts_of(alike, torch.ones_like(alike))
     return parts, judge(seen, wanted)
 
 
@@ -125,7 +125,8 @@ def words_of(scenes: Scenes) -> Tensor:
     return hot.scatter(1, ids, True)[:, 1:]
 
 
-def _parts(some: Tensor, whole: Tensor) -> Parts:
+def parts_of(some: Tensor, whole: Tensor) -> Parts:
+    """Of tensors on the host."""
     return Parts(some.double().numpy(), whole.double().numpy())
 
 

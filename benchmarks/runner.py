@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 from benchmarks.methods import model, told
 from benchmarks.provenance import commit
 from ecosystem import denoisers, latents, networks, world
+from ecosystem.folders import cache_folder
 from ecosystem.recipes import RECIPES
 from ecosystem.world import Image, Scenes
 
@@ -141,7 +142,7 @@ def path_of(batch: Batch) -> Path:
     weights = {name: weights_digest(name) for name in sorted(batch.method.calls)}
     text = json.dumps([settings(batch.method), weights], sort_keys=True)
     key = "-".join(batch.method.calls) + "-" + hashlib.sha256(text.encode()).hexdigest()[:12]
-    return cache_folder() / key / f"seed{batch.seed}-{batch.first}-{batch.size}.safetensors"
+    return cache_folder("images") / key / f"seed{batch.seed}-{batch.first}-{batch.size}.safetensors"
 
 
 @cache
@@ -150,11 +151,6 @@ def weights_digest(name: str) -> str:
     names = [name] + ([str(RECIPES[name].start)] if RECIPES[name].control else [])
     files = [path for part in names for path in sorted((networks.WEIGHTS / part).rglob("*.safetensors"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
-def cache_folder() -> Path:
-    """Where batches lie."""
-    return Path(os.environ.get("AMDM_CACHE", Path.home() / ".cache" / "amdm")) / "images"
 
 
 def estimate(todo: Iterable[Batch]) -> tuple[int, float]:

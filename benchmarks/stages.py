@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from amdm import sample_ddim
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
-from benchmarks.measures import Estimate, Parts, draws, share
+from benchmarks.measures import Estimate, draws, parts_of, share
 from benchmarks.methods import Schedule, levels, model, starts_of, told
 from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
@@ -99,9 +99,8 @@ def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate
         counts = scores.compare(scores.find(images, wanted), wanted)
         found = instances(read(images), wanted, colours=False).success
         counts["places"] = scores.Counts(found.sum(1), wanted.present.sum(1))
-        for name, (right, number) in counts.items():
-            parts = Parts(right.double().numpy(), number.double().numpy())
-            estimates[f"{name} told {when}"] = share(parts, draws(len(images)))
+        for name, parts in counts.items():
+            estimates[f"{name} told {when}"] = share(parts_of(*parts), draws(len(images)))
     for name in counts:
         estimates[f"{name}, gap"] = estimates[f"{name} told first"] - estimates[f"{name} told then"]
     return estimates

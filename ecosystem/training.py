@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecosystem import conditions, denoisers, latents, networks, world
+from ecosystem.folders import cache_folder
 from ecosystem.networks import Network
 from ecosystem.recipes import RECIPES, Recipe
 from ecosystem.tables import write_csv
@@ -183,7 +184,7 @@ def resume(recipe: Recipe, device: torch.device, path: Path) -> Run:
 
 def train(name: str, device: torch.device, *, quiet: bool = False) -> Run:
     """Train a model to the end of its recipe, from its last checkpoint if there is one."""
-    path = cache() / f"{name}.safetensors"
+    path = cache_folder("training") / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[name]
     run = resume(recipe, device, path) if path.exists() else begin(recipe, device)
@@ -199,11 +200,6 @@ def train(name: str, device: torch.device, *, quiet: bool = False) -> Run:
             saved = time.monotonic()
     bar.close()
     return run
-
-
-def cache() -> Path:
-    """Where checkpoints lie."""
-    return Path(os.environ.get("AMDM_CACHE", Path.home() / ".cache" / "amdm")) / "training"
 
 
 def main() -> None:

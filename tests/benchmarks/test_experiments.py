@@ -148,6 +148,19 @@ def test_what_was_told_last_shows_where_nothing_was_decided(flawless):
             assert found[f"{name} told {wrong}"].value < 0.1, name
 
 
+def test_mirrored_boxes_show_in_the_places(flawless):
+    """What is right before is wrong after, but where a scene is its own mirror image."""
+    method = stages.Exchanged("layout", "boxes", 10)
+    mirrored = stages.other(SCENES, "boxes")
+    for images, right, wrong in ((flawless, "first", "then"), (world.render(mirrored), "then", "first")):
+        found = stages.measure(images, SCENES, method)
+        assert found[f"places told {right}"].value > 0.95
+        assert found[f"places told {wrong}"].value < 0.4
+        gap = found["places, gap"]
+        assert gap.interval[0] <= gap.value <= gap.interval[1] and abs(gap.value) > 0.6
+        assert (gap.value > 0) == (right == "first")
+
+
 def test_the_step_of_decision_is_where_the_curves_cross():
     def cell(step):
         gap = 10 * (step - 13.5)

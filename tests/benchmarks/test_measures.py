@@ -8,7 +8,7 @@ from benchmarks import measures, report, tables
 from benchmarks.measures import Estimate, Parts, difference, draws, measure, share
 from benchmarks.runner import from_bytes, held_out, to_bytes
 from benchmarks.tables import Cell, Row
-from ecosystem import scores, world
+from ecosystem import quality, scores, world
 from ecosystem.features import features
 from ecosystem.scores import Counts
 
@@ -164,3 +164,23 @@ def test_a_claim_that_fails_is_looked_at_under_conditions(here, otherwise, verdi
     claim = report.compare("c", "p", row_with(*here), {"m": "more"}, {"other": row_with(*otherwise)})
     assert claim.verdict == verdict
     assert ("other: m" in claim.ours) == (verdict != "reproduces")
+
+
+def test_interactions_of_several_seeds_are_those_of_one_if_the_images_are_the_same(renders):
+    """Half the images are another scene's: detections of both seeds are ranked together."""
+    images, scenes = renders
+    half = torch.cat([images[:50], images[50:].roll(1, 0)])
+    once, twice = (measure(torch.cat([half] * seeds), scenes) for seeds in (1, 2))
+    for name in ("mAP default full", "mAP known rare"):
+        assert 0.2 < once[name].value < 0.9
+        assert twice[name].value == pytest.approx(once[name].value, abs=0.02), name
+
+
+def test_fid_is_there_from_a_number_of_images_on(renders, monkeypatch):
+    images, _ = renders
+    monkeypatch.setattr(quality, "FID_FROM", 100)
+    good, bad = (measures.looks(features(x), 1) for x in (images, images.flip(1)))
+    assert good["FID"].value < bad["FID"].value and good["FID"].interval is None
+    assert measures.looks(features(torch.cat([images] * 2)), 2)["FID"].value == pytest.approx(
+        good["FID"].value, rel=1e-4
+    )

@@ -150,4 +150,4 @@ def test_two_processes_give_the_table_that_one_gives(tmp_path):
     manifests = [json.loads((tmp_path / name / "results" / "tiny.json").read_text()) for name in commands]
     assert manifests[0]["scenes"] == manifests[1]["scenes"]
     assert (tmp_path / "two" / "results" / "tiny.png").stat().st_size > 1000
-    assert len(list((tmp_path / "two_cache").rglob("*.safetensors"))) == 4
+    assert len(list((tmp_path / "two_cache").rglob("*.safetensors"))) == 12
