@@ -1,13 +1,15 @@
-"""When each attribute is decided: what a model is told is exchanged at a step, for another scene's.
+"""When each attribute is decided: what a model is told is exchanged at a step, for another's or nothing.
 
-What it was told before the step shows in the image as far as it was decided by then. The other scene has the
-same boxes and other shapes, colours, interactions and style; or the same of all that in boxes mirrored from
-left to right. On DDIM's levels and on shifted ones, which tell a step from a level.
+What it was told before the step shows in the image as far as nothing can overwrite it any more. The other
+scene has the same boxes and other shapes, colours, interactions and style; or the same of all that in boxes
+mirrored from left to right. On DDIM's levels and on shifted ones, which tell a step from a level.
+Told nothing more, a model shows what is settled while nobody says otherwise: a weaker sense of decided.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -28,9 +30,9 @@ from ecosystem.reading import read
 from ecosystem.world import Image, Scenes
 
 TITLE = "When each attribute is decided"
-STEPS = (0, 3, 6, 9, 12, 15, 20, 25, 30, 40, 50)
+STEPS = (0, 3, 6, 9, 12, 15, 20, 25, 30, 35, 40, 45, 50)
 EARLY = 20  # steps, as many as aggregate
-What = Literal["attributes", "boxes"]
+What = Literal["attributes", "boxes", "nothing"]
 SCHEDULES: tuple[Schedule, ...] = ("ddim", "shifted")
 EXCHANGED: tuple[tuple[str, What], ...] = (
     ("layout", "attributes"),
@@ -38,6 +40,7 @@ EXCHANGED: tuple[tuple[str, What], ...] = (
     ("attribute", "attributes"),
     ("style", "attributes"),
 )
+SILENCED = ("layout", "attribute", "style")
 SHOWN: tuple[tuple[str, What, str], ...] = (
     ("layout", "boxes", "places"),
     ("layout", "attributes", "shapes"),
@@ -49,7 +52,7 @@ SHOWN: tuple[tuple[str, What, str], ...] = (
 
 @dataclass(frozen=True)
 class Exchanged:
-    """One model that is told of another scene from a step on."""
+    """One model that is told of another scene, or nothing, from a step on."""
 
     name: str
     what: What
@@ -67,16 +70,21 @@ class Exchanged:
         sigmas = levels(self.schedule, self.steps).to(device)
         x = starts_of(scenes, seed, sigmas[0], device)[self.name]
         denoiser = model(self.name, denoisers.GUIDANCE, device)
-        parts = (scenes, sigmas[: self.step + 1]), (other(scenes, self.what), sigmas[self.step :])
-        for part, span in parts:
+        first = told(self.name, scenes, device, say_style=False)
+        if self.what == "nothing":
+            then = {"cond": first["uncond"], "uncond": first["uncond"]}
+        else:
+            then = told(self.name, other(scenes, self.what), device, say_style=False)
+        for args, span in ((first, sigmas[: self.step + 1]), (then, sigmas[self.step :])):
             if len(span) > 1:
-                args = told(self.name, part, device, say_style=False)
                 x = sample_ddim(denoiser, x, span, args, disable=True)
         return latents.decode(x)
 
 
 def other(scenes: Scenes, what: What) -> Scenes:
-    """The scenes with every shape, colour, interaction and style another; or with mirrored boxes."""
+    """The scenes with every shape, colour, interaction and style another; mirrored boxes; or as they are."""
+    if what == "nothing":
+        return scenes
     if what == "boxes":
         x0, y0, x1, y1 = scenes.boxes.unbind(-1)
         return scenes._replace(boxes=torch.stack([world.SIZE - x1, y0, world.SIZE - x0, y1], dim=-1))
@@ -112,13 +120,14 @@ def label(name: str, what: What, step: int, schedule: Schedule) -> str:
 
 
 def experiment(size: str) -> Experiment:
-    """Every model, both schedules, a row per step."""
+    """Every model, a row per step; exchanged on both schedules, silenced on DDIM's."""
     rows: dict[str, Drawer] = {}
-    for schedule in SCHEDULES:
-        for name, what in EXCHANGED:
-            for step in STEPS:
-                rows[label(name, what, step, schedule)] = Exchanged(name, what, step, schedule)
-    return Experiment(rows, scenes=100, measure=measure)
+    for (name, what), schedule, step in product(EXCHANGED, SCHEDULES, STEPS):
+        rows[label(name, what, step, schedule)] = Exchanged(name, what, step, schedule)
+    for name, step in product(SILENCED, STEPS):
+        rows[label(name, "nothing", step, "ddim")] = Exchanged(name, "nothing", step)
+    pairs = [(label(name, "nothing", EARLY, "ddim"), label(name, "nothing", 50, "ddim")) for name in SILENCED]
+    return Experiment(rows, scenes=100, pairs=pairs, measure=measure)
 
 
 def decided(table: Table, name: str, what: What, attribute: str, schedule: Schedule) -> list[float]:
@@ -133,9 +142,17 @@ def decided(table: Table, name: str, what: What, attribute: str, schedule: Sched
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """What was told first, over the step and over the level at which something else was told."""
-    whole = pictures.picture(14, 9)
-    for row, schedule in zip(whole.subplots(2, 2, sharey=True), SCHEDULES, strict=True):
+    """What was told first, over the step and over the level at which something else was told, or nothing."""
+    whole = pictures.picture(14, 13)
+    *exchanged, silenced = whole.subplots(3, 2, sharey=True)
+    for name, _, attribute in SHOWN:
+        rows = [label(name, "nothing", step, "ddim") for step in STEPS]
+        pictures.curve(silenced[0], STEPS, table, rows, f"{attribute} told first", f"{attribute} ({name})")
+    silenced[0].set(
+        title="ddim schedule", ylabel="% as was told first", xlabel="told nothing from this step on"
+    )
+    silenced[1].axis("off")
+    for row, schedule in zip(exchanged, SCHEDULES, strict=True):
         sigmas = levels(schedule, 50).tolist()
         for name, what, attribute in SHOWN:
             rows = [label(name, what, step, schedule) for step in STEPS]
@@ -147,21 +164,32 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
         )
         row[1].set(xscale="log", xlabel="told else from this level on (VE)")
         row[1].invert_xaxis()
-    row[0].legend(fontsize=8)
+        row[0].legend(fontsize=8)
     return whole
 
 
 def section(table: Table, differences: Table) -> Section:
     """Whether the aggregated steps decide all, and when each attribute is decided, in steps and levels."""
-    claims = [
-        compare(
-            f"first come position, attributes, style: {attribute} ({name}) are as told before step {EARLY}",
-            "figures 8, 12",
-            table[label(name, what, EARLY, "ddim")],
-            {f"{attribute}, gap": "more"},
+    claims = []
+    for name, what, attribute in SHOWN:
+        one, other = (label(name, "nothing", step, "ddim") for step in (EARLY, 50))
+        metric = f"{attribute} told first"
+        claims.append(
+            compare(
+                f"{attribute} ({name}) come first: told nothing after step {EARLY}, they stay",
+                "figures 8, 12",
+                differences[f"{one} - {other}"],
+                {metric: "little less"},
+            )
         )
-        for name, what, attribute in SHOWN
-    ]
+        claims.append(
+            compare(
+                f"{attribute} ({name}) come first: told else after step {EARLY}, they stay",
+                "figures 8, 12",
+                table[label(name, what, EARLY, "ddim")],
+                {f"{attribute}, gap": "more"},
+            )
+        )
     lines = [["decided half way at", *(f"{schedule} schedule" for schedule in SCHEDULES)]]
     for name, what, attribute in SHOWN:
         found = []
