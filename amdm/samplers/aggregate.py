@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amdm.geometry import radial_correct, slerp_fold
-from amdm.samplers.aggregation import Aggregation
-from amdm.samplers.checks import (
+from amdm.checks import (
     check_callable,
     check_eta,
     check_extra_args,
@@ -24,6 +22,8 @@ from amdm.samplers.checks import (
     checked,
     per_model,
 )
+from amdm.geometry import radial_correct, slerp_fold
+from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.runner import Callback, run
 from amdm.samplers.single import ddim
 from amdm.samplers.window import Window, resolve_window

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from amdm.samplers.checks import (
+from amdm.checks import (
     check_callable,
     check_eta,
     check_extra_args,

@@ -1,4 +1,4 @@
-"""The argument checks at the samplers' boundary: once, before the first step, naming what was wrong."""
+"""The argument checks at the boundary: once, before the first step, naming what was wrong."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -102,6 +102,14 @@ def per_model(value: Any, num_models: int, name: str) -> list[Any]:
             f"{name} has {len(value)} entries but there are {num_models} models: expected {num_models}"
         )
     return list(value)
+
+
+def check_finite(value: object, name: str) -> None:
+    """Raise unless `value` is a finite number."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} is {_kind(value)}, expected a finite number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, expected a finite number")
 
 
 def _check_number(value: object, name: str, high: float, expected: str) -> None:

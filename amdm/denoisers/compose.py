@@ -1,0 +1,167 @@
+"""Denoisers of several models at once: weighted sums of their scores, for any sampler.
+
+Scores and denoised predictions are affine in each other, D = x + sigma^2 s (VE), so that sum_i beta_i s_i is
+the score of D = x + sum_i beta_i (D_i - x). At sigma = 0 it is that of prod_i q_i^beta_i. At other levels
+it is not that of the product's diffusion, unless the models differ in separate coordinates only: what a plain
+sampler draws is neither the product of the densities nor their mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from amdm.checks import check_callable, check_extra_args, check_finite, per_model
+from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The denoiser whose score is the sum of exponents[i] times that of models[i]; `compose` makes it.
+
+    Attributes:
+        models: N denoisers.
+        exponents: beta, N numbers. Their sum B is 1 where one density is diffused: the start is then the
+            models' own; with B > 1 the first level's law is narrower by sqrt(B).
+        extra_args: N dictionaries; what is given at the call goes to all models, these go before it.
+    """
+
+    models: tuple[Denoiser, ...]
+    exponents: tuple[float, ...]
+    extra_args: tuple[ExtraArgs, ...]
+
+    def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
+        """The composed prediction at VE noise level `sigma`, one per sample; every model is called once."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        composed = (1 - sum(self.exponents)) * wide
+        for model, beta, own in zip(self.models, self.exponents, self.extra_args, strict=True):
+            composed = composed + beta * model(x, sigma, **{**extra_args, **own}).to(wide)
+        return composed.to(x.dtype)
+
+
+def compose(
+    models: Sequence[Denoiser],
+    exponents: Sequence[float],
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+) -> Composed:
+    """The denoiser whose score is sum_i exponents_i score_i.
+
+    Args:
+        models: N denoisers sharing a latent space.
+        exponents: N finite numbers, negative ones included.
+        extra_args: passed to the models: one dictionary for all, or N.
+
+    Returns:
+        A denoiser. N evaluations a call.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+    """
+    if len(models) == 0:
+        raise ValueError("models is empty, expected one denoiser or more")
+    for i, model in enumerate(models):
+        check_callable(model, f"models[{i}]", "model(x, sigma, **extra_args)")
+    if len(exponents) != len(models):
+        raise ValueError(
+            f"there are {len(exponents)} exponents or weights but {len(models)} models: expected one for each"
+        )
+    for i, exponent in enumerate(exponents):
+        check_finite(exponent, f"exponent or weight {i}")
+    args = per_model(extra_args, len(models), "extra_args")
+    for i, arg in enumerate(args):
+        check_extra_args(arg, f"extra_args[{i}]")
+    return Composed(tuple(models), tuple(map(float, exponents)), tuple(arg or {} for arg in args))
+
+
+def linear(
+    models: Sequence[Denoiser],
+    weights: Sequence[float] | None = None,
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+) -> Composed:
+    """The mean of the models' scores, which is the mean of their noise or denoised predictions.
+
+    For Gaussians of equal covariances the result has the mean of their means; for others it is not the
+    geometric mean of the densities, prod_i q_i^weights_i.
+
+    Args:
+        models: N denoisers sharing a latent space.
+        weights: N numbers of sum 1; None for equal ones.
+        extra_args: passed to the models: one dictionary for all, or N.
+
+    Returns:
+        A denoiser. N evaluations a call.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+
+    References:
+        Liu et al. 2022, "Compositional visual generation with composable diffusion models",
+        arXiv:2206.01714; the "linear aggregation" of the paper's section 4 with one latent for all.
+
+    >>> one, other = (lambda x, sigma: 0 * x), (lambda x, sigma: 0 * x + 1)
+    >>> linear([one, other], [0.75, 0.25])(torch.zeros(1, 2), torch.ones(1))
+    tensor([[0.2500, 0.2500]])
+    """
+    weights = [1 / len(models)] * len(models) if weights is None else weights
+    composed = compose(models, weights, extra_args)
+    if abs(sum(composed.exponents) - 1) > 1e-6:
+        raise ValueError(f"weights is {list(weights)}, expected numbers of sum 1")
+    return composed
+
+
+def conjunction(
+    unconditional: Denoiser,
+    models: Sequence[Denoiser],
+    weights: Sequence[float] | float = 1.0,
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+) -> Composed:
+    """All conditions at once: s = s_u + sum_i weights_i (s_i - s_u). A negative weight leads away: negation.
+
+    With one model it is classifier-free guidance. The models may be one network told N things.
+
+    Args:
+        unconditional: the denoiser of the density that the conditions are relative to.
+        models: N denoisers, one per condition.
+        weights: N numbers or one for all; the published scripts have 7.5.
+        extra_args: one dictionary for all, or N + 1, the unconditional one's first.
+
+    Returns:
+        A denoiser. N + 1 evaluations a call.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+
+    References:
+        Liu et al. 2022, arXiv:2206.01714: concept conjunction and negation.
+    """
+    weights = [weights] * len(models) if isinstance(weights, int | float) else list(weights)
+    return compose([unconditional, *models], [1 - sum(weights), *weights], extra_args)
+
+
+def projective(
+    background: Denoiser,
+    models: Sequence[Denoiser],
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+) -> Composed:
+    """Projective composition: s = s_b + sum_i (s_i - s_b), the score of p_b prod_i p_i/p_b.
+
+    Exact at every level, so that plain samplers draw from it, if every model differs from the background in
+    coordinates of its own only, independent of the rest, after a rotation if need be. It is `conjunction`
+    with all weights 1.
+
+    Args:
+        background: the denoiser of p_b, in which all that the models do not say is as it should be.
+        models: N denoisers, one per factor.
+        extra_args: one dictionary for all, or N + 1, the background's first.
+
+    Returns:
+        A denoiser. N + 1 evaluations a call.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+
+    References:
+        Bradley et al. 2025, "Mechanisms of projective composition of diffusion models", arXiv:2502.04549.
+    """
+    return conjunction(background, models, 1.0, extra_args)
