@@ -69,6 +69,8 @@ class Step:
     """What follows: the next step's input."""
     aggregation: "Aggregation | None" = None
     """How the models' results were joined, on the aggregated steps of `amdm`."""
+    record: Any = None
+    """What else the sampler notes of a step: its own documentation says what."""
 
 
 class Restart(NamedTuple):

@@ -1,32 +1,19 @@
-"""The samplers of one model: one loop, and what each of them does in a step.
+"""The samplers of one model: what each of them does in a step.
 
 Bare names are generators that yield a `Step` after every step. `send(x)` replaces the step's `x_next`;
 `send(Restart(x))` also forgets a multistep sampler's history. `sample_<name>` runs one to its end as
 k-diffusion's function of that name does.
 """
 
-from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from amdm.checks import (
-    check_callable,
-    check_eta,
-    check_extra_args,
-    check_latent,
-    check_sigmas,
-    checked,
-)
-from amdm.samplers.noise import default_noise
+from amdm.samplers.loop import At, Move, Rule, march
 from amdm.samplers.runner import Callback, run
 from amdm.samplers.steps import ddim_step, dpmpp_2m_step, heun_step
-from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Restart, Sigmas, Step, Steps
-
-Denoise = Callable[[Tensor, float], Tensor]
+from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas, Steps
 
 
 class History(NamedTuple):
@@ -34,19 +21,6 @@ class History(NamedTuple):
 
     sigma: float
     denoised: Tensor
-
-
-class Move(NamedTuple):
-    """One step's result: what the model said, the law of the next latent, what to remember."""
-
-    denoised: Tensor
-    mean: Tensor
-    std: float
-    history: History | None = None
-
-
-Rule = Callable[[Denoise, Tensor, float, float, History | None], Move]
-"""How a sampler moves from one level to the next: (denoise, x, sigma, sigma_next, history) -> Move."""
 
 
 def ddim(
@@ -76,7 +50,7 @@ def ddim(
         ValueError: shapes, schedule or eta are not as above; later, if the model or the noise has another
             shape.
     """
-    return _march(partial(_ddim_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(partial(_ddim_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
 
 
 def heun(
@@ -94,7 +68,7 @@ def heun(
     step, one where the step ends at 0.
     """
     _check_deterministic("heun", eta)
-    return _march(_heun_rule, model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(_heun_rule, model, x, sigmas, extra_args, eta, noise_sampler)
 
 
 def dpmpp_2m(
@@ -111,7 +85,7 @@ def dpmpp_2m(
     Arguments, result and errors as for `ddim`; it is deterministic, so eta must be 0.
     """
     _check_deterministic("dpmpp_2m", eta)
-    return _march(partial(_dpmpp_2m_rule, eta=0.0), model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(partial(_dpmpp_2m_rule, eta=0.0), model, x, sigmas, extra_args, eta, noise_sampler)
 
 
 def dpmpp_2m_sde(
@@ -129,7 +103,7 @@ def dpmpp_2m_sde(
     `dpmpp_2m`). `noise_sampler=None` draws independent noise for every step: in law what k-diffusion's
     default, a Brownian tree, gives; to get the tree's draws pass its `BrownianTreeNoiseSampler`.
     """
-    return _march(partial(_dpmpp_2m_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(partial(_dpmpp_2m_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
 
 
 def sample_ddim(
@@ -189,31 +163,28 @@ def sample_dpmpp_2m_sde(
     return run(steps, x, sigmas, callback, disable)
 
 
-def _ddim_rule(
-    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, history: History | None, *, eta: float
-) -> Move:
-    denoised = denoise(x, sigma)
-    return Move(denoised, *ddim_step(x, denoised, sigma, sigma_next, eta))
+def _ddim_rule(at: At, history: None, *, eta: float) -> Move:
+    (denoised,) = at.denoise(at.x, at.sigma)
+    return Move(denoised, *ddim_step(at.x, denoised, at.sigma, at.sigma_next, eta))
 
 
-def _heun_rule(denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, history: History | None) -> Move:
-    denoised = denoise(x, sigma)
-    euler, std = ddim_step(x, denoised, sigma, sigma_next)
-    if sigma_next == 0:
-        return Move(denoised, euler, std)
-    return Move(denoised, heun_step(x, denoised, euler, denoise(euler, sigma_next), sigma, sigma_next), std)
+def _heun_rule(at: At, history: None) -> Move:
+    (denoised,) = at.denoise(at.x, at.sigma)
+    mean, std = ddim_step(at.x, denoised, at.sigma, at.sigma_next)
+    if at.sigma_next > 0:
+        (denoised_euler,) = at.denoise(mean, at.sigma_next)
+        mean = heun_step(at.x, denoised, mean, denoised_euler, at.sigma, at.sigma_next)
+    return Move(denoised, mean, std)
 
 
-def _dpmpp_2m_rule(
-    denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, history: History | None, *, eta: float
-) -> Move:
-    denoised = denoise(x, sigma)
+def _dpmpp_2m_rule(at: At, history: History | None, *, eta: float) -> Move:
+    (denoised,) = at.denoise(at.x, at.sigma)
     sigma_previous, previous = history or (None, None)
-    mean, std = dpmpp_2m_step(x, denoised, previous, sigma, sigma_next, sigma_previous, eta)
-    return Move(denoised, mean, std, History(sigma, denoised))
+    mean, std = dpmpp_2m_step(at.x, denoised, previous, at.sigma, at.sigma_next, sigma_previous, eta)
+    return Move(denoised, mean, std, History(at.sigma, denoised))
 
 
-def _march(
+def _one(
     rule: Rule,
     model: Denoiser,
     x: Tensor,
@@ -222,41 +193,7 @@ def _march(
     eta: float,
     noise_sampler: NoiseSampler | None,
 ) -> Steps:
-    """Check the arguments at the call; the loop then trusts them."""
-    check_latent(x)
-    levels = check_sigmas(sigmas)
-    check_eta(eta)
-    check_extra_args(extra_args)
-    noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
-    check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
-    call = partial(checked(model, "model"), **(extra_args or {}))
-    return _loop(rule, call, x, sigmas, levels, noise_sampler)
-
-
-@torch.no_grad()
-def _loop(
-    rule: Rule, call: Denoiser, x: Tensor, sigmas: Tensor, levels: list[float], noise_sampler: NoiseSampler
-) -> Steps:
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        return call(x, x.new_full((x.shape[0],), sigma))
-
-    history = None
-    for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        denoised, mean, std, history = rule(denoise, x, sigma, sigma_next, history)
-        x_next = mean
-        if std > 0:
-            noise = noise_sampler(sigmas[index], sigmas[index + 1])
-            if noise.shape != x.shape:
-                raise ValueError(
-                    f"noise_sampler returned shape {tuple(noise.shape)}, expected x's: {tuple(x.shape)}"
-                )
-            x_next = mean + std * noise.to(x)
-        sent = yield Step(index, sigma, sigma_next, x, denoised, mean, std, x_next)
-        if isinstance(sent, Restart):
-            sent, history = sent.x, None
-        if sent is not None and sent.shape != x.shape:
-            raise ValueError(f"sent a latent of shape {tuple(sent.shape)}, expected {tuple(x.shape)}")
-        x = x_next if sent is None else sent
+    return march(rule, [model], x, sigmas, [extra_args], eta, noise_sampler, name="model")
 
 
 def _check_deterministic(name: str, eta: float) -> None:

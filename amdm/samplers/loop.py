@@ -1,0 +1,109 @@
+"""The loop of every sampler that moves one latent: what differs is the rule of a step."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from amdm.checks import (
+    check_callable,
+    check_eta,
+    check_extra_args,
+    check_latent,
+    check_sigmas,
+    checked,
+    per_model,
+)
+from amdm.samplers.noise import default_noise
+from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Step, Steps
+
+
+class At(NamedTuple):
+    """Where a step begins, and what its rule may call."""
+
+    x: Tensor
+    sigma: float
+    sigma_next: float
+    denoise: Callable[[Tensor, float], list[Tensor]]
+    """All models' predictions."""
+    noise: Callable[[], Tensor]
+    """Standard normal noise of the latent's shape, from sigma to sigma_next."""
+
+
+class Move(NamedTuple):
+    """A step's result: what was predicted, the law of the next latent, what to remember and to tell."""
+
+    denoised: Tensor
+    mean: Tensor
+    std: float
+    memory: Any = None
+    """The next step's rule gets it; None at the first step and after a `Restart`."""
+    x_next: Tensor | None = None
+    """None for mean + std * noise."""
+    record: Any = None
+
+
+Rule = Callable[[At, Any], Move]
+
+
+def march(
+    rule: Rule,
+    models: Sequence[Denoiser],
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None,
+    eta: float,
+    noise_sampler: NoiseSampler | None,
+    name: str = "models[{}]",
+) -> Steps:
+    """Check the arguments at the call; the loop then trusts them. `name` is a model's in messages."""
+    if len(models) == 0:
+        raise ValueError("models is empty, expected one denoiser or more")
+    check_latent(x)
+    levels = check_sigmas(sigmas)
+    check_eta(eta)
+    noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
+    check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
+    calls = []
+    for i, (model, args) in enumerate(
+        zip(models, per_model(extra_args, len(models), "extra_args"), strict=True)
+    ):
+        check_extra_args(args)
+        calls.append(partial(checked(model, name.format(i)), **(args or {})))
+    return _loop(rule, calls, x, sigmas, levels, noise_sampler)
+
+
+@torch.no_grad()
+def _loop(
+    rule: Rule,
+    calls: Sequence[Denoiser],
+    x: Tensor,
+    sigmas: Tensor,
+    levels: list[float],
+    noise_sampler: NoiseSampler,
+) -> Steps:
+    def denoise(x: Tensor, sigma: float) -> list[Tensor]:
+        return [call(x, x.new_full((x.shape[0],), sigma)) for call in calls]
+
+    memory = None
+    for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        noise = partial(_draw, noise_sampler, sigmas[index], sigmas[index + 1], x)
+        denoised, mean, std, memory, x_next, record = rule(At(x, sigma, sigma_next, denoise, noise), memory)
+        if x_next is None:
+            x_next = mean + std * noise() if std > 0 else mean
+        sent = yield Step(index, sigma, sigma_next, x, denoised, mean, std, x_next, record=record)
+        if isinstance(sent, Restart):
+            sent, memory = sent.x, None
+        if sent is not None and sent.shape != x.shape:
+            raise ValueError(f"sent a latent of shape {tuple(sent.shape)}, expected {tuple(x.shape)}")
+        x = x_next if sent is None else sent
+
+
+def _draw(noise_sampler: NoiseSampler, sigma: Tensor, sigma_next: Tensor, x: Tensor) -> Tensor:
+    noise = noise_sampler(sigma, sigma_next)
+    if noise.shape != x.shape:
+        raise ValueError(f"noise_sampler returned shape {tuple(noise.shape)}, expected x's: {tuple(x.shape)}")
+    return noise.to(x)
