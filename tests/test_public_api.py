@@ -13,7 +13,8 @@ import amdm
 
 MODULES = ["amdm", "amdm.types", "amdm.geometry", "amdm.samplers", "amdm.denoisers"]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
-GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "amdm"]
+OF_SEVERAL = ["amdm", "fkc"]
+GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", *OF_SEVERAL]
 FUNCTIONS = [f"sample_{name}" for name in GENERATORS]
 
 
@@ -53,7 +54,7 @@ def names_of(function, kind):
 def test_generators_share_their_leading_arguments(name):
     function = getattr(amdm.samplers, name)
     leading = names_of(function, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    assert leading == ["models" if name == "amdm" else "model", "x", "sigmas", "extra_args"]
+    assert leading == ["models" if name in OF_SEVERAL else "model", "x", "sigmas", "extra_args"]
     assert {"eta", "noise_sampler"} <= set(names_of(function, inspect.Parameter.KEYWORD_ONLY))
 
 

@@ -147,8 +147,8 @@ def projective(
     """Projective composition: s = s_b + sum_i (s_i - s_b), the score of p_b prod_i p_i/p_b.
 
     Exact at every level, so that plain samplers draw from it, if every model differs from the background in
-    coordinates of its own only, independent of the rest, after a rotation if need be. It is `conjunction`
-    with all weights 1.
+    coordinates of its own only, independent of the rest, after a rotation if need be; elsewhere the weights
+    of `amdm.fkc` tell how far it is from that. It is `conjunction` with all weights 1.
 
     Args:
         background: the denoiser of p_b, in which all that the models do not say is as it should be.

@@ -2,7 +2,9 @@
 
 from amdm.samplers.aggregate import amdm, sample_amdm
 from amdm.samplers.aggregation import Aggregation
+from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
 from amdm.samplers.noise import seeded_noise, shared_noise, start_noise
+from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.single import (
     ddim,
     dpmpp_2m,
@@ -18,21 +20,27 @@ from amdm.samplers.window import sigma_window
 
 __all__ = [
     "Aggregation",
+    "Particles",
     "amdm",
     "ddim",
     "ddim_step",
     "dpmpp_2m",
     "dpmpp_2m_sde",
     "dpmpp_2m_step",
+    "effective_samples",
+    "fkc",
+    "fkc_log_weight",
     "heun",
     "heun_step",
     "sample_amdm",
     "sample_ddim",
     "sample_dpmpp_2m",
     "sample_dpmpp_2m_sde",
+    "sample_fkc",
     "sample_heun",
     "seeded_noise",
     "shared_noise",
     "sigma_window",
     "start_noise",
+    "systematic_resample",
 ]

@@ -1,0 +1,37 @@
+"""Weighted samples: how many of them count, and how they are drawn anew. Groups are independent."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+LogWeights = Float[Tensor, "groups particles"]
+
+
+def effective_samples(log_weights: LogWeights) -> Float[Tensor, " groups"]:
+    """Kish's number (sum w)^2 / sum w^2 of every group, from 1 to the number of particles."""
+    return (2 * log_weights.logsumexp(1) - (2 * log_weights).logsumexp(1)).exp()
+
+
+def systematic_resample(
+    log_weights: LogWeights, u: Float[Tensor, " groups"]
+) -> Int[Tensor, "groups particles"]:
+    """Which particle of its group each one becomes a copy of: systematic resampling.
+
+    Particle j gets the one at which the cumulative weight passes (j + u)/particles: every particle has a
+    number of copies next to its expectation, above or below. Equal weights leave all as they are.
+
+    Args:
+        log_weights: natural, of any constant; a group must have one that is finite.
+        u: one number in [0, 1) per group.
+
+    Returns:
+        Indices within the group.
+
+    References:
+        Kitagawa 1996, "Monte Carlo filter and smoother for non-Gaussian nonlinear state space models".
+    """
+    count = log_weights.shape[1]
+    passed = count * log_weights.double().softmax(1).cumsum(1)
+    places = torch.arange(count, device=passed.device) + u.double()[:, None]
+    chosen = torch.searchsorted(passed, places, right=True)
+    return chosen.clamp(max=count - 1)  # the sum may be rounded down to less than the last place
