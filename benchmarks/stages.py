@@ -49,6 +49,13 @@ SHOWN: tuple[tuple[str, What, str], ...] = (
     ("style", "attributes", "style"),
 )
 
+CAUSES = (
+    "Nothing is lost after 20 steps in which nobody says otherwise (interactions lose a little), but whoever "
+    "speaks later can overwrite it: all of it is more the later model's than the first's. What settles an "
+    "attribute is the noise level, not the step: on the shifted schedule the steps are other ones and the "
+    "levels the same, within their intervals. Windows given in steps do not carry over to another schedule."
+)
+
 
 @dataclass(frozen=True)
 class Exchanged:
@@ -201,4 +208,4 @@ def section(table: Table, differences: Table) -> Section:
                 + "sigma {0:.2f} [{2:.2f}, {1:.2f}]".format(*sigmas)
             )
         lines.append([f"{attribute} ({name})", *found])
-    return Section(claims, tables=[], remarks=[markdown(lines)])
+    return Section(claims, tables=[], remarks=[markdown(lines), CAUSES])

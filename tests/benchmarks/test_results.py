@@ -3,10 +3,12 @@
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import report, tables
+from benchmarks import report, stages, tables
 from benchmarks.__main__ import FULL, HERE
+from benchmarks.methods import levels
 
 SUMMARY = ("mAP default full", "ISR avg", "scene right", "KID above renders")
 README = Path(__file__).parents[2] / "README.md"
@@ -50,3 +52,16 @@ def test_the_causes_that_the_report_gives_are_in_the_tables():
     assert poor.low > 0 and fine.high < report.MARGIN["KID"]
     nothing = gap("table4", "late, from the lead", "layout", "ISR avg")
     assert abs(nothing.low) < report.POINTS and abs(nothing.high) < report.POINTS
+
+
+@pytest.mark.parametrize(("name", "what", "attribute"), stages.SHOWN)
+def test_a_level_decides_and_not_a_step(name, what, attribute):
+    """The half-way steps of two schedules lie apart, the levels there within each other's interval."""
+    table = tables.read(HERE / "results" / "stages.csv")
+    steps = [stages.decided(table, name, what, attribute, s) for s in stages.SCHEDULES]
+    sigmas = [
+        np.interp(found, range(51), levels(s, 50).numpy())
+        for found, s in zip(steps, stages.SCHEDULES, strict=True)
+    ]
+    assert steps[0][2] < steps[1][1] or attribute == "style"  # its two intervals touch
+    assert max(sigmas[0][2], sigmas[1][2]) < min(sigmas[0][1], sigmas[1][1])
