@@ -1,6 +1,7 @@
 """What the experiments' pictures share: a grid of scenes as methods drew them, and values with intervals."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -22,7 +23,8 @@ def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int = 
             pictures.show(axes[row, column], drawn[row : row + 1])
             if column > 0:
                 pictures.mark(axes[row, column], found, few, row)
-        axes[0, column].set_title(label.replace(", ", ",\n"), fontsize=9)
+        lines = wrap(label.replace("(+", " (+"), 18, break_long_words=False)
+        axes[0, column].set_title("\n".join(lines), fontsize=8)
 
 
 def bars(axes: Axes, table: Table, rows: Sequence[str], metrics: Sequence[str]) -> None:

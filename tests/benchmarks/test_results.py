@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import report, stages, tables
+from benchmarks import report, stages, table8_9, table10, tables
 from benchmarks.__main__ import FULL, HERE
 from benchmarks.methods import levels
 
@@ -52,6 +52,13 @@ def test_the_causes_that_the_report_gives_are_in_the_tables():
     assert poor.low > 0 and fine.high < report.MARGIN["KID"]
     nothing = gap("table4", "late, from the lead", "layout", "ISR avg")
     assert abs(nothing.low) < report.POINTS and abs(nothing.high) < report.POINTS
+    apart = gap("table10", table10.SHARED, table10.IN_VP, "ISR avg")
+    assert abs(apart.value) < report.POINTS and gap("table10", table10.IN_VP, "layout", "ISR avg").low > 0
+    style = [
+        tables.read(HERE / "results" / "table8_9.csv")[row].cells["style"].value
+        for row in (table8_9.A, table8_9.ABC_OTHER, table8_9.AC, table8_9.ABC, table8_9.C)
+    ]
+    assert style == sorted(style)
 
 
 @pytest.mark.parametrize(("name", "what", "attribute"), stages.SHOWN)
