@@ -16,10 +16,12 @@ from amdm.samplers import (
     sample_dpmpp_2m_sde,
     sample_fkc,
     sample_heun,
+    sample_superdiff,
     seeded_noise,
     shared_noise,
     sigma_window,
     start_noise,
+    superdiff,
 )
 from amdm.types import Denoiser, NoiseSampler, Restart, Sampler, Step
 
@@ -50,6 +52,7 @@ __all__ = [
     "sample_dpmpp_2m_sde",
     "sample_fkc",
     "sample_heun",
+    "sample_superdiff",
     "samplers",
     "seeded_noise",
     "shared_noise",
@@ -57,4 +60,5 @@ __all__ = [
     "slerp",
     "slerp_fold",
     "start_noise",
+    "superdiff",
 ]

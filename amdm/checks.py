@@ -40,6 +40,12 @@ def check_eta(eta: float) -> None:
     _check_number(eta, "eta", math.inf, "a finite number of 0 or more")
 
 
+def check_models(models: Sequence[Denoiser]) -> None:
+    """Raise if there are none. That each can be called is checked where it is called, by `checked`."""
+    if len(models) == 0:
+        raise ValueError("models is empty, expected one denoiser or more")
+
+
 def check_weights(weights: Sequence[Weight], num_models: int) -> None:
     """Raise unless there are N - 1 weights, each in [0, 1] (tensors are not read)."""
     if len(weights) != num_models - 1:

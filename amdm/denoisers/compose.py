@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from amdm.checks import check_callable, check_extra_args, check_finite, per_model
+from amdm.checks import check_callable, check_extra_args, check_finite, check_models, per_model
 from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
 
 
@@ -58,8 +58,7 @@ def compose(
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
-    if len(models) == 0:
-        raise ValueError("models is empty, expected one denoiser or more")
+    check_models(models)
     for i, model in enumerate(models):
         check_callable(model, f"models[{i}]", "model(x, sigma, **extra_args)")
     if len(exponents) != len(models):

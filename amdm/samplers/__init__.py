@@ -16,11 +16,13 @@ from amdm.samplers.single import (
     sample_heun,
 )
 from amdm.samplers.steps import ddim_step, dpmpp_2m_step, heun_step
+from amdm.samplers.superdiff import Superposition, sample_superdiff, superdiff
 from amdm.samplers.window import sigma_window
 
 __all__ = [
     "Aggregation",
     "Particles",
+    "Superposition",
     "amdm",
     "ddim",
     "ddim_step",
@@ -38,9 +40,11 @@ __all__ = [
     "sample_dpmpp_2m_sde",
     "sample_fkc",
     "sample_heun",
+    "sample_superdiff",
     "seeded_noise",
     "shared_noise",
     "sigma_window",
     "start_noise",
+    "superdiff",
     "systematic_resample",
 ]

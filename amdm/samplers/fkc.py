@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_finite, check_latent
-from amdm.geometry.rows import as_rows
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.runner import Callback, run
+from amdm.samplers.scores import score, score_step
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas, Steps
 
 
@@ -45,7 +45,7 @@ def fkc_log_weight(
     References:
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
     """
-    scores = [as_rows(each.double() - x.double()) / sigma**2 for each in denoised]
+    scores = [score(x, each, sigma) for each in denoised]
     total = torch.stack([beta * s for beta, s in zip(exponents, scores, strict=True)]).sum(0)
     apart = sum(beta * s.square().sum(1) for beta, s in zip(exponents, scores, strict=True))
     return (sigma - sigma_next) * (sigma + sigma_next) / 2 * (total.square().sum(1) - apart)
@@ -66,10 +66,10 @@ def fkc(
 ) -> Steps:
     """Feynman-Kac correctors: a generator whose weighted samples follow prod_i q_i^beta_i at every level.
 
-    x' = x + (1 + eta^2)/2 Delta S + eta sqrt(Delta) noise, S = sum_i beta_i s_i, Delta = sigma^2 -
-    sigma_next^2 (VE): the score sum's own step, whose error in law the weights undo. The steps are of
-    first order: variances come out too large by a part that shrinks with the number of steps. Exact
-    denoisers are assumed; few particles in many dimensions leave one ancestor.
+    x' = x + ((1 - eta^2) sigma (sigma - sigma_next) + eta^2 Delta) S + eta sqrt(Delta) noise, with S =
+    sum_i beta_i s_i and Delta = sigma^2 - sigma_next^2 (VE): the score sum's own step, whose error in law the
+    weights undo. The steps are of first order: variances come out too large by a part that shrinks with the
+    number of steps. Exact denoisers are assumed; few particles in many dimensions leave one ancestor.
 
     Args:
         models: N denoisers sharing a latent space.
@@ -167,10 +167,8 @@ def _rule(
     predictions = at.denoise(at.x, at.sigma)
     pull = sum(beta * (each - at.x) for beta, each in zip(exponents, predictions, strict=True))
     assert isinstance(pull, Tensor)
-    # Delta/sigma^2, Delta = sigma^2 - sigma_next^2; the last step draws no noise.
-    share = (at.sigma - at.sigma_next) * (at.sigma + at.sigma_next) / at.sigma**2
-    mean = at.x + (1 + eta**2) / 2 * share * pull
-    std = eta * at.sigma * math.sqrt(share) if at.sigma_next > 0 else 0.0
+    factor, std = score_step(at.sigma, at.sigma_next, eta)
+    mean = at.x + factor / at.sigma**2 * pull
     x_next = mean + std * at.noise() if std > 0 else mean
     increment = fkc_log_weight(at.x, predictions, exponents, at.sigma, at.sigma_next)
     log_weights = increment if log_weights is None else log_weights + increment

@@ -13,6 +13,7 @@ from amdm.checks import (
     check_eta,
     check_extra_args,
     check_latent,
+    check_models,
     check_sigmas,
     checked,
     per_model,
@@ -57,22 +58,22 @@ def march(
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None,
     eta: float,
     noise_sampler: NoiseSampler | None,
-    name: str = "models[{}]",
+    names: Sequence[str] | None = None,
 ) -> Steps:
-    """Check the arguments at the call; the loop then trusts them. `name` is a model's in messages."""
-    if len(models) == 0:
-        raise ValueError("models is empty, expected one denoiser or more")
+    """Check the arguments at the call; the loop then trusts them. `names` are the models' in messages."""
+    check_models(models)
     check_latent(x)
     levels = check_sigmas(sigmas)
     check_eta(eta)
     noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
     check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
+    names = [f"models[{i}]" for i in range(len(models))] if names is None else names
     calls = []
-    for i, (model, args) in enumerate(
-        zip(models, per_model(extra_args, len(models), "extra_args"), strict=True)
+    for name, model, args in zip(
+        names, models, per_model(extra_args, len(models), "extra_args"), strict=True
     ):
         check_extra_args(args)
-        calls.append(partial(checked(model, name.format(i)), **(args or {})))
+        calls.append(partial(checked(model, name), **(args or {})))
     return _loop(rule, calls, x, sigmas, levels, noise_sampler)
 
 

@@ -193,7 +193,7 @@ def _one(
     eta: float,
     noise_sampler: NoiseSampler | None,
 ) -> Steps:
-    return march(rule, [model], x, sigmas, [extra_args], eta, noise_sampler, name="model")
+    return march(rule, [model], x, sigmas, [extra_args], eta, noise_sampler, names=["model"])
 
 
 def _check_deterministic(name: str, eta: float) -> None:

@@ -138,19 +138,12 @@ def test_a_step_is_the_score_sums_euler_step_from_a_shorter_start():
     assert_equal(step.denoised, compose(models, [1.0, 1.0])(step.x, torch.full((4,), sigma).double()))
 
 
-def test_without_noise_and_weights_it_goes_to_ddim_as_the_steps_shrink():
-    """x' = x + Delta S/2 is Euler's method in sigma^2, DDIM is it in sigma: a first-order difference."""
-    x = 10 * randn(0, 4, 2)
-    model = PAIR[0]
-    gaps = []
-    for count in (100, 200):
-        sigmas = karras(count, 10.0, 0.1)[:-1]
-        y = x
-        for sigma, sigma_next in pairwise(sigmas.tolist()):
-            y = ddim_step(y, model(y, sigma), sigma, sigma_next)[0]
-        mine = sample_fkc([model], x, sigmas, disable=True, eta=0.0)
-        gaps.append((mine - y).abs().max().item())
-    assert gaps[1] < 0.6 * gaps[0]
+def test_without_noise_and_weights_it_is_ddim():
+    x, sigmas = 10 * randn(0, 4, 2), karras(20, 10.0, 0.1)
+    y = x
+    for sigma, sigma_next in pairwise(sigmas.tolist()):
+        y = ddim_step(y, PAIR[0](y, sigma), sigma, sigma_next)[0]
+    assert_equal(sample_fkc(PAIR[:1], x, sigmas, disable=True, eta=0.0), y)
 
 
 def test_groups_are_independent():

@@ -1,0 +1,39 @@
+"""What samplers of composed scores share: the score, its divergence, and the step along it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.geometry.rows import as_rows
+from amdm.types import Latent, PerSample
+
+Scores = Float[Tensor, "batch n"]
+
+
+def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
+    """The score (D - x)/sigma^2 (VE) as rows, float64."""
+    return as_rows(denoised.double() - x.double()) / sigma**2
+
+
+def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """The factor of the score in a step's mean, and its noise: x' = x + factor S + std noise (VE).
+
+    Of what eta is the share of fresh noise, 0 the probability flow and 1 the reverse SDE. The flow's part is
+    Euler's method in sigma, which is DDIM; the SDE's is it in sigma^2. The last step, to 0, goes to the
+    prediction and draws no noise.
+    """
+    flow = sigma * (sigma - sigma_next)
+    delta = (sigma - sigma_next) * (sigma + sigma_next)
+    std = eta * delta**0.5 if sigma_next > 0 else 0.0
+    return (1 - eta**2) * flow + eta**2 * delta, std
+
+
+def divergence(denoised: Tensor, x: Tensor, probe: Latent, sigma: float) -> PerSample:
+    """Hutchinson's estimate of the score's divergence, by one vector-Jacobian product; float64.
+
+    Exact, with entries +-1 in the probe, where the Jacobian is diagonal; else in expectation. `denoised` must
+    have been computed from `x` with gradients, sample by sample.
+    """
+    (pulled,) = torch.autograd.grad(denoised, x, probe)
+    n = x[0].numel()
+    return ((as_rows(pulled).double() * as_rows(probe).double()).sum(1) - n) / sigma**2
