@@ -46,6 +46,22 @@ def check_models(models: Sequence[Denoiser]) -> None:
         raise ValueError("models is empty, expected one denoiser or more")
 
 
+def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[float]:
+    """N exponents of a product that has a start, as numbers: None for ones; raise unless their sum is > 0."""
+    if num_models == 0:
+        raise ValueError("models is empty, expected one denoiser or more")
+    exponents = [1.0] * num_models if exponents is None else list(exponents)
+    if len(exponents) != num_models:
+        raise ValueError(f"exponents has {len(exponents)} entries but there are {num_models} models")
+    for i, exponent in enumerate(exponents):
+        check_finite(exponent, f"exponents[{i}]")
+    if sum(exponents) <= 0:
+        raise ValueError(
+            f"exponents has the sum {sum(exponents)}, expected more than 0: else there is no start"
+        )
+    return [float(exponent) for exponent in exponents]
+
+
 def check_weights(weights: Sequence[Weight], num_models: int) -> None:
     """Raise unless there are N - 1 weights, each in [0, 1] (tensors are not read)."""
     if len(weights) != num_models - 1:

@@ -13,7 +13,7 @@ import amdm
 
 MODULES = ["amdm", "amdm.types", "amdm.geometry", "amdm.samplers", "amdm.denoisers"]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
-OF_SEVERAL = ["amdm", "fkc", "superdiff"]
+OF_SEVERAL = ["amdm", "fkc", "mcmc", "superdiff"]
 GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", *OF_SEVERAL]
 FUNCTIONS = [f"sample_{name}" for name in GENERATORS]
 

@@ -3,6 +3,7 @@
 from amdm.samplers.aggregate import amdm, sample_amdm
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
+from amdm.samplers.mcmc import Moves, mcmc, sample_mcmc
 from amdm.samplers.noise import seeded_noise, shared_noise, start_noise
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.single import (
@@ -21,6 +22,7 @@ from amdm.samplers.window import sigma_window
 
 __all__ = [
     "Aggregation",
+    "Moves",
     "Particles",
     "Superposition",
     "amdm",
@@ -34,12 +36,14 @@ __all__ = [
     "fkc_log_weight",
     "heun",
     "heun_step",
+    "mcmc",
     "sample_amdm",
     "sample_ddim",
     "sample_dpmpp_2m",
     "sample_dpmpp_2m_sde",
     "sample_fkc",
     "sample_heun",
+    "sample_mcmc",
     "sample_superdiff",
     "seeded_noise",
     "shared_noise",

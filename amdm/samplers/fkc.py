@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_finite, check_latent
+from amdm.checks import check_exponents, check_finite, check_latent
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.runner import Callback, run
@@ -98,14 +98,7 @@ def fkc(
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
     """
     check_latent(x)
-    exponents = [1.0] * len(models) if exponents is None else list(exponents)
-    if len(exponents) != len(models):
-        raise ValueError(f"exponents has {len(exponents)} entries but there are {len(models)} models")
-    for i, exponent in enumerate(exponents):
-        check_finite(exponent, f"exponents[{i}]")
-    total = sum(map(float, exponents))
-    if total <= 0:
-        raise ValueError(f"exponents has the sum {total}, expected more than 0: else there is no start")
+    exponents = check_exponents(exponents, len(models))
     check_finite(resample, "resample")
     if not 0 <= resample <= 1:
         raise ValueError(f"resample is {resample}, expected a part in [0, 1]")
@@ -114,13 +107,13 @@ def fkc(
         raise ValueError(f"particles is {particles}, expected a divisor of the batch size {len(x)}")
     rule = partial(
         _rule,
-        exponents=[float(exponent) for exponent in exponents],
+        exponents=exponents,
         particles=particles,
         resample=float(resample),
         eta=float(eta),
         generator=generator,
     )
-    return march(rule, models, x / math.sqrt(total), sigmas, extra_args, eta, noise_sampler)
+    return march(rule, models, x / math.sqrt(sum(exponents)), sigmas, extra_args, eta, noise_sampler)
 
 
 def sample_fkc(

@@ -1,0 +1,133 @@
+"""Markov moves that keep a density known by its score: Langevin's and Hamilton's, rejected sample by sample.
+
+One move serves all four of Du et al. 2023. With unit mass and a leapfrog of step sqrt(2 h), one leap from
+fresh momentum is Langevin's step of size h, and the acceptance of the one is that of the other.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from amdm.geometry.rows import as_rows
+from amdm.types import Latent, PerSample
+
+Score = Callable[[Tensor], Tensor]
+LogDensity = Callable[[Tensor], Tensor]
+
+
+class Place(NamedTuple):
+    """A point of the chain, and what was evaluated there."""
+
+    x: Tensor
+    score: Tensor
+    log_density: Tensor | None = None
+
+
+def leapfrog(
+    score: Score, place: Place, velocity: Latent, step_size: PerSample, leaps: int
+) -> tuple[Place, Latent]:
+    """`leaps` leapfrogs of step sqrt(2 h) from a place; one evaluation each.
+
+    Args:
+        score: of the density, for `(batch, *event)`.
+        place: where to start, with its score.
+        velocity: `(batch, *event)`, of unit mass.
+        step_size: h, one per sample, in the units of x squared.
+        leaps: how many.
+
+    Returns:
+        The place reached and the velocity there.
+    """
+    h = step_size.to(place.x).reshape(-1, *[1] * (place.x.ndim - 1))
+    delta = (2 * h).sqrt()
+    x, s = place.x, place.score
+    for _ in range(leaps):
+        velocity = velocity + delta / 2 * s
+        x = x + delta * velocity
+        s = score(x)
+        velocity = velocity + delta / 2 * s
+    return Place(x, s), velocity
+
+
+def line_integral(score: Score, start: Place, end: Place, points: int) -> PerSample:
+    """Log pi(end) - log pi(start) = int_0^1 s(x + u (x' - x)) . (x' - x) du by the trapezoidal rule; float64.
+
+    `points` of 2 or more, of which the inner ones are evaluated. Exact with 2 where log pi is quadratic.
+
+    References:
+        Sjoberg et al. 2023, "MCMC-correction of score-based diffusion models for model composition",
+        arXiv:2307.14012.
+    """
+    way = as_rows(end.x).double() - as_rows(start.x).double()
+    total = (as_rows(start.score).double() + as_rows(end.score).double()) / 2
+    for k in range(1, points - 1):
+        total = total + as_rows(score(torch.lerp(start.x, end.x, k / (points - 1)))).double()
+    return (total * way).sum(1) / (points - 1)
+
+
+def metropolis(
+    start: Place, end: Place, velocity: Latent, velocity_end: Latent, log_ratio: PerSample, u: PerSample
+) -> tuple[Place, Latent, PerSample]:
+    """Each sample goes to `end` with probability min(1, pi(end) K(v_end)/(pi(start) K(v))), or stays.
+
+    Whoever stays turns round, v to -v: else a momentum that is kept for the next move breaks the balance.
+
+    Args:
+        start: the place before the leaps.
+        end: the place after them.
+        velocity: before the leaps, unit mass.
+        velocity_end: after them.
+        log_ratio: log pi(end) - log pi(start).
+        u: one number in [0, 1) per sample.
+
+    Returns:
+        The place and the velocity after the decision, and the probabilities.
+    """
+    kinetic = (as_rows(velocity).double() ** 2 - as_rows(velocity_end).double() ** 2).sum(1) / 2
+    acceptance = (log_ratio + kinetic).clamp(max=0).exp()
+    accepted = (u < acceptance).reshape(-1, *[1] * (start.x.ndim - 1))
+    log_density = None
+    if start.log_density is not None and end.log_density is not None:
+        log_density = torch.where(u < acceptance, end.log_density, start.log_density)
+    place = Place(
+        torch.where(accepted, end.x, start.x), torch.where(accepted, end.score, start.score), log_density
+    )
+    return place, torch.where(accepted, velocity_end, -velocity), acceptance
+
+
+def move(
+    score: Score,
+    log_density: LogDensity | None,
+    place: Place,
+    velocity: Latent,
+    step_size: PerSample,
+    *,
+    leaps: int,
+    damping: float,
+    adjusted: bool,
+    points: int,
+    noise: Latent,
+    u: PerSample,
+) -> tuple[Place, Latent, PerSample]:
+    """One move: momentum renewed up to `damping`, leaps, and if `adjusted` the decision.
+
+    The decision asks `log_density`, evaluated where a move ends, or the line integral where there is none.
+
+    Returns:
+        The place and the velocity after it, and the acceptance probabilities (1 if not `adjusted`).
+    """
+    velocity = damping * velocity + (1 - damping**2) ** 0.5 * noise
+    end, velocity_end = leapfrog(score, place, velocity, step_size, leaps)
+    if not adjusted:
+        return end, velocity_end, torch.ones_like(u)
+    if log_density is None:
+        log_ratio = line_integral(score, place, end, points)
+    else:
+        if place.log_density is None:
+            place = place._replace(log_density=log_density(place.x).double())
+        end = end._replace(log_density=log_density(end.x).double())
+        assert place.log_density is not None and end.log_density is not None
+        log_ratio = end.log_density - place.log_density
+    return metropolis(place, end, velocity, velocity_end, log_ratio, u)

@@ -1,0 +1,293 @@
+"""MCMC's moves against the stationary laws of Gaussians, and the sampler around them."""
+
+import math
+
+import pytest
+import torch
+from samplers.models import Recorder, karras, mixture
+from strategies import randn
+from tolerances import assert_equal
+
+from amdm.denoisers import GaussianMixture, compose
+from amdm.samplers import ddim_step, mcmc, sample_mcmc
+from amdm.samplers.markov import Place, leapfrog, line_integral, metropolis, move
+from amdm.types import Restart
+
+
+def noises(seed, *shape):
+    g = torch.Generator().manual_seed(seed)
+    return lambda sigma, sigma_next: torch.randn(shape, generator=g, dtype=torch.float64)
+
+
+MEAN, VARIANCE = 0.7, 0.5
+KINDS = {"ula": (1, 0.0, False), "mala": (1, 0.0, True), "uhmc": (3, 0.5, False), "hmc": (3, 0.5, True)}
+
+
+def score(x):
+    return (MEAN - x) / VARIANCE
+
+
+def log_density(x):
+    return -((x - MEAN) ** 2).sum(1) / (2 * VARIANCE)
+
+
+def chain(kind, h, moves=60, samples=40_000, energy=True):
+    """Mean and variance of independent chains that begin far off."""
+    leaps, damping, adjusted = KINDS[kind]
+    g = torch.Generator().manual_seed(0)
+    draw = lambda f, *shape: f(*shape, generator=g, dtype=torch.float64)
+    x = 2 + 0.1 * draw(torch.randn, samples, 1)
+    place, velocity = Place(x, score(x)), draw(torch.randn, samples, 1)
+    for _ in range(moves):
+        place, velocity, _ = move(
+            score,
+            log_density if energy else None,
+            place,
+            velocity,
+            torch.full((samples,), h, dtype=torch.float64),
+            leaps=leaps,
+            damping=damping,
+            adjusted=adjusted,
+            points=2,
+            noise=draw(torch.randn, samples, 1),
+            u=draw(torch.rand, samples),
+        )
+    return place.x.mean().item(), place.x.var().item()
+
+
+@pytest.mark.parametrize(
+    ("kind", "h", "variance"),
+    [
+        ("ula", 0.3, VARIANCE / (1 - 0.3 / VARIANCE / 2)),
+        ("mala", 0.3, VARIANCE),
+        ("uhmc", 0.32, VARIANCE / (1 - 0.8**2 / VARIANCE / 4)),
+        ("hmc", 0.32, VARIANCE),
+    ],
+)
+@pytest.mark.parametrize("energy", [True, False])
+def test_stationary_laws_of_a_gaussian(kind, h, variance, energy):
+    """ULA 1/(P(1 - hP/2)), UHMC 1/(P(1 - delta^2 P/4)), delta^2 = 2h; the adjusted ones exact.
+
+    40,000 chains: three standard errors of a variance are 2.1%, of a mean 0.013. With the energy and with
+    the line integral's two points, which are exact here.
+    """
+    mean, var = chain(kind, h, energy=energy)
+    assert mean == pytest.approx(MEAN, abs=0.015)
+    assert var == pytest.approx(variance, rel=0.03)
+
+
+def published(slip, h, moves=60, samples=40_000):
+    """Chains of MALA or HMC written out, with one of the slips of published implementations."""
+    g = torch.Generator().manual_seed(0)
+    draw = lambda f, *shape: f(*shape, generator=g, dtype=torch.float64)
+    x, delta = MEAN + VARIANCE**0.5 * draw(torch.randn, samples, 1), math.sqrt(2 * h)
+    v = draw(torch.randn, samples, 1)
+    for _ in range(moves):
+        mala = slip in ("2h^2 for 4h", "none, mala")
+        v = draw(torch.randn, samples, 1) if mala else 0.5 * v + 0.75**0.5 * draw(torch.randn, samples, 1)
+        y, w = x, v
+        for _ in range(1 if mala else 3):
+            w = w + delta / 2 * score(y)
+            y = y + delta * w
+            w = w + delta / 2 * score(y)
+        ratio = log_density(y) - log_density(x)
+        if mala:
+            forth, back = ((b - a - h * score(a)).square().sum(1) for a, b in ((x, y), (y, x)))
+            ratio = ratio + (forth - back) / (2 * h**2 if slip == "2h^2 for 4h" else 4 * h)
+        elif slip != "the potential alone":
+            ratio = ratio + (v.square() - w.square()).sum(1) / 2
+        accepted = (draw(torch.rand, samples).log() < ratio)[:, None]
+        v = torch.where(accepted, w, v if slip == "no turning round" else -v)
+        x = torch.where(accepted, y, x)
+    return x.var().item()
+
+
+@pytest.mark.parametrize(
+    ("slip", "h"),
+    [("2h^2 for 4h", 0.05), ("the potential alone", 0.32), ("no turning round", 0.32)],
+)
+def test_published_slips_have_other_laws(slip, h):
+    """Each is off by far more than the 3% within which ours are right."""
+    assert abs(published(slip, h) / VARIANCE - 1) > 0.1
+
+
+@pytest.mark.parametrize(("slip", "h"), [("none, mala", 0.3), ("none", 0.32)])
+def test_without_a_slip_they_have_not(slip, h):
+    assert published(slip, h) == pytest.approx(VARIANCE, rel=0.03)
+
+
+def test_every_sample_is_decided_by_itself():
+    """One bad proposal does not keep the others from theirs."""
+    start = torch.zeros(3, 2).double()
+    end = torch.ones(3, 2).double()
+    v = randn(0, 3, 2)
+    u = torch.full((3,), 0.5).double()
+    ratio = torch.tensor([0.0, -100.0, 3.0]).double()
+    place, velocity, acceptance = metropolis(Place(start, start), Place(end, end), v, v, ratio, u)
+    assert place.x[:, 0].tolist() == [1, 0, 1]
+    assert_equal(acceptance, torch.tensor([1.0, math.exp(-100), 1.0]).double())
+    assert torch.equal(velocity[1], -v[1]) and torch.equal(velocity[0], v[0])
+
+
+def test_one_leap_is_langevins_step_and_has_its_acceptance():
+    x, z, h = randn(0, 20, 2), randn(1, 20, 2), 0.2
+    start = Place(x, score(x))
+    end, v = leapfrog(score, start, z, torch.full((20,), h, dtype=torch.float64), 1)
+    assert_equal(end.x, x + h * score(x) + math.sqrt(2 * h) * z)
+    ratio = log_density(end.x) - log_density(x)
+    forth, back = ((b - a - h * score(a)).square().sum(1) / (4 * h) for a, b in ((x, end.x), (end.x, x)))
+    _, _, acceptance = metropolis(start, end, z, v, ratio, torch.zeros(20).double())
+    assert_equal(acceptance, (ratio + forth - back).clamp(max=0).exp(), 1e-9)
+
+
+def test_leapfrogs_return():
+    x, v = randn(0, 5, 2), randn(1, 5, 2)
+    step = torch.full((5,), 0.1).double()
+    there, w = leapfrog(score, Place(x, score(x)), v, step, 7)
+    back, u = leapfrog(score, there, -w, step, 7)
+    assert_equal(back.x, x, 1e-12)
+    assert_equal(-u, v, 1e-12)
+
+
+def test_the_line_integral():
+    """Exact on a quadratic with 2 points; on a mixture of 2 modes, within 0.2 nats with 5."""
+    x, y = randn(0, 9, 3), randn(1, 9, 3)
+    assert_equal(
+        line_integral(score, Place(x, score(x)), Place(y, score(y)), 2),
+        log_density(y) - log_density(x),
+        1e-12,
+    )
+    modes = GaussianMixture(
+        torch.tensor([[-1.0], [1.0]]).double(), torch.full((2,), 0.09, dtype=torch.float64)
+    )
+    x = torch.linspace(-2, 2, 400).double()[:, None]
+    y = x + 0.2
+    s = lambda x: modes.score(x, 0.0)
+    worst = {}
+    for points in (2, 3, 5, 10):
+        found = line_integral(s, Place(x, s(x)), Place(y, s(y)), points)
+        worst[points] = (found - modes.log_density(y) + modes.log_density(x)).abs().max().item()
+    assert worst[5] < 0.2 and worst[10] < 0.05 and worst[2] > worst[3] > worst[5] > worst[10]
+
+
+PAIR = [
+    GaussianMixture(torch.tensor([[-1.0]]).double(), torch.tensor([[1.0]]).double()),
+    GaussianMixture(torch.tensor([[1.0]]).double(), torch.tensor([[0.5]]).double()),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "energies"), [("ula", False), ("mala", True), ("mala", False), ("uhmc", False), ("hmc", True)]
+)
+def test_samples_follow_the_product(kernel, energies):
+    """Mean and variance 1/3: 3 standard errors of 10,000 samples are 0.017 and 4.2%; ULA's bias is 5%."""
+    x = sample_mcmc(
+        PAIR,
+        10 * randn(0, 10_000, 1),
+        karras(40, 10.0, 0.05),
+        disable=True,
+        kernel=kernel,
+        moves=20,
+        step_size=lambda sigma, sigma_next: 0.1 / (1 / (1 + sigma**2) + 1 / (0.5 + sigma**2)),
+        log_densities=[model.log_density for model in PAIR] if energies else None,
+        generator=torch.Generator().manual_seed(0),
+        noise_sampler=noises(1, 10_000, 1),
+    )
+    assert x.mean().item() == pytest.approx(1 / 3, abs=0.03)
+    assert x.var().item() == pytest.approx(1 / 3, rel=0.1 if kernel == "ula" else 0.06)
+
+
+@pytest.mark.slow
+def test_without_moves_they_do_not():
+    """DDPM's steps on a score sum alone end too narrow: v/(2B - 1) for equal models, where v/B is right."""
+    x = sample_mcmc(
+        [PAIR[0]] * 2,
+        10 * randn(0, 20_000, 1),
+        karras(800, 10.0, 0.002),
+        disable=True,
+        moves=0,
+        noise_sampler=noises(1, 20_000, 1),
+    )
+    assert x.var().item() == pytest.approx(1 / 3, rel=0.06)
+
+
+def test_a_step_is_the_moves_and_then_ddims_step():
+    models, sigmas = [mixture(0), mixture(1)], karras(6)
+    x, exponents = 20 * randn(0, 4, 6), [0.7, 0.6]
+    composed = compose(models, exponents)
+    g, same = (torch.Generator().manual_seed(3) for _ in range(2))
+    options = {"exponents": exponents, "moves": 1, "step_size": 0.2, "eta": 0.0, "generator": same}
+    steps = mcmc(models, x, sigmas, **options)
+    step = next(steps)
+    sigma, sigma_next = sigmas[:2].tolist()
+    level = torch.full((4,), sigma).double()
+    assert_equal(step.x, x / math.sqrt(1.3))
+    torch.randn(4, 6, generator=g, dtype=torch.float64)  # the first momentum, of which ULA keeps nothing
+    z, h = torch.randn(4, 6, generator=g, dtype=torch.float64), 0.2 * sigma**2
+    moved = step.x + h * (composed(step.x, level) - step.x) / sigma**2 + math.sqrt(2 * h) * z
+    assert_equal(step.denoised, composed(moved, level), 1e-9)
+    assert_equal(step.x_next, ddim_step(moved, step.denoised, sigma, sigma_next)[0], 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "energies", "evaluations"),
+    [
+        ("ula", False, 1 + 4),
+        ("uhmc", False, 1 + 4 * 3),
+        ("mala", True, 1 + 4),
+        ("hmc", False, 1 + 4 * (3 + 3)),
+    ],
+)
+def test_evaluations(kernel, energies, evaluations):
+    models = [Recorder(mixture(seed)) for seed in range(2)]
+    log_densities = [model.model.log_density for model in models] if energies else None
+    args, x = [{"cond": 0}, {"cond": 1}], 20 * randn(0, 2, 6)
+    options = {"kernel": kernel, "moves": 4, "log_densities": log_densities}
+    sample_mcmc(models, x, karras(3), args, disable=True, **options)
+    for model, arg in zip(models, args, strict=True):
+        assert len(model.sigmas) == 3 * evaluations and model.extra_args == [arg] * len(model.sigmas)
+        model.assert_nothing_was_modified()
+
+
+def test_steps_adapt_to_the_acceptance_asked_for():
+    """Every sample by itself: what the others do has no part in it."""
+    models, sigmas = [mixture(0), mixture(1)], karras(25, 20.0, 1.0)[:-1]
+    x = 20 * randn(0, 200, 6)
+    records = [
+        step.record
+        for step in mcmc(models, x, sigmas, kernel="mala", moves=20, step_size=2.0, acceptance=0.6)
+    ]
+    assert records[0].acceptance.mean() < 0.4
+    assert records[-1].acceptance.mean().item() == pytest.approx(0.6, abs=0.05)
+    assert records[-1].step_size.std() > 0
+
+
+def test_a_restart_renews_the_step_sizes():
+    models, sigmas = [mixture(0), mixture(1)], karras(6)
+    steps = mcmc(models, 20 * randn(0, 4, 6), sigmas, kernel="mala", moves=1, acceptance=0.9)
+    first = next(steps)
+    second = steps.send(Restart(first.x_next))
+    base = 0.1 * second.sigma**2
+    assert ((second.record.step_size / base).log().abs() < 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": "nuts"}, "kernel is 'nuts'"),
+        ({"moves": -1}, "moves is -1, expected a whole number of 0 or more"),
+        ({"leaps": 0}, "leaps is 0"),
+        ({"points": 1}, "points is 1, expected a whole number of 2 or more"),
+        ({"step_size": 0.0}, "step_size is 0.0"),
+        ({"damping": 1.0}, "damping is 1.0"),
+        ({"acceptance": 1.0}, "acceptance is 1.0"),
+        ({"log_densities": []}, "log_densities has 0 entries but there are 2 models"),
+        ({"log_densities": [1, 2]}, r"log_densities\[0\] is int, expected a callable"),
+        ({"exponents": [1.0, -1.0]}, "exponents has the sum 0"),
+        ({"eta": -1.0}, "eta is -1"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_named(options, message, unchecked):
+    with pytest.raises((TypeError, ValueError), match=message):
+        mcmc([mixture(0), mixture(1)], randn(0, 4, 6), karras(5), **options)
