@@ -62,6 +62,16 @@ def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[
     return [float(exponent) for exponent in exponents]
 
 
+def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) -> None:
+    """Raise unless there are none, or N that can be called with (x, sigma)."""
+    if log_densities is None:
+        return
+    if len(log_densities) != num_models:
+        raise ValueError(f"log_densities has {len(log_densities)} entries but there are {num_models} models")
+    for i, each in enumerate(log_densities):
+        check_callable(each, f"log_densities[{i}]", "log_density(x, sigma)")
+
+
 def check_weights(weights: Sequence[Weight], num_models: int) -> None:
     """Raise unless there are N - 1 weights, each in [0, 1] (tensors are not read)."""
     if len(weights) != num_models - 1:

@@ -12,7 +12,7 @@ from amdm.geometry import (
     slerp,
     slerp_fold,
 )
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun
+from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, superdiff
 
 X = torch.empty(2, 3, 4, device="meta")
 FOLDS = [slerp_fold, lerp_fold, karcher_mean, orthogonal_mix]
@@ -41,6 +41,22 @@ def test_geometry_reads_nothing(weight):
 @pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m, dpmpp_2m_sde])
 def test_samplers_read_nothing(sampler):
     assert [step.x_next.shape for step in sampler(model, X, SIGMAS)] == [X.shape] * 4
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        (fkc, {}),
+        (fkc, {"particles": 1, "resample": 0.5}),
+        (superdiff, {"combine": "or"}),
+        (superdiff, {"combine": "and"}),
+        (mcmc, {"kernel": "ula"}),
+        (mcmc, {"kernel": "hmc", "acceptance": 0.6}),
+    ],
+)
+def test_samplers_of_several_models_read_nothing(sampler, options):
+    steps = list(sampler([model] * 3, X, SIGMAS, **options))
+    assert [step.x_next.shape for step in steps] == [X.shape] * 4
 
 
 @pytest.mark.parametrize("fold", FOLDS)

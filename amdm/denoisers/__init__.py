@@ -6,9 +6,11 @@ eps and v networks need no adapter of ours: `k_diffusion.external` has them.
 from amdm.denoisers.compose import Composed, compose, conjunction, linear, projective
 from amdm.denoisers.ecosystem import LatentSpace, check_same_ecosystem
 from amdm.denoisers.empirical import Empirical
+from amdm.denoisers.energy import conservative_projection
 from amdm.denoisers.flow import RectifiedFlow, flow_sigmas
 from amdm.denoisers.guided import Guided
 from amdm.denoisers.mixture import GaussianMixture
+from amdm.denoisers.soup import average_state_dicts
 
 __all__ = [
     "Composed",
@@ -17,9 +19,11 @@ __all__ = [
     "Guided",
     "LatentSpace",
     "RectifiedFlow",
+    "average_state_dicts",
     "check_same_ecosystem",
     "compose",
     "conjunction",
+    "conservative_projection",
     "flow_sigmas",
     "linear",
     "projective",

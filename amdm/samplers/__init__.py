@@ -6,6 +6,7 @@ from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
 from amdm.samplers.mcmc import Moves, mcmc, sample_mcmc
 from amdm.samplers.noise import seeded_noise, shared_noise, start_noise
 from amdm.samplers.particles import effective_samples, systematic_resample
+from amdm.samplers.rne import rne_log_density, rne_log_ratio, smc_log_weight
 from amdm.samplers.single import (
     ddim,
     dpmpp_2m,
@@ -37,6 +38,8 @@ __all__ = [
     "heun",
     "heun_step",
     "mcmc",
+    "rne_log_density",
+    "rne_log_ratio",
     "sample_amdm",
     "sample_ddim",
     "sample_dpmpp_2m",
@@ -48,6 +51,7 @@ __all__ = [
     "seeded_noise",
     "shared_noise",
     "sigma_window",
+    "smc_log_weight",
     "start_noise",
     "superdiff",
     "systematic_resample",

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_exponents, check_finite, check_latent
+from amdm.checks import check_exponents, check_finite, check_latent, check_log_densities
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.particles import effective_samples, systematic_resample
+from amdm.samplers.rne import smc_log_weight
 from amdm.samplers.runner import Callback, run
-from amdm.samplers.scores import score, score_step
+from amdm.samplers.scores import LogDensity, composed_log_density, score, score_step
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas, Steps
 
 
@@ -60,6 +61,7 @@ def fkc(
     exponents: Sequence[float] | None = None,
     particles: int | None = None,
     resample: float = 1.0,
+    log_densities: Sequence[LogDensity] | None = None,
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
@@ -68,8 +70,10 @@ def fkc(
 
     x' = x + ((1 - eta^2) sigma (sigma - sigma_next) + eta^2 Delta) S + eta sqrt(Delta) noise, with S =
     sum_i beta_i s_i and Delta = sigma^2 - sigma_next^2 (VE): the score sum's own step, whose error in law the
-    weights undo. The steps are of first order: variances come out too large by a part that shrinks with the
-    number of steps. Exact denoisers are assumed; few particles in many dimensions leave one ancestor.
+    weights undo. These are of first order: variances come out too large by a part that shrinks with the
+    number of steps. With the densities themselves they are the exact ratios of the steps' kernels: then it
+    is energy-based sequential Monte Carlo, right at any number of steps. Exact denoisers are assumed; few
+    particles in many dimensions leave one ancestor.
 
     Args:
         models: N denoisers sharing a latent space.
@@ -83,6 +87,9 @@ def fkc(
             one prompt's. None for the whole batch.
         resample: where the effective number of particles is not above this part of all: 1 at every step,
             0 never. Not after the last step, whose weights are in its record.
+        log_densities: N functions `(x, sigma) -> log q_i`, one number per sample, up to numbers that do not
+            depend on x, for the exact weights; None for `fkc_log_weight`. The last step, which draws no
+            noise if it goes to 0, then adds nothing.
         eta: the share of fresh noise, 0 or more; 1 is the reverse SDE. Near 0 copies stay copies.
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
@@ -95,10 +102,15 @@ def fkc(
         TypeError, ValueError: an argument is not as above.
 
     References:
-        Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
+        Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819; with `log_densities`
+        Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
+        Monte Carlo", arXiv:2502.12786.
     """
     check_latent(x)
     exponents = check_exponents(exponents, len(models))
+    check_log_densities(log_densities, len(models))
+    if log_densities is not None and eta == 0:
+        raise ValueError("eta is 0, expected more with log_densities: steps without noise have no density")
     check_finite(resample, "resample")
     if not 0 <= resample <= 1:
         raise ValueError(f"resample is {resample}, expected a part in [0, 1]")
@@ -110,6 +122,7 @@ def fkc(
         exponents=exponents,
         particles=particles,
         resample=float(resample),
+        log_densities=log_densities,
         eta=float(eta),
         generator=generator,
     )
@@ -127,6 +140,7 @@ def sample_fkc(
     exponents: Sequence[float] | None = None,
     particles: int | None = None,
     resample: float = 1.0,
+    log_densities: Sequence[LogDensity] | None = None,
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
@@ -140,6 +154,7 @@ def sample_fkc(
         exponents=exponents,
         particles=particles,
         resample=resample,
+        log_densities=log_densities,
         eta=eta,
         noise_sampler=noise_sampler,
         generator=generator,
@@ -154,6 +169,7 @@ def _rule(
     exponents: list[float],
     particles: int,
     resample: float,
+    log_densities: Sequence[LogDensity] | None,
     eta: float,
     generator: torch.Generator | None,
 ) -> Move:
@@ -163,7 +179,14 @@ def _rule(
     factor, std = score_step(at.sigma, at.sigma_next, eta)
     mean = at.x + factor / at.sigma**2 * pull
     x_next = mean + std * at.noise() if std > 0 else mean
-    increment = fkc_log_weight(at.x, predictions, exponents, at.sigma, at.sigma_next)
+    if log_densities is None:
+        increment = fkc_log_weight(at.x, predictions, exponents, at.sigma, at.sigma_next)
+    elif std > 0:
+        log_pi = partial(composed_log_density, log_densities, exponents)
+        log_ratio = log_pi(x_next, at.sigma_next) - log_pi(at.x, at.sigma)
+        increment = smc_log_weight(log_ratio, at.x, x_next, mean, std, at.sigma, at.sigma_next)
+    else:
+        increment = torch.zeros(len(at.x), dtype=torch.float64, device=at.x.device)
     log_weights = increment if log_weights is None else log_weights + increment
     grouped = log_weights.reshape(-1, particles)
     effective = effective_samples(grouped)

@@ -126,8 +126,8 @@ def move(
         log_ratio = line_integral(score, place, end, points)
     else:
         if place.log_density is None:
-            place = place._replace(log_density=log_density(place.x).double())
-        end = end._replace(log_density=log_density(end.x).double())
+            place = place._replace(log_density=log_density(place.x))
+        end = end._replace(log_density=log_density(end.x))
         assert place.log_density is not None and end.log_density is not None
         log_ratio = end.log_density - place.log_density
     return metropolis(place, end, velocity, velocity_end, log_ratio, u)

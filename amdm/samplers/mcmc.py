@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_callable, check_exponents, check_latent
+from amdm.checks import check_exponents, check_latent, check_log_densities
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.markov import Place, move
 from amdm.samplers.runner import Callback, run
+from amdm.samplers.scores import LogDensity, composed_log_density
 from amdm.samplers.steps import ddim_step
-from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas, Steps
+from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas, Steps
 
 ADAPTATION = 0.1
 """By how much a step's logarithm follows one move's surplus of acceptance."""
 Kernel = Literal["ula", "mala", "uhmc", "hmc"]
 StepSize = float | Callable[[float, float], float]
-LogDensity = Callable[[Latent, PerSample], PerSample]
 
 
 class Moves(NamedTuple):
@@ -106,13 +106,7 @@ def mcmc(
         raise ValueError(f"damping is {damping}, expected a part in [0, 1)")
     if acceptance is not None and not 0 < acceptance < 1:
         raise ValueError(f"acceptance is {acceptance}, expected a probability in (0, 1)")
-    if log_densities is not None:
-        if len(log_densities) != len(models):
-            raise ValueError(
-                f"log_densities has {len(log_densities)} entries but there are {len(models)} models"
-            )
-        for i, each in enumerate(log_densities):
-            check_callable(each, f"log_densities[{i}]", "log_density(x, sigma)")
+    check_log_densities(log_densities, len(models))
     hamiltonian = kernel in ("uhmc", "hmc")
     rule = partial(
         _rule,
@@ -202,9 +196,7 @@ def _rule(
 
     def log_density(x: Tensor) -> Tensor:
         assert log_densities is not None
-        sigma = x.new_full((len(x),), at.sigma)
-        each = zip(exponents, log_densities, strict=True)
-        return torch.stack([beta * log_q(x, sigma) for beta, log_q in each]).sum(0)
+        return composed_log_density(log_densities, exponents, x, at.sigma)
 
     normal = partial(_draw, torch.randn, at.x, generator)
     if memory is None:

@@ -1,5 +1,7 @@
 """What samplers of composed scores share: the score, its divergence, and the step along it."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,11 +10,22 @@ from amdm.geometry.rows import as_rows
 from amdm.types import Latent, PerSample
 
 Scores = Float[Tensor, "batch n"]
+LogDensity = Callable[[Latent, PerSample], PerSample]
+"""`log_density(x, sigma)`: of a model at VE levels sigma, one per sample, up to a constant per level."""
 
 
 def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
     """The score (D - x)/sigma^2 (VE) as rows, float64."""
     return as_rows(denoised.double() - x.double()) / sigma**2
+
+
+def composed_log_density(
+    log_densities: Sequence[LogDensity], exponents: Sequence[float], x: Latent, sigma: float
+) -> PerSample:
+    """sum_i beta_i log q_i at level sigma, float64."""
+    level = x.new_full((len(x),), sigma)
+    each = zip(exponents, log_densities, strict=True)
+    return torch.stack([beta * log_q(x, level).double() for beta, log_q in each]).sum(0)
 
 
 def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:

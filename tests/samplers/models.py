@@ -1,11 +1,13 @@
 """Denoisers with known answers, and one that records how it was called."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from amdm.denoisers import GaussianMixture
+from amdm.types import NoiseSampler
 
 
 def mixture(seed: int = 0, components: int = 3, n: int = 6, spread: float = 2.0) -> GaussianMixture:
@@ -14,6 +16,27 @@ def mixture(seed: int = 0, components: int = 3, n: int = 6, spread: float = 2.0)
     means = spread * torch.randn(components, n, generator=g, dtype=torch.float64)
     variances = 0.05 + torch.rand(components, n, generator=g, dtype=torch.float64)
     return GaussianMixture(means, variances)
+
+
+def gaussian(means: Sequence[float], variances: Sequence[float] | float) -> GaussianMixture:
+    """Of independent coordinates, float64."""
+    centres = torch.tensor([means], dtype=torch.float64)
+    return GaussianMixture(centres, torch.tensor([variances], dtype=torch.float64))
+
+
+def product(
+    models: Sequence[GaussianMixture], exponents: Sequence[float], sigma: float
+) -> tuple[float, float]:
+    """Mean and variance of prod_i q_i^beta_i of Gaussians on the line, each diffused to sigma."""
+    precision = sum(b / (m.variances + sigma**2) for m, b in zip(models, exponents, strict=True))
+    pull = sum(b * m.means / (m.variances + sigma**2) for m, b in zip(models, exponents, strict=True))
+    return (pull / precision).item(), (1 / precision).item()
+
+
+def noises(seed: int, *shape: int) -> NoiseSampler:
+    """Normal draws of one seed, float64."""
+    g = torch.Generator().manual_seed(seed)
+    return lambda sigma, sigma_next: torch.randn(shape, generator=g, dtype=torch.float64)
 
 
 def karras(

@@ -6,19 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from samplers.models import karras
+from samplers.models import gaussian, karras, product
 from strategies import randn
 from tolerances import assert_equal
 
-from amdm.denoisers import GaussianMixture, compose
+from amdm.denoisers import compose
 from amdm.samplers import ddim_step, fkc, fkc_log_weight, sample_fkc
 from amdm.types import Restart
-
-
-def gaussian(means, variances):
-    """Of independent coordinates, float64."""
-    return GaussianMixture(torch.tensor([means]).double(), torch.tensor([variances]).double())
-
 
 PAIR = [gaussian([-1.0, 0.5], [1.0, 0.5]), gaussian([1.0, 1.0], [0.5, 2.0])]
 FIRST = [gaussian([-1.0], [1.0]), gaussian([1.0], [0.5])]
@@ -31,13 +25,6 @@ CASES = {
     "guidance 3": ([gaussian([0.0], [4.0]), gaussian([1.0], [1.0])], [-2.0, 3.0]),
     "annealing 3": ([gaussian([1.0], [1.0])], [3.0]),
 }
-
-
-def product(models, exponents, sigma):
-    """Mean and variance of prod_i q_i^beta_i of Gaussians diffused to sigma."""
-    precision = sum(b / (m.variances + sigma**2) for m, b in zip(models, exponents, strict=True))
-    pull = sum(b * m.means / (m.variances + sigma**2) for m, b in zip(models, exponents, strict=True))
-    return (pull / precision).item(), (1 / precision).item()
 
 
 def sampled(models, exponents, steps, samples=20_000, seed=0, **options):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from samplers.models import Recorder, karras, mixture
+from samplers.models import Recorder, karras, mixture, noises
 from strategies import randn
 from tolerances import assert_equal
 
@@ -12,12 +12,6 @@ from amdm.denoisers import GaussianMixture, compose
 from amdm.samplers import ddim_step, mcmc, sample_mcmc
 from amdm.samplers.markov import Place, leapfrog, line_integral, metropolis, move
 from amdm.types import Restart
-
-
-def noises(seed, *shape):
-    g = torch.Generator().manual_seed(seed)
-    return lambda sigma, sigma_next: torch.randn(shape, generator=g, dtype=torch.float64)
-
 
 MEAN, VARIANCE = 0.7, 0.5
 KINDS = {"ula": (1, 0.0, False), "mala": (1, 0.0, True), "uhmc": (3, 0.5, False), "hmc": (3, 0.5, True)}

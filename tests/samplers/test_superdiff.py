@@ -5,24 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from samplers.models import Recorder, karras, mixture
+from samplers.models import Recorder, gaussian, karras, mixture, noises
 from strategies import randn
 from tolerances import assert_equal
 
-from amdm.denoisers import GaussianMixture
 from amdm.samplers import sample_ddim, sample_superdiff, superdiff
 from amdm.samplers.scores import divergence
-
-
-def gaussian(mean, variance):
-    """Of independent coordinates, float64."""
-    return GaussianMixture(torch.tensor([mean]).double(), torch.tensor([variance]).double())
-
-
-def noises(seed, *shape):
-    g = torch.Generator().manual_seed(seed)
-    return lambda sigma, sigma_next: torch.randn(shape, generator=g, dtype=torch.float64)
-
 
 LEFT, RIGHT = gaussian([-2.0], [0.3]), gaussian([1.0], [1.0])
 

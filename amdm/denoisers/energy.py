@@ -1,0 +1,48 @@
+"""Energies from scores: the gradient field nearest to a score."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.checks import check_latent
+
+Features = Callable[[Float[Tensor, "batch n"]], Float[Tensor, "batch features"]]
+
+
+def conservative_projection(
+    features: Features, x: Float[Tensor, "samples n"], score: Float[Tensor, "samples n"]
+) -> Float[Tensor, " features"]:
+    """The energy E = sum_k theta_k phi_k whose -grad E is nearest to a score, in the mean over samples.
+
+    A score that a network predicts need not be a gradient; the energy distilled from it, by the loss
+    mean |grad E(x) + s(x)|^2, is that of its gradient part only. Over linear combinations of features this
+    is linear least squares, here solved exactly.
+
+    Args:
+        features: phi, differentiable, of each row by itself; a constant one has no gradient and no weight.
+        x: where the score is known, of the density against which nearness is meant: the noised data's.
+        score: at `x`.
+
+    Returns:
+        theta; the shortest, where features' gradients depend on each other.
+
+    Raises:
+        TypeError, ValueError: `x` and `score` are not two finite tensors of one shape `(samples, n)`.
+
+    References:
+        Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
+        Monte Carlo", arXiv:2502.12786: the conservative projection loss.
+
+    >>> x = torch.randn(100, 2)
+    >>> conservative_projection(lambda x: x**2 / 2, x, -x * torch.tensor([1.0, 4.0]))
+    tensor([1.0000, 4.0000])
+    """
+    check_latent(x)
+    if score.shape != x.shape or x.ndim != 2:
+        raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
+    gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(x.double())
+    design = gradients.transpose(1, 2).flatten(0, 1)
+    theta: Tensor = torch.linalg.lstsq(design, -score.double().flatten()[:, None], driver="gelsd").solution
+    return theta[:, 0].to(x.dtype)

@@ -1,0 +1,78 @@
+"""Models merged in their parameters: one network for the cost of one."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from amdm.checks import check_finite
+
+
+def average_state_dicts(
+    state_dicts: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
+) -> dict[str, Tensor]:
+    """The weighted mean of networks' parameters: a diffusion soup.
+
+    Of networks fine-tuned from a common ancestor. Where the prediction is affine in the parameters the soup
+    predicts the mean of the predictions, as `linear` does for N times the cost; elsewhere that is its first
+    order in the parameters' differences, and networks that grew apart have no meaning in between.
+
+    Args:
+        state_dicts: of N networks of one architecture: the same names, shapes and dtypes.
+        weights: N numbers of sum 1; None for equal ones.
+
+    Returns:
+        A state dict; means are taken in float32 or better and returned in the parameters' dtype. Integers
+        (counters, indices) must be equal.
+
+    Raises:
+        ValueError: no networks, weights that are not as above, or a first difference between the networks.
+
+    References:
+        Biggs et al. 2024, "Diffusion soup: model merging for text-to-image diffusion models",
+        arXiv:2406.08431.
+
+    >>> one, other = {"w": torch.tensor([0.0])}, {"w": torch.tensor([1.0])}
+    >>> average_state_dicts([one, other], [0.75, 0.25])
+    {'w': tensor([0.2500])}
+    """
+    if len(state_dicts) == 0:
+        raise ValueError("state_dicts is empty, expected one network or more")
+    weights = [1 / len(state_dicts)] * len(state_dicts) if weights is None else list(weights)
+    if len(weights) != len(state_dicts):
+        raise ValueError(f"weights has {len(weights)} entries but there are {len(state_dicts)} networks")
+    for i, weight in enumerate(weights):
+        check_finite(weight, f"weights[{i}]")
+    if abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f"weights is {weights}, expected numbers of sum 1")
+    first = state_dicts[0]
+    for i, other in enumerate(state_dicts[1:], start=1):
+        _check_same_architecture(first, other, i)
+    return {name: _average([each[name] for each in state_dicts], weights) for name in first}
+
+
+def _check_same_architecture(first: Mapping[str, Tensor], other: Mapping[str, Tensor], i: int) -> None:
+    if first.keys() != other.keys():
+        raise ValueError(
+            f"state_dicts[{i}] is of another architecture than state_dicts[0]: one alone has "
+            f"{sorted(first.keys() ^ other.keys())[:3]}"
+        )
+    for name, here in first.items():
+        there = other[name]
+        if (here.shape, here.dtype) != (there.shape, there.dtype):
+            raise ValueError(
+                f"state_dicts[{i}][{name!r}] is {there.dtype} of shape {tuple(there.shape)}, expected "
+                f"state_dicts[0]'s: {here.dtype} of shape {tuple(here.shape)}"
+            )
+        if not here.is_floating_point() and not torch.equal(here, there):
+            raise ValueError(f"state_dicts[{i}][{name!r}] differs from state_dicts[0]'s, and has no mean")
+
+
+def _average(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    first = tensors[0]
+    if not first.is_floating_point():
+        return first.clone()
+    wide = torch.promote_types(first.dtype, torch.float32)
+    mean = sum(weight * each.to(wide) for weight, each in zip(weights, tensors, strict=True))
+    assert isinstance(mean, Tensor)
+    return mean.to(first.dtype)

@@ -1,0 +1,166 @@
+"""Radon-Nikodym estimators: densities and weights from the kernels of single steps.
+
+Noising from sigma_next up to sigma is q(x | x') = N(x', Delta), Delta = sigma^2 - sigma_next^2 (VE), and its
+exact reversal r has p_sigma_next(x')/p_sigma(x) = r(x' | x)/q(x | x'). A denoiser gives the mean of r.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from amdm.checks import check_extra_args, check_finite, check_latent, check_sigmas, checked
+from amdm.geometry.rows import as_rows
+from amdm.samplers.noise import default_noise
+from amdm.samplers.scores import score
+from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas
+
+Reference = tuple[float, float]
+"""Mean and variance, VE, of all coordinates of a Gaussian that stands for the data."""
+
+
+def rne_log_ratio(
+    x: Latent,
+    x_next: Latent,
+    denoised: Latent,
+    sigma: float,
+    sigma_next: float,
+    reference: Reference | None = None,
+) -> PerSample:
+    """An estimate of log p_sigma_next(x_next) - log p_sigma(x) from one step between the two; float64.
+
+    Without a reference the reversal has Euler's variance Delta: s.(x' - x) - Delta |s|^2/2, right to first
+    order along paths of the SDE. With one, N(m, v), it has the variance of the reference's exact reversal,
+    Delta (v + sigma_next^2)/(v + sigma^2), and the reference's own ratio is known: right at any step where p
+    is a Gaussian of variance v, wherever its mean.
+
+    Args:
+        x: `(batch, *event)` at level `sigma`.
+        x_next: `(batch, *event)` at `sigma_next`.
+        denoised: the model's prediction at `x`.
+        sigma: VE noise level.
+        sigma_next: the lower one; 0 is allowed.
+        reference: None, or mean and variance of the data's coordinates.
+
+    References:
+        He et al. 2025, "RNE: plug-and-play diffusion inference-time control and energy-based training",
+        arXiv:2506.05668; the form with a reference is ours.
+    """
+    s, delta = score(x, denoised, sigma), sigma**2 - sigma_next**2
+    step = as_rows(x_next).double() - as_rows(x).double()
+    if reference is None:
+        return (s * step).sum(1) - delta / 2 * s.square().sum(1)
+    (mean, variance), std = reference, _reversal_std(reference, sigma, sigma_next)
+    own = (mean - as_rows(x).double()) / (variance + sigma**2)
+    by_kernels = _log_normal(step - delta * s, std) - _log_normal(step - delta * own, std)
+    ends = [(x_next, sigma_next), (x, sigma)]
+    below, above = (
+        _log_normal(as_rows(y).double() - mean, math.sqrt(variance + level**2)) for y, level in ends
+    )
+    return by_kernels + below - above
+
+
+def smc_log_weight(
+    log_ratio: PerSample,
+    x: Latent,
+    x_next: Latent,
+    mean: Latent,
+    std: float,
+    sigma: float,
+    sigma_next: float,
+) -> PerSample:
+    """What a step drawn from N(mean, std^2) adds to the log-weight of samples of a target; float64.
+
+    log_ratio - log N(x_next; mean, std^2) + log N(x; x_next, Delta): the target's ratio, against the proposal
+    and the noising that leads back. Exact at any step if `log_ratio` is, as the target's energies give it:
+    energy-based sequential Monte Carlo. With sum_i beta_i `rne_log_ratio` of the parts it is RNE's control
+    weight, which is `fkc_log_weight` where all kernels are Euler's.
+
+    Args:
+        log_ratio: log pi_sigma_next(x_next) - log pi_sigma(x) of the target, up to a constant.
+        x: `(batch, *event)` at level `sigma`.
+        x_next: what was drawn.
+        mean: `(batch, *event)`, of the proposal: a `Step`'s.
+        std: of the proposal, VE, above 0: a `Step`'s.
+        sigma: VE noise level.
+        sigma_next: the lower one.
+
+    References:
+        Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
+        Monte Carlo", arXiv:2502.12786; He et al. 2025, arXiv:2506.05668.
+    """
+    check_finite(std, "std")
+    if std <= 0:
+        raise ValueError(f"std is {std}, expected more than 0: a step without noise has no density")
+    end = as_rows(x_next).double()
+    back = _log_normal(end - as_rows(x).double(), math.sqrt(sigma**2 - sigma_next**2))
+    return log_ratio.double() + back - _log_normal(end - as_rows(mean).double(), std)
+
+
+def rne_log_density(
+    model: Denoiser,
+    x: Latent,
+    sigmas: Sigmas,
+    extra_args: ExtraArgs | None = None,
+    *,
+    reference: Reference = (0.0, 1.0),
+    paths: int = 1,
+    noise_sampler: NoiseSampler | None = None,
+) -> PerSample:
+    """An estimate of the log-density of `x` under a model, along noised paths; float64.
+
+    The mean over the paths, as a density, estimates without bias that of the sampler whose steps are N(x +
+    Delta s, Delta (v + sigma_next^2)/(v + sigma^2)), started from the reference noised to `sigmas[0]`; its
+    logarithm is too low on average. For a Gaussian of variance v one path is exact.
+
+    Args:
+        model: the denoiser.
+        x: `(batch, *event)` at `sigmas[-1]`, VE.
+        sigmas: `(steps + 1,)`, decreasing, finite; ending in 0 for the density of the data.
+        extra_args: passed to the model.
+        reference: mean and variance of the data's coordinates, VE.
+        paths: how many; each costs an evaluation a step.
+        noise_sampler: of the noising; None draws `randn_like(x)`.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+
+    References:
+        He et al. 2025, arXiv:2506.05668, with a reference of ours.
+    """
+    check_latent(x)
+    levels = check_sigmas(sigmas)
+    check_extra_args(extra_args)
+    mean, variance = reference
+    check_finite(mean, "reference's mean")
+    if not 0 < variance < math.inf:
+        raise ValueError(f"reference's variance is {variance}, expected a positive number")
+    if not isinstance(paths, int) or paths < 1:
+        raise ValueError(f"paths is {paths!r}, expected a whole number of 1 or more")
+    denoise, args = checked(model, "model"), extra_args or {}
+    noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
+    totals = []
+    for _ in range(paths):
+        total, x_next = torch.zeros(len(x), dtype=torch.float64, device=x.device), x
+        for k in reversed(range(len(levels) - 1)):
+            sigma, sigma_next = levels[k], levels[k + 1]
+            noise = noise_sampler(sigmas[k + 1], sigmas[k])
+            above = x_next + math.sqrt(sigma**2 - sigma_next**2) * noise
+            denoised = denoise(above, above.new_full((len(x),), sigma), **args)
+            total += rne_log_ratio(above, x_next, denoised, sigma, sigma_next, reference)
+            x_next = above
+        start = _log_normal(as_rows(x_next).double() - mean, math.sqrt(variance + levels[0] ** 2))
+        totals.append(total + start)
+    return torch.stack(totals).logsumexp(0) - math.log(paths)
+
+
+def _reversal_std(reference: Reference, sigma: float, sigma_next: float) -> float:
+    """Of a Gaussian's exact step back."""
+    _, variance = reference
+    return math.sqrt((sigma**2 - sigma_next**2) * (variance + sigma_next**2) / (variance + sigma**2))
+
+
+def _log_normal(apart: Tensor, std: float) -> Tensor:
+    """Log-density of N(0, std^2) at each row."""
+    n = apart.shape[1]
+    return -apart.square().sum(1) / (2 * std**2) - n * math.log(std * math.sqrt(2 * math.pi))
