@@ -56,7 +56,13 @@ def test_methods_that_return_the_one_model(method, count):
 POWER = {
     "fkc": lambda models, x, sigmas, g: sample_fkc(models, x, sigmas, disable=True, generator=g),
     "mcmc": lambda models, x, sigmas, g: sample_mcmc(
-        models, x, sigmas, disable=True, kernel="mala", moves=10, step_size=0.2, generator=g
+        models,
+        x,
+        sigmas,
+        disable=True,
+        kernel="mala",
+        step_size=lambda sigma, sigma_next: 0.2 * (0.5 + sigma**2),
+        generator=g,
     ),
 }
 
