@@ -20,6 +20,9 @@ from benchmarks import measures, report, tables
 from benchmarks.experiment import Experiment
 from benchmarks.provenance import commit, versions
 from benchmarks.runner import (
+    SPLITS,
+    Batch,
+    Drawer,
     Drawn,
     batches,
     draw_all,
@@ -33,7 +36,7 @@ from benchmarks.tables import Table
 from ecosystem import world
 
 FULL = ["table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"]
-FULL += ["table10", "cost", "guidance"]
+FULL += ["table10", "cost", "guidance", "table6_sweep", "table6_published"]
 WITHOUT_IMAGES = ("best_length",)
 SIZES = {"quick": ["table1_2"], "full": FULL}
 HERE = Path(__file__).parent
@@ -41,15 +44,20 @@ HERE = Path(__file__).parent
 
 def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bool) -> None:
     """Draw an experiment's images; the main process measures them and writes what there is to see."""
-    todo = {label: batches(method, range(plan.seeds), plan.scenes) for label, method in plan.rows.items()}
+    todo = {label: all_of(plan, method) for label, method in plan.rows.items()}
     drawn = iter(draw_all([batch for row in todo.values() for batch in row], quiet=quiet))
     if not processes().is_main_process:
         return
     rows = {label: [next(drawn) for _ in row] for label, row in todo.items()}
     images = {label: from_bytes(torch.cat([batch.images for batch in row])) for label, row in rows.items()}
     table, differences = measure(plan, images)
-    figure = module.figure(table, images, held_out(0, plan.scenes))
+    figure = module.figure(table, images, held_out(0, plan.scenes, plan.split))
     save(name, module, out, table, differences, figure, manifest(plan, rows))
+
+
+def all_of(plan: Experiment, method: Drawer) -> list[Batch]:
+    """What an experiment wants of a method."""
+    return batches(method, range(plan.seeds), plan.scenes, plan.split)
 
 
 def tabulate(name: str, module: ModuleType, size: str, out: Path, *, quiet: bool) -> None:
@@ -82,7 +90,7 @@ def save(
 
 def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table, Table]:
     """All rows, after one of flawless images: KID's floor, the ceiling of the rest; and the differences."""
-    scenes = held_out(0, plan.scenes)
+    scenes = held_out(0, plan.scenes, plan.split)
     measured = {label: plan.measure(drawn, scenes, plan.rows[label]) for label, drawn in images.items()}
     table = {}
     if plan.measure is measures.measure:
@@ -105,6 +113,7 @@ def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table,
 def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str, Any]:
     """How the images came about; seconds are the median batch's, on the machine as it was, busy or not."""
     drawn = [batch for row in rows.values() for batch in row]
+    first = SPLITS[plan.split].start
     per_row = {
         label: {
             "method": settings(plan.rows[label], defaults=True),
@@ -113,7 +122,7 @@ def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str,
         for label, row in rows.items()
     }
     return {
-        "scenes": f"{world.TEST.start} to {world.TEST.start + plan.scenes - 1}, all kinds equally frequent",
+        "scenes": f"{first} to {first + plan.scenes - 1}, all kinds equally frequent",
         "seeds": list(range(plan.seeds)),
         "drawn by": sorted({batch.commit for batch in drawn}),
         "measured by": commit(),
@@ -155,10 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.scenes is not None:
         plans = {name: plan._replace(scenes=args.scenes) for name, plan in plans.items()}
     todo = {
-        batch
-        for plan in plans.values()
-        for method in plan.rows.values()
-        for batch in batches(method, range(plan.seeds), plan.scenes)
+        batch for plan in plans.values() for method in plan.rows.values() for batch in all_of(plan, method)
     }
     is_main = processes().is_main_process
     if is_main:

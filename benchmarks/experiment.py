@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from benchmarks import measures
 from benchmarks.measures import Estimate
-from benchmarks.runner import Drawer
+from benchmarks.runner import Drawer, Split
 from ecosystem.world import Image, Scenes
 
 
 class Experiment(NamedTuple):
-    """The rows of a table, of the same scenes, the first of the test split, each from `seeds` starts."""
+    """The rows of a table, of the same scenes, the first of a split, each from `seeds` starts."""
 
     rows: Mapping[str, Drawer]
     scenes: int
@@ -19,3 +19,5 @@ class Experiment(NamedTuple):
     """Rows of which the first is compared with the second."""
     measure: Callable[[Image, Scenes, Drawer], dict[str, Estimate]] = measures.measure
     """Of a row's images, one seed after the other."""
+    split: Split = "test"
+    """`validation` for what is chosen by what is measured."""

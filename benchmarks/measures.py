@@ -80,6 +80,11 @@ class Parts(NamedTuple):
 
 def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
     """All metrics of images of these scenes, for one seed after the other, by whatever method."""
+    return control(images, scenes) | looks(features(images), len(images) // len(scenes.seeds))
+
+
+def control(images: Image, scenes: Scenes) -> dict[str, Estimate]:
+    """Those that say whether what was asked for is there."""
     seeds = len(images) // len(scenes.seeds)
     parts, judged = read_parts(images, repeat(scenes, seeds))
     weights = draws(len(scenes.seeds))
@@ -91,7 +96,7 @@ def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, E
             name = f"mAP {'known' if known else 'default'} {'rare' if rare else 'full'}"
             value = mean_ap(judged, ones, rare=rare, known=known)[0]
             estimates[name] = Estimate(float(value), mean_ap(judged, per_image, rare=rare, known=known))
-    return estimates | looks(features(images), seeds)
+    return estimates
 
 
 def repeat(scenes: Scenes, seeds: int) -> Scenes:

@@ -129,10 +129,14 @@ def told(name: str, scenes: Scenes, device: str, *, say_style: bool = True) -> d
     return {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
 
 
+def seeds_of(scenes: Scenes, seed: int) -> list[int]:
+    """Of the random numbers of every scene."""
+    return [seed * world.TEST.stop + scene for scene in scenes.seeds.tolist()]
+
+
 def starts_of(scenes: Scenes, seed: int, sigma: Tensor, device: str) -> dict[str, Latent]:
     """Every model's start for every scene: the same in all methods, alone or in a batch."""
-    seeds = [seed * world.TEST.stop + scene for scene in scenes.seeds.tolist()]
-    noise = start_noise(seeds, latents.SHAPE, sigma, len(STARTS), device=device)
+    noise = start_noise(seeds_of(scenes, seed), latents.SHAPE, sigma, len(STARTS), device=device)
     return dict(zip(STARTS, noise, strict=True))
 
 

@@ -61,6 +61,25 @@ def sweep(
     return whole
 
 
+def quality_over_cost(figure: Any, table: Table, metrics: Sequence[str]) -> None:
+    """Every metric over the evaluations of a row, with intervals."""
+    axes = figure.subplots(-(-len(metrics) // 2), 2, sharex=True, squeeze=False)
+    for part, metric in zip(axes.flat, metrics, strict=True):
+        for i, (name, row) in enumerate(table.items()):
+            cell, marker = row.cells[metric], "osD^v<>P"[i // 10]
+            part.errorbar(
+                [row.evaluations or 0],
+                [cell.value],
+                errors([cell]),
+                marker=marker,
+                ms=5,
+                capsize=2,
+                label=name,
+            )
+        part.set(title=metric, xlabel="evaluations per image", xscale="log")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+
+
 def errors(cells: Sequence[Any]) -> list[list[float]]:
     """How far below and above the values their intervals reach."""
     return [[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]]

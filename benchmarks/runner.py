@@ -17,7 +17,7 @@ from dataclasses import fields
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from accelerate import PartialState
@@ -36,6 +36,8 @@ from ecosystem.recipes import RECIPES
 from ecosystem.world import Image, Scenes
 
 BATCH = 50
+Split = Literal["test", "validation"]
+SPLITS = {"test": world.TEST, "validation": world.VALIDATION}
 Pixels = UInt8[Tensor, "batch 3 32 32"]
 
 
@@ -51,12 +53,13 @@ class Drawer(Protocol):
 
 
 class Batch(NamedTuple):
-    """What to draw: a method, a seed for the starts, and `size` scenes of the test split from `first` on."""
+    """What to draw: a method, a seed for the starts, and `size` scenes of a split from `first` on."""
 
     method: Drawer
     seed: int
     first: int
     size: int
+    split: Split = "test"
 
 
 class Drawn(NamedTuple):
@@ -68,15 +71,17 @@ class Drawn(NamedTuple):
     device: str
 
 
-def batches(method: Drawer, seeds: Iterable[int], scenes: int) -> list[Batch]:
-    """A method's images of the first test scenes, from every seed."""
+def batches(method: Drawer, seeds: Iterable[int], scenes: int, split: Split = "test") -> list[Batch]:
+    """A method's images of a split's first scenes, from every seed."""
     starts = range(0, scenes, BATCH)
-    return [Batch(method, seed, first, min(BATCH, scenes - first)) for seed in seeds for first in starts]
+    return [
+        Batch(method, seed, first, min(BATCH, scenes - first), split) for seed in seeds for first in starts
+    ]
 
 
-def held_out(first: int, count: int) -> Scenes:
-    """The scenes of all experiments: of the test split, with all kinds of interaction equally frequent."""
-    return world.sample_scenes(world.TEST[first : first + count], uniform_kinds=True)
+def held_out(first: int, count: int, split: Split = "test") -> Scenes:
+    """The scenes of all experiments: none that models were trained on, all interactions equally frequent."""
+    return world.sample_scenes(SPLITS[split][first : first + count], uniform_kinds=True)
 
 
 def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
@@ -102,7 +107,7 @@ def read_or_draw(batch: Batch, device: str) -> Drawn:
             how = json.loads(file.metadata()["how"])
             return Drawn(file.get_tensor("images"), **how)
     begin = time.perf_counter()
-    images = to_bytes(batch.method.draw(held_out(batch.first, batch.size), batch.seed, device))
+    images = to_bytes(batch.method.draw(held_out(batch.first, batch.size, batch.split), batch.seed, device))
     how = {"seconds": time.perf_counter() - begin, "commit": commit(), "device": device}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")  # a file that is there is whole
@@ -142,7 +147,8 @@ def path_of(batch: Batch) -> Path:
     weights = {name: weights_digest(name) for name in sorted(batch.method.calls)}
     text = json.dumps([settings(batch.method), weights], sort_keys=True)
     key = "-".join(batch.method.calls) + "-" + hashlib.sha256(text.encode()).hexdigest()[:12]
-    return cache_folder("images") / key / f"seed{batch.seed}-{batch.first}-{batch.size}.safetensors"
+    split = "" if batch.split == "test" else f"{batch.split}-"
+    return cache_folder("images") / key / f"{split}seed{batch.seed}-{batch.first}-{batch.size}.safetensors"
 
 
 @cache

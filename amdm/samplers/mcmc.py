@@ -20,6 +20,7 @@ ADAPTATION = 0.1
 """By how much a step's logarithm follows one move's surplus of acceptance."""
 Kernel = Literal["ula", "mala", "uhmc", "hmc"]
 StepSize = float | Callable[[float, float], float]
+NumMoves = int | Callable[[float, float], int]
 
 
 class Moves(NamedTuple):
@@ -39,7 +40,7 @@ def mcmc(
     *,
     exponents: Sequence[float] | None = None,
     kernel: Kernel = "ula",
-    moves: int = 10,
+    moves: NumMoves = 10,
     step_size: StepSize = 0.1,
     leaps: int = 3,
     damping: float = 0.5,
@@ -66,7 +67,7 @@ def mcmc(
         extra_args: passed to the models: one dictionary for all, or N.
         exponents: beta, N numbers of sum B > 0; None for a product, all 1.
         kernel: "ula", "mala", "uhmc" or "hmc".
-        moves: per level, 0 or more.
+        moves: per level, 0 or more, or a function of sigma and sigma_next that returns it.
         step_size: h as a share of sigma^2, or a function of sigma and sigma_next that returns h (VE length
             squared). Where the data are small beside sigma P is B/sigma^2. A VP step h is (1 + sigma^2) h
             here; the published 2 beta_t of the Langevin moves is `lambda s, t: 2 * (s**2 - t**2)`.
@@ -97,7 +98,8 @@ def mcmc(
     exponents = check_exponents(exponents, len(models))
     if kernel not in ("ula", "mala", "uhmc", "hmc"):
         raise ValueError(f"kernel is {kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
-    for name, value, least in (("moves", moves, 0), ("leaps", leaps, 1), ("points", points, 2)):
+    number = 0 if callable(moves) else moves
+    for name, value, least in (("moves", number, 0), ("leaps", leaps, 1), ("points", points, 2)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} is {value!r}, expected a whole number of {least} or more")
     if not callable(step_size) and not 0 < step_size < float("inf"):
@@ -112,7 +114,7 @@ def mcmc(
         _rule,
         exponents=exponents,
         log_densities=log_densities,
-        moves=moves,
+        moves=moves if callable(moves) else lambda sigma, sigma_next: moves,
         step_size=step_size if callable(step_size) else lambda sigma, sigma_next: step_size * sigma**2,
         acceptance=acceptance,
         eta=float(eta),
@@ -135,7 +137,7 @@ def sample_mcmc(
     *,
     exponents: Sequence[float] | None = None,
     kernel: Kernel = "ula",
-    moves: int = 10,
+    moves: NumMoves = 10,
     step_size: StepSize = 0.1,
     leaps: int = 3,
     damping: float = 0.5,
@@ -180,7 +182,7 @@ def _rule(
     *,
     exponents: list[float],
     log_densities: Sequence[LogDensity] | None,
-    moves: int,
+    moves: Callable[[float, float], int],
     step_size: Callable[[float, float], float],
     acceptance: float | None,
     eta: float,
@@ -202,9 +204,9 @@ def _rule(
     if memory is None:
         memory = _Memory(normal(), torch.zeros(len(at.x), dtype=torch.float64, device=at.x.device))
     (velocity, log_scale), place = memory, Place(at.x, score(at.x))
-    h = step_size(at.sigma, at.sigma_next)
+    h, count = step_size(at.sigma, at.sigma_next), moves(at.sigma, at.sigma_next)
     total = torch.zeros_like(log_scale)
-    for _ in range(moves):
+    for _ in range(count):
         place, velocity, accepted = move(
             score,
             log_density if log_densities is not None and adjusted else None,
@@ -223,7 +225,7 @@ def _rule(
             log_scale = log_scale + ADAPTATION * (accepted - acceptance)
     denoised = place.x + at.sigma**2 * place.score
     mean, std = ddim_step(place.x, denoised, at.sigma, at.sigma_next, eta)
-    record = Moves(total / moves if moves > 0 else torch.ones_like(total), h * log_scale.exp())
+    record = Moves(total / count if count > 0 else torch.ones_like(total), h * log_scale.exp())
     return Move(denoised, mean, std, _Memory(velocity, log_scale), record=record)
 
 

@@ -1,0 +1,138 @@
+"""Other ways to compose two models, as data: their scores summed, superposed, corrected or sampled at length.
+
+Three predictions are composed: what the unconditional part of one network says, and what each model says when
+told. `linear` alone composes the two guided ones.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from amdm import dpmpp_2m, seeded_noise, start_noise
+from amdm.denoisers import conjunction, linear
+from amdm.samplers import ddim, fkc, mcmc, superdiff
+from amdm.types import Denoiser, NoiseSampler, Step, Steps
+from benchmarks.methods import STARTS, Schedule, levels, model, seeds_of, told
+from ecosystem import latents
+from ecosystem.world import Image, Scenes
+
+Kind = Literal["linear", "conjunction", "superdiff", "fkc", "mcmc"]
+STEP_SIZES: dict[str, Callable[[float, float], float]] = {
+    "2 delta": lambda sigma, sigma_next: 2 * (sigma**2 - sigma_next**2),
+}
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Two models composed at every step, on one latent: the first one's start.
+
+    Attributes:
+        kind: the denoiser or sampler; `linear` and `conjunction` are sampled by `solver`.
+        weights: of the two scores: of sum 1 for `linear`, relative to the unconditional one for
+            `conjunction`, `fkc` and `mcmc`; `superdiff` has its own.
+        guidance: of `linear`'s two models; `superdiff`'s.
+        unconditional: whose unconditional prediction it is.
+        particles: of `fkc`, for one image, which is drawn from them by their weights.
+        above: the level above which `mcmc` moves.
+        options: what else the sampler takes.
+    """
+
+    kind: Kind
+    steps: int
+    weights: tuple[float, float] = (1.0, 1.0)
+    guidance: float = 3.0
+    unconditional: str = "layout"
+    solver: Literal["ddim", "dpmpp_2m"] = "ddim"
+    schedule: Schedule = "linspace"
+    particles: int = 1
+    above: float = 0.0
+    options: tuple[tuple[str, Any], ...] = ()
+    models: tuple[str, str] = ("layout", "attribute")
+
+    @property
+    def passes(self) -> int:
+        """How often a network runs for an image; a guided evaluation is two passes."""
+        options, sigmas = dict(self.options), levels(self.schedule, self.steps)[:-1]
+        leaps = options.get("leaps", 3) if options.get("kernel") in ("uhmc", "hmc") else 1
+        moves: int = options.get("moves", 0) * leaps * int((sigmas > self.above).sum())
+        return (4 if self.kind == "linear" else 3) * self.particles * (self.steps + moves)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each network is evaluated for an image, two passes counted as one."""
+        each, rest = divmod(self.passes, 4 if self.kind == "linear" else 3)
+        assert rest == 0
+        told_or_not = (
+            [*self.models, *self.models] if self.kind == "linear" else [*self.models, self.unconditional]
+        )
+        passes = Counter({name: each * told_or_not.count(name) for name in told_or_not})
+        return Counter({name: -(-count // 2) for name, count in passes.items()})
+
+    def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
+        """Images of scenes from the starts of this seed."""
+        seeds, sigmas = seeds_of(scenes, seed), levels(self.schedule, self.steps).to(device)
+        noise = start_noise(seeds, latents.SHAPE, sigmas[0], len(STARTS) + self.particles - 1, device=device)
+        x = torch.stack([noise[STARTS.index(self.models[0])], *noise[len(STARTS) :]], 1).flatten(0, 1)
+        steps = seeded_noise(seeds, (self.particles, *latents.SHAPE))
+        g = torch.Generator().manual_seed(seeds[0])
+
+        def noise_sampler(sigma: Tensor, sigma_next: Tensor, /) -> Tensor:
+            return steps(sigma, sigma_next).flatten(0, 1)
+
+        # Only the last of a thousand steps is kept.
+        step: Step = deque(self._steps(scenes, x, sigmas, noise_sampler, g), maxlen=1)[0]
+        return latents.decode(self._one_of_each(step, g))
+
+    def _steps(
+        self, scenes: Scenes, x: Tensor, sigmas: Tensor, noise_sampler: NoiseSampler, g: torch.Generator
+    ) -> Steps:
+        device, options = str(x.device), dict[str, Any](self.options)
+        args = [self._told(name, scenes, device) for name in self.models]
+        if self.kind == "linear":
+            guided = [model(name, self.guidance, device) for name in self.models]
+            return self._solve(linear(guided, self.weights, args), x, sigmas, noise_sampler)
+        unconditional = model(self.unconditional, 1.0, device)
+        untold = self._told(self.unconditional, scenes, device)["uncond"]
+        nothing = {"cond": untold, "uncond": untold}
+        conditional = [model(name, 1.0, device) for name in self.models]
+        if self.kind == "conjunction":
+            composed = conjunction(unconditional, conditional, self.weights, [nothing, *args])
+            return self._solve(composed, x, sigmas, noise_sampler)
+        random: dict[str, Any] = {"noise_sampler": noise_sampler, "generator": g}
+        if self.kind == "superdiff":
+            options |= {"unconditional": unconditional, "guidance": self.guidance}
+            return superdiff(conditional, x, sigmas, [*args, nothing], **options, **random)
+        every, args = [unconditional, *conditional], [nothing, *args]
+        options["exponents"] = [1 - sum(self.weights), *self.weights]
+        if self.kind == "fkc":
+            return fkc(every, x, sigmas, args, particles=self.particles, **options, **random)
+        moves, step_size = options["moves"], options["step_size"]
+        options["moves"] = lambda sigma, sigma_next: moves if sigma > self.above else 0
+        options["step_size"] = STEP_SIZES.get(step_size, step_size)
+        return mcmc(every, x, sigmas, args, **options, **random)
+
+    def _told(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
+        """What a model is told, for every particle."""
+        sides = told(name, scenes, device).items()
+        return {
+            side: {key: value.repeat_interleave(self.particles, 0) for key, value in part.items()}
+            for side, part in sides
+        }
+
+    def _solve(self, denoiser: Denoiser, x: Tensor, sigmas: Tensor, noise_sampler: NoiseSampler) -> Steps:
+        if self.solver == "dpmpp_2m":
+            return dpmpp_2m(denoiser, x, sigmas)
+        return ddim(denoiser, x, sigmas, noise_sampler=noise_sampler, **dict(self.options))
+
+    def _one_of_each(self, step: Step, g: torch.Generator) -> Tensor:
+        """One particle of each image, drawn by the weights."""
+        if self.particles == 1:
+            return step.x_next
+        weights = step.record.log_weights.reshape(-1, self.particles).softmax(1).cpu()
+        chosen = torch.multinomial(weights, 1, generator=g)[:, 0]
+        first = self.particles * torch.arange(len(chosen))
+        return step.x_next[(first + chosen).to(step.x_next.device)]

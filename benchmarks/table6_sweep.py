@@ -1,0 +1,181 @@
+"""Table 6's settings: eight trials of every method on validation scenes, AMDM's among them, at equal cost.
+
+140 passes of a network for an image: what AMDM takes as published, 50 steps of one model and 20 of another,
+guided. The best by the mean of the paper's three metrics goes into table 6.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import measures, pictures
+from benchmarks.compositions import Composition, Kind
+from benchmarks.experiment import Experiment
+from benchmarks.measures import Estimate
+from benchmarks.methods import Method
+from benchmarks.report import Section
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table
+from ecosystem.world import Image, Scenes
+
+TITLE = "Table 6, the settings: eight trials each on validation scenes"
+PASSES = 140
+JUDGED = ("ISR avg", "mIoU avg", "mAP default full")
+CHOSEN_BY = "mean of three"
+LAYOUT_OR_ATTRIBUTE = ("layout", "attribute")
+PAIRS = ((1.0, 1.0), (1.5, 1.5))
+
+
+def composed(kind: Kind, cost: int, options: Mapping[str, Any] = {}, **settings: Any) -> Composition:
+    """As many steps as the budget has, at so many passes a step."""
+    return Composition(kind, PASSES // cost, options=tuple(options.items()), **settings)
+
+
+def linear() -> dict[str, Drawer]:
+    """Shares of the partner, and solvers."""
+    return {
+        f"partner's share {share}, {solver}": composed(
+            "linear", 4, weights=(round(1 - share, 2), share), solver=solver
+        )
+        for share, solver in product((0.35, 0.5, 0.65, 0.8), ("ddim", "dpmpp_2m"))
+    }
+
+
+def conjunction() -> dict[str, Drawer]:
+    """Weights of the two conditions."""
+    pairs = [(1.5, 1.5), (1.0, 2.0), (2.0, 1.0), (2.0, 2.0), (3.0, 3.0), (1.0, 3.0), (3.0, 1.0), (7.5, 7.5)]
+    return {f"weights {w}": composed("conjunction", 3, weights=w) for w in pairs}
+
+
+def projective() -> dict[str, Drawer]:
+    """Whose prediction without conditions is the background; the noise; the solver."""
+    trials: dict[str, Drawer] = {}
+    for background in ("layout", "attribute", "base"):
+        for eta in (0.0, 1.0):
+            trials[f"background {background}, eta {eta}"] = composed(
+                "conjunction", 3, {"eta": eta}, unconditional=background
+            )
+    for background in LAYOUT_OR_ATTRIBUTE:
+        trials[f"background {background}, dpmpp_2m"] = composed(
+            "conjunction", 3, unconditional=background, solver="dpmpp_2m"
+        )
+    return trials
+
+
+def superdiff(combine: str) -> dict[str, Drawer]:
+    """Guidance, and relative to whose prediction without conditions."""
+    return {
+        f"guidance {scale}, relative to {name}": composed(
+            "superdiff", 3, {"combine": combine}, guidance=scale, unconditional=name
+        )
+        for scale, name in product((2.0, 3.0, 4.5, 7.5), LAYOUT_OR_ATTRIBUTE)
+    }
+
+
+def corrected() -> dict[str, Drawer]:
+    """Feynman-Kac correctors: particles for an image, exponents, noise."""
+    return {
+        f"{count} particles, weights {w}, eta {eta}": composed(
+            "fkc", 3 * count, {"eta": eta}, weights=w, particles=count
+        )
+        for count, w, eta in product((2, 4), PAIRS, (0.5, 1.0))
+    }
+
+
+def langevin() -> dict[str, Drawer]:
+    """ULA: moves a level, their step, exponents."""
+    return {
+        f"{moves} moves of {h} sigma^2, weights {w}": composed(
+            "mcmc", 3 * (1 + moves), {"kernel": "ula", "moves": moves, "step_size": h}, weights=w
+        )
+        for moves, h, w in product((1, 3), (0.03, 0.1), PAIRS)
+    }
+
+
+def hamilton() -> dict[str, Drawer]:
+    """HMC: leaps of a move, their step, exponents; the line integral between a move's ends alone."""
+    return {
+        f"{leaps} leaps of {h} sigma^2, weights {w}": composed(
+            "mcmc",
+            3 * (1 + leaps),
+            {"kernel": "hmc", "moves": 1, "leaps": leaps, "step_size": h, "points": 2},
+            weights=w,
+        )
+        for leaps, h, w in product((2, 3), (0.01, 0.05), PAIRS)
+    }
+
+
+def aggregated() -> dict[str, Drawer]:
+    """AMDM: how many steps aggregate, of how many, and the partner's share."""
+    return {
+        f"{window} of {steps} steps aggregate, share {share}": Method(
+            LAYOUT_OR_ATTRIBUTE, steps=steps, window=(0, window), weights=share, schedule="linspace"
+        )
+        for (window, steps), share in product(((12, 58), (20, 50), (26, 44), (35, 35)), (0.5, 0.65))
+    }
+
+
+TRIALS: dict[str, Mapping[str, Drawer]] = {
+    "linear (Liu 2022)": linear(),
+    "conjunction (Liu 2022)": conjunction(),
+    "projective (Bradley 2025)": projective(),
+    "SuperDiff OR (Skreta 2025b)": superdiff("or"),
+    "SuperDiff AND (Skreta 2025b)": superdiff("and"),
+    "FKC (Skreta 2025a)": corrected(),
+    "ULA (Du 2023)": langevin(),
+    "HMC (Du 2023)": hamilton(),
+    "AMDM": aggregated(),
+}
+
+
+def label(method: str, trial: str) -> str:
+    """A row's name."""
+    return f"{method}: {trial}"
+
+
+def best(table: Table) -> dict[str, str]:
+    """The trial of every method that goes into table 6."""
+    return {
+        method: max(trials, key=lambda trial: table[label(method, trial)].cells[CHOSEN_BY].value)
+        for method, trials in TRIALS.items()
+    }
+
+
+def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
+    """What they are chosen by, and what is in it; 64 images are too few for KID."""
+    found = measures.control(images, scenes)
+    three = [found[metric] for metric in JUDGED]
+    value = float(np.mean([each.value for each in three]))
+    return {CHOSEN_BY: Estimate(value, np.mean([each.spread for each in three], axis=0))} | found
+
+
+def experiment(size: str) -> Experiment:
+    """All trials."""
+    rows = {label(method, trial): how for method, trials in TRIALS.items() for trial, how in trials.items()}
+    return Experiment(rows, scenes=64, measure=measure, split="validation")
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Every trial a point, a row per method; the ones chosen filled."""
+    whole = pictures.picture(14, 5)
+    chosen = best(table)
+    for axes, metric in zip(whole.subplots(1, 4, sharey=True), [CHOSEN_BY, *JUDGED], strict=True):
+        for place, (method, trials) in enumerate(TRIALS.items()):
+            for trial in trials:
+                value = table[label(method, trial)].cells[metric].value
+                face = f"C{place}" if trial == chosen[method] else "none"
+                axes.plot(value, place, "o", color=f"C{place}", markerfacecolor=face)
+        axes.set(title=metric, xlabel="%")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks(range(len(TRIALS)), list(TRIALS))
+    axes.invert_yaxis()
+    return whole
+
+
+def section(table: Table, differences: Table) -> Section:
+    """Which were chosen."""
+    chosen = "\n".join(f"* {method}: {trial}" for method, trial in best(table).items())
+    return Section([], tables=[[CHOSEN_BY, *JUDGED]], remarks=[f"Chosen, by the {CHOSEN_BY}:\n\n{chosen}"])

@@ -1,0 +1,86 @@
+"""Other compositions of the ecosystem's models: what they cost, and what they are where they are known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tolerances import assert_equal
+
+from benchmarks import table6_published, table6_sweep
+from benchmarks.compositions import Composition
+from benchmarks.methods import Method
+from benchmarks.runner import held_out
+from ecosystem import networks
+
+SCENES = held_out(0, 2)
+ULA = (("kernel", "ula"), ("moves", 2), ("step_size", 0.03))
+HMC = (("kernel", "hmc"), ("moves", 1), ("leaps", 2), ("points", 2), ("step_size", 0.01))
+CASES = [
+    Composition("linear", 3, (0.5, 0.5)),
+    Composition("conjunction", 3, (1.5, 1.5), solver="dpmpp_2m"),
+    Composition("conjunction", 2, unconditional="base", options=(("eta", 1.0),)),
+    Composition("superdiff", 3),
+    Composition("superdiff", 2, unconditional="attribute", options=(("combine", "or"),)),
+    Composition("fkc", 3, (1.5, 1.5), particles=2),
+    Composition("mcmc", 3, above=5.0, options=ULA),
+    Composition("mcmc", 2, options=HMC),
+]
+
+
+@pytest.mark.parametrize("composition", CASES, ids=lambda c: f"{c.kind} {dict(c.options).get('kernel', '')}")
+def test_passes_are_counted(composition, monkeypatch):
+    rows = 0
+    predict = networks.predict
+
+    def counting(network, x, *args):
+        nonlocal rows
+        rows += len(x)
+        return predict(network, x, *args)
+
+    monkeypatch.setattr(networks, "predict", counting)
+    images = composition.draw(SCENES, 0)
+    assert images.shape == (2, 3, 32, 32) and images.isfinite().all()
+    assert rows == 2 * composition.passes
+    assert composition.passes <= 2 * composition.calls.total() <= composition.passes + 3
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
+def test_one_condition_alone_is_the_guided_model(solver):
+    """Weight 3 for one and 0 for the other, relative to the one's unconditional prediction."""
+    one = Method(("layout",), steps=3, sampler=solver, schedule="linspace")
+    composition = Composition("conjunction", 3, (3.0, 0.0), solver=solver)
+    assert_equal(composition.draw(SCENES, 0), one.draw(SCENES, 0), 1e-4)
+    assert_equal(
+        Composition("linear", 3, (1.0, 0.0), solver=solver).draw(SCENES, 0), one.draw(SCENES, 0), 1e-4
+    )
+
+
+def test_without_particles_moves_or_noise_they_are_the_conjunction():
+    """FKC with one particle and MCMC without moves: what is left is DDIM's step along the same scores."""
+    plain = Composition("conjunction", 3, (1.5, 1.5)).draw(SCENES, 0)
+    options = {"fkc": (("eta", 0.0),), "mcmc": (("eta", 0.0), ("moves", 0), ("step_size", 0.1))}
+    for kind, option in options.items():
+        assert_equal(Composition(kind, 3, (1.5, 1.5), options=option).draw(SCENES, 0), plain, 1e-3)
+
+
+@pytest.mark.parametrize("composition", [c for c in CASES if c.kind != "mcmc"], ids=lambda c: c.kind)
+def test_a_seed_is_an_image_and_another_is_another(composition):
+    torch.manual_seed(0)
+    images = composition.draw(SCENES, 0)
+    torch.manual_seed(1)
+    assert torch.equal(composition.draw(SCENES, 0), images)
+    assert not torch.equal(composition.draw(SCENES, 1), images)
+
+
+def test_everyone_gets_eight_trials_at_one_price():
+    for trials in table6_sweep.TRIALS.values():
+        assert len(trials) == len(set(trials.values())) == 8
+        for trial in trials.values():
+            passes = 2 * trial.calls.total() if isinstance(trial, Method) else trial.passes
+            assert table6_sweep.PASSES - 14 < passes <= table6_sweep.PASSES
+
+
+def test_published_langevin_moves_are_in_the_upper_half():
+    method = table6_published.experiment("full").rows["ULA (Du 2023)"]
+    assert method.passes == 3 * (100 + 50 * 20)
+    assert replace(method, above=0.0).passes == 3 * (100 + 100 * 20)
