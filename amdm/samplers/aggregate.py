@@ -60,6 +60,10 @@ def amdm(
     At the first aggregation of trajectories that had not met, the latents jump by about a radius: a
     multistep sampler's history is dropped there, once.
 
+    The defaults are the paper's, and measured (`benchmarks/REPORT.md`). `lerp_fold` controls more and its
+    images are poorer. A correction of 0 has 1.0 points more success on trained models and a KID worse by
+    1.6e-3, both small; on exact mixtures it is better in all dimensions, by 6 to 8 points at n = 16384.
+
     Args:
         models: N denoisers sharing a latent space and the schedule `sigmas` (not their training
             schedules: a VE denoiser does not know its own). Model 1 is the one that is enriched.

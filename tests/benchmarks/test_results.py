@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import report, stages, table8_9, table10, tables
+from benchmarks import best_length, report, stages, table8_9, table10, tables
 from benchmarks.__main__ import FULL, HERE
 from benchmarks.methods import levels
 
@@ -59,6 +59,19 @@ def test_the_causes_that_the_report_gives_are_in_the_tables():
         for row in (table8_9.A, table8_9.ABC_OTHER, table8_9.AC, table8_9.ABC, table8_9.C)
     ]
     assert style == sorted(style)
+
+
+def test_what_is_said_of_the_corrections_default():
+    """In the docstring of `amdm` and in the README."""
+    success = gap("table3", "the paper's 0.3", "the paper's 0.0", "ISR avg")
+    quality = gap("table3", "the paper's 0.3", "the paper's 0.0", "KID")
+    assert (round(success.value, 1), round(quality.value, 1)) == (-1.0, -1.6)
+    assert success.high < 0 and quality.high < 0
+    table = tables.read(HERE / "results" / "best_length.csv")
+    gains = [row.cells[best_length.GAIN] for name, row in table.items() if name.endswith(", auto")]
+    assert len(gains) == 10 and all(gain.value < 0 for gain in gains)
+    largest = [table[best_length.label(r, 16384, "auto")].cells[best_length.GAIN] for r in best_length.RADII]
+    assert [round(gain.value) for gain in largest] == [-6, -8]
 
 
 @pytest.mark.parametrize(("name", "what", "attribute"), stages.SHOWN)
