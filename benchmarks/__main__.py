@@ -36,8 +36,8 @@ from benchmarks.tables import Table
 from ecosystem import world
 
 FULL = ["table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"]
-FULL += ["table10", "cost", "guidance", "table6_sweep", "table6_published"]
-WITHOUT_IMAGES = ("best_length",)
+FULL += ["table10", "cost", "guidance", "table6_sweep", "table6_published", "table7"]
+WITHOUT_IMAGES = ("best_length", "table7")
 SIZES = {"quick": ["table1_2"], "full": FULL}
 HERE = Path(__file__).parent
 
@@ -63,9 +63,9 @@ def all_of(plan: Experiment, method: Drawer) -> list[Batch]:
 def tabulate(name: str, module: ModuleType, size: str, out: Path, *, quiet: bool) -> None:
     """An experiment without images, by the main process alone."""
     if processes().is_main_process:
-        table = module.tabulate(size, quiet=quiet)
+        table, figure = module.tabulate(size, quiet=quiet)
         how = {"measured by": commit(), "versions": versions("numpy", "scipy")}
-        save(name, module, out, table, {}, module.figure(table), how)
+        save(name, module, out, table, {}, figure, how)
 
 
 def save(

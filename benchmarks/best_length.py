@@ -51,7 +51,7 @@ def label(radius: str, n: int, how: str) -> str:
     return f"n = {n}, {radius}, {how}"
 
 
-def tabulate(size: str, *, quiet: bool = False) -> Table:
+def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
     """A row per dimension, radius and length or part of the way, all from the same starts."""
     table = {}
     settings = list(product(RADII, DIMENSIONS))
@@ -66,7 +66,7 @@ def tabulate(size: str, *, quiet: bool = False) -> Table:
                 row = row_of({BOTH: both, GAIN: both - shares[NONE]}, SAMPLES, 1, 70)
                 row.cells[DEVIATION] = Cell(deviations[how])
                 table[label(radius, n, how)] = row
-    return table
+    return table, figure(table)
 
 
 def sample(n: int, radius: float, value: Length, unit: str) -> tuple[Bool[Tensor, " samples"], float]:
