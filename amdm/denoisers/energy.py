@@ -35,9 +35,10 @@ def conservative_projection(
         Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
         Monte Carlo", arXiv:2502.12786: the conservative projection loss.
 
-    >>> x = torch.randn(100, 2)
-    >>> conservative_projection(lambda x: x**2 / 2, x, -x * torch.tensor([1.0, 4.0]))
-    tensor([1.0000, 4.0000])
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]])
+    >>> theta = conservative_projection(lambda x: x**2 / 2, x, -x * torch.tensor([1.0, 4.0]))
+    >>> [round(value, 4) for value in theta.tolist()]
+    [1.0, 4.0]
     """
     check_latent(x)
     if score.shape != x.shape or x.ndim != 2:
