@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import best_length, report, stages, table8_9, table10, tables
+from benchmarks import best_length, report, stages, table7, table8_9, table10, tables
 from benchmarks.__main__ import FULL, HERE
 from benchmarks.methods import levels
 
@@ -59,6 +59,20 @@ def test_the_causes_that_the_report_gives_are_in_the_tables():
         for row in (table8_9.A, table8_9.ABC_OTHER, table8_9.AC, table8_9.ABC, table8_9.C)
     ]
     assert style == sorted(style)
+
+
+def test_why_amdm_is_not_for_the_plane():
+    """A half has the whole's likelihood, not its discrepancy; noise brings what is far off back to it."""
+    table = tables.read(HERE / "results" / "table7.csv")
+    rows = {row: table[f"{row}, exact"].cells for row in table7.METHODS | table7.EXACT}
+    truth, half = rows["truth"], rows["AMDM, window 0"]
+    assert truth[table7.LIKELIHOOD].value == pytest.approx(2.096, abs=0.03)
+    assert half[table7.LIKELIHOOD].value == pytest.approx(2.096, abs=0.03)
+    noisy, calm = (rows[f"AMDM, window 0.4{eta}"] for eta in (", eta 1", ""))
+    assert noisy[table7.LIKELIHOOD].value > 2 and calm[table7.LIKELIHOOD].value < -10
+    for metric in table7.DISCREPANCY.values():
+        assert truth[metric].high < half[metric].low
+        assert noisy[metric].value == pytest.approx(half[metric].value, abs=0.1)
 
 
 def test_what_is_said_of_the_corrections_default():
