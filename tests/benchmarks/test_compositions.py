@@ -55,6 +55,7 @@ def test_one_condition_alone_is_the_guided_model(solver):
     )
 
 
+@pytest.mark.slow
 def test_without_particles_moves_or_noise_they_are_the_conjunction():
     """FKC with one particle and MCMC without moves: what is left is DDIM's step along the same scores."""
     plain = Composition("conjunction", 3, (1.5, 1.5)).draw(SCENES, 0)
@@ -63,6 +64,7 @@ def test_without_particles_moves_or_noise_they_are_the_conjunction():
         assert_equal(Composition(kind, 3, (1.5, 1.5), options=option).draw(SCENES, 0), plain, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composition", [c for c in CASES if c.kind != "mcmc"], ids=lambda c: c.kind)
 def test_a_seed_is_an_image_and_another_is_another(composition):
     torch.manual_seed(0)

@@ -35,6 +35,7 @@ def test_images_of_other_scenes_are_not(renders):
     assert found["ISR avg"].value < 0.2 and found["mAP default full"].value < 0.1
 
 
+@pytest.mark.slow
 def test_seeds_are_of_the_same_scenes(renders):
     """Two seeds, one flawless and one of other scenes: shares are means, and draws are of scenes."""
     images, scenes = renders
@@ -166,6 +167,7 @@ def test_a_claim_that_fails_is_looked_at_under_conditions(here, otherwise, verdi
     assert ("other: m" in claim.ours) == (verdict != "reproduces")
 
 
+@pytest.mark.slow
 def test_interactions_of_several_seeds_are_those_of_one_if_the_images_are_the_same(renders):
     """Half the images are another scene's: detections of both seeds are ranked together."""
     images, scenes = renders

@@ -80,6 +80,7 @@ def made(name):
     return conjunction(models[0], models[1:], exponents[1:]), gaussians, exponents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_probability_flow_has_the_law_of_the_score_sum(name):
     model, gaussians, exponents = made(name)
@@ -89,6 +90,7 @@ def test_the_probability_flow_has_the_law_of_the_score_sum(name):
     assert variance == pytest.approx(expected[1], rel=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_reverse_sde_has_the_law_of_the_score_sum(name):
     model, gaussians, exponents = made(name)

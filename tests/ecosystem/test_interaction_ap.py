@@ -146,6 +146,7 @@ def test_rare_categories_are_those_of_the_kinds_that_training_seldom_shows():
     assert mean_ap(judged, ones)[0] == len(RARE) / len(CATEGORIES)
 
 
+@pytest.mark.slow
 def test_renders_are_right_but_for_few():
     scenes = sample_scenes(world.TEST[:500], uniform_kinds=True)
     judged = judge(read(render(scenes)), scenes)

@@ -29,6 +29,7 @@ def test_a_hand_made_scene_is_read_to_the_last_word():
     assert words(said(seen)[0]) == {"disc", "cross", "red", "cyan", "blue", "pointing", "striped"}
 
 
+@pytest.mark.slow
 def test_captions_as_seen_are_the_captions_of_500_scenes():
     scenes = sample_scenes(TEST[:500], uniform_kinds=True)
     spoken = said(read(render(scenes)))
@@ -36,6 +37,7 @@ def test_captions_as_seen_are_the_captions_of_500_scenes():
     assert sum(alike) >= 495
 
 
+@pytest.mark.slow
 def test_boxes_are_where_the_objects_are():
     scenes = sample_scenes(TEST[:500])
     seen = read(render(scenes))

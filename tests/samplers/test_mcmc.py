@@ -244,6 +244,7 @@ def test_evaluations(kernel, energies, evaluations):
         model.assert_nothing_was_modified()
 
 
+@pytest.mark.slow
 def test_steps_adapt_to_the_acceptance_asked_for():
     """Every sample by itself: what the others do has no part in it."""
     models, sigmas = [mixture(0), mixture(1)], karras(25, 20.0, 1.0)[:-1]

@@ -122,6 +122,7 @@ class Network(nn.Module):
         return self.outer(h)
 
 
+@pytest.mark.slow
 def test_estimates_of_a_network_agree_with_its_jacobian():
     torch.manual_seed(0)
     network, c = Network().double(), coefficients(30, 0.5)

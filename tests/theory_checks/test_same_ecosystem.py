@@ -77,6 +77,7 @@ def test_mixtures_have_the_moments_of_unit_variance_latents_and_know_what_is_goo
     assert not good(2 * x).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lead", ["vp", "ve"])
 def test_shared_levels_work_and_step_indices_do_not(lead):
     works = check_mixtures(64, lead, samples=100)
