@@ -44,6 +44,7 @@ def test_passes_are_counted(composition, monkeypatch):
     assert composition.passes <= 2 * composition.calls.total() <= composition.passes + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
 def test_one_condition_alone_is_the_guided_model(solver):
     """Weight 3 for one and 0 for the other, relative to the one's unconditional prediction."""

@@ -79,6 +79,7 @@ def test_what_was_drawn_is_read(monkeypatch):
     assert [batch.images[0, 0, 0, 0].item() for batch in first] == [153, 153, 166, 166]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_loses_no_finished_batch(monkeypatch):
     """Killed in the third of four batches; the method itself is then one that does not die."""
     here = Path(__file__).parent

@@ -24,6 +24,7 @@ def advanced(run, steps):
     return run
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
     whole = advanced(training.begin(SHORT, CPU), 5)
     training.checkpoint(advanced(training.begin(SHORT, CPU), 2), tmp_path / "run.safetensors")

@@ -91,6 +91,7 @@ def test_a_real_k_diffusion_wrapper_is_a_denoiser(k_diffusion):
     assert_equal(sample_ddim(model, x, sigmas, disable=True), theirs, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "order", "within"), [("ddim", 1, 0.15), ("heun", 2, 0.2), ("dpmpp_2m", 2, 0.2)]
 )

@@ -182,6 +182,7 @@ def test_two_that_agree_do_not_disturb_a_third():
     assert_equal(three, two, 1e-9)
 
 
+@pytest.mark.slow
 def test_the_estimates_are_the_densities():
     """A Gaussian's, along the probability flow with its exact divergence: of first order in the step.
 

@@ -59,6 +59,7 @@ def test_the_papers_form_has_each_models_own_constant():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separation", [0.3, 1.0, 2.5])
 def test_the_means_are_never_farther_apart(separation):
     c = coefficients(20, 0.3)
@@ -150,6 +151,7 @@ def test_controls_are_rejected(quantity, control):
     assert check("paper", quantity, n=64, eta=0.0, control=control).verdict == "fails"
 
 
+@pytest.mark.slow
 def test_certified_constants_hold_and_are_attained():
     for what, control in (("noise", "K in VE"), ("step", "eps held fixed")):
         record = check_lipschitz(what, n=64)
