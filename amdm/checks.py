@@ -48,8 +48,6 @@ def check_models(models: Sequence[Denoiser]) -> None:
 
 def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[float]:
     """N exponents of a product that has a start, as numbers: None for ones; raise unless their sum is > 0."""
-    if num_models == 0:
-        raise ValueError("models is empty, expected one denoiser or more")
     exponents = [1.0] * num_models if exponents is None else list(exponents)
     if len(exponents) != num_models:
         raise ValueError(f"exponents has {len(exponents)} entries but there are {num_models} models")

@@ -59,18 +59,18 @@ class Composition:
         options, sigmas = dict(self.options), levels(self.schedule, self.steps)[:-1]
         leaps = options.get("leaps", 3) if options.get("kernel") in ("uhmc", "hmc") else 1
         moves: int = options.get("moves", 0) * leaps * int((sigmas > self.above).sum())
-        return (4 if self.kind == "linear" else 3) * self.particles * (self.steps + moves)
+        return len(self._networks) * self.particles * (self.steps + moves)
 
     @property
     def calls(self) -> Counter[str]:
         """How often each network is evaluated for an image, two passes counted as one."""
-        each, rest = divmod(self.passes, 4 if self.kind == "linear" else 3)
-        assert rest == 0
-        told_or_not = (
-            [*self.models, *self.models] if self.kind == "linear" else [*self.models, self.unconditional]
-        )
-        passes = Counter({name: each * told_or_not.count(name) for name in told_or_not})
-        return Counter({name: -(-count // 2) for name, count in passes.items()})
+        each = self.passes // len(self._networks)
+        return Counter({name: -(-each * count // 2) for name, count in Counter(self._networks).items()})
+
+    @property
+    def _networks(self) -> list[str]:
+        """Whose passes make one composed prediction."""
+        return [*self.models, *(self.models if self.kind == "linear" else [self.unconditional])]
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
         """Images of scenes from the starts of this seed."""

@@ -9,9 +9,9 @@ from benchmarks.compositions import Composition
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Method
-from benchmarks.report import Direction, Section, compare
+from benchmarks.report import Section
 from benchmarks.runner import Drawer
-from benchmarks.table6_sweep import JUDGED
+from benchmarks.table6 import against
 from benchmarks.tables import Table
 from ecosystem import denoisers
 from ecosystem.world import Image, Scenes
@@ -56,10 +56,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 def section(table: Table, differences: Table) -> Section:
     """AMDM against each."""
-    more: dict[str, Direction] = dict.fromkeys(JUDGED, "more")
-    claims = []
-    for name, gap in differences.items():
-        other = name.removeprefix(f"{AMDM} - ")
-        claims.append(compare(f"AMDM controls more than {other}", "", gap, more))
-        claims.append(compare(f"AMDM's images are better than {other}'s", "", gap, {"KID": "less"}))
+    claims = [
+        claim for name, gap in differences.items() for claim in against(name.removeprefix(f"{AMDM} - "), gap)
+    ]
     return Section(claims, tables=[[*CONTROL, *LOOKS]], remarks=[SETTINGS])

@@ -25,7 +25,7 @@ TITLE = "Table 6, the settings: eight trials each on validation scenes"
 PASSES = 140
 JUDGED = ("ISR avg", "mIoU avg", "mAP default full")
 CHOSEN_BY = "mean of three"
-LAYOUT_OR_ATTRIBUTE = ("layout", "attribute")
+JOINED = ("layout", "attribute")
 PAIRS = ((1.0, 1.0), (1.5, 1.5))
 
 
@@ -58,7 +58,7 @@ def projective() -> dict[str, Drawer]:
             trials[f"background {background}, eta {eta}"] = composed(
                 "conjunction", 3, {"eta": eta}, unconditional=background
             )
-    for background in LAYOUT_OR_ATTRIBUTE:
+    for background in JOINED:
         trials[f"background {background}, dpmpp_2m"] = composed(
             "conjunction", 3, unconditional=background, solver="dpmpp_2m"
         )
@@ -71,7 +71,7 @@ def superdiff(combine: str) -> dict[str, Drawer]:
         f"guidance {scale}, relative to {name}": composed(
             "superdiff", 3, {"combine": combine}, guidance=scale, unconditional=name
         )
-        for scale, name in product((2.0, 3.0, 4.5, 7.5), LAYOUT_OR_ATTRIBUTE)
+        for scale, name in product((2.0, 3.0, 4.5, 7.5), JOINED)
     }
 
 
@@ -112,7 +112,7 @@ def aggregated() -> dict[str, Drawer]:
     """AMDM: how many steps aggregate, of how many, and the partner's share."""
     return {
         f"{window} of {steps} steps aggregate, share {share}": Method(
-            LAYOUT_OR_ATTRIBUTE, steps=steps, window=(0, window), weights=share, schedule="linspace"
+            JOINED, steps=steps, window=(0, window), weights=share, schedule="linspace"
         )
         for (window, steps), share in product(((12, 58), (20, 50), (26, 44), (35, 35)), (0.5, 0.65))
     }

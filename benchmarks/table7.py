@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import t as student
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,9 +20,10 @@ from amdm import sample_amdm, sample_ddim, sample_fkc, sample_mcmc, sample_super
 from amdm.denoisers import compose, linear
 from amdm.types import Denoiser
 from benchmarks import paper, pictures, plane
+from benchmarks.measures import Estimate
+from benchmarks.plane import Points
 from benchmarks.report import Claim, Section
 from benchmarks.tables import Cell, Row, Table, markdown
-from ecosystem.scores import LEVEL
 from theory_checks.same_ecosystem import karras_sigmas
 
 TITLE = "Table 7: the union of two densities in the plane"
@@ -35,7 +34,6 @@ ENERGIES = [plane.UPPER.log_density, plane.LOWER.log_density]
 LIKELIHOOD, COVARIANCE, WITHIN = "LL", "Var: covariance", "Var: within modes"
 DISCREPANCY = {bandwidth: f"ln MMD^2, {bandwidth}" for bandwidth in BANDWIDTHS}
 UNBIASED = {bandwidth: f"MMD^2 x 1000, unbiased, {bandwidth}" for bandwidth in BANDWIDTHS}
-Points = Float[Tensor, "samples 2"]
 
 
 class Draw:
@@ -183,9 +181,8 @@ def measure(x: Points, seed: int) -> dict[str, float]:
 
 def over_seeds(values: Sequence[float]) -> Cell:
     """The mean, and Student's interval for it."""
-    mean = float(np.mean(values))
-    half = np.std(values, ddof=1) / math.sqrt(len(values)) * student.ppf((1 + LEVEL) / 2, len(values) - 1)
-    return Cell(mean, mean - float(half), mean + float(half))
+    mean = Estimate(float(np.mean(values)), np.array(values), "groups")
+    return Cell(mean.value, *(mean.interval or ()))
 
 
 def figure(table: Table, drawn: dict[str, Points]) -> Figure:

@@ -29,7 +29,7 @@ def conservative_projection(
         theta; the shortest, where features' gradients depend on each other.
 
     Raises:
-        TypeError, ValueError: `x` and `score` are not two finite tensors of one shape `(samples, n)`.
+        TypeError, ValueError: `x` and `score` are not two floating-point tensors of one shape `(samples, n)`.
 
     References:
         Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
@@ -41,6 +41,7 @@ def conservative_projection(
     [1.0, 4.0]
     """
     check_latent(x)
+    check_latent(score, "score")
     if score.shape != x.shape or x.ndim != 2:
         raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
     gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(x.double())

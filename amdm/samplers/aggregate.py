@@ -17,6 +17,7 @@ from amdm.checks import (
     check_extra_args,
     check_latent,
     check_lengths,
+    check_models,
     check_sigmas,
     check_weights,
     checked,
@@ -102,9 +103,8 @@ def amdm(
     """
     if not isinstance(models, Sequence):
         raise TypeError(f"models is {type(models).__name__}, expected a list of denoisers")
+    check_models(models)
     num_models = len(models)
-    if num_models == 0:
-        raise ValueError("models is empty, expected one denoiser or more")
     starts = _starts(x, num_models)
     levels = check_sigmas(sigmas)
     check_eta(eta)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_exponents, check_finite, check_latent, check_log_densities
+from amdm.checks import check_exponents, check_finite, check_latent, check_log_densities, check_models
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.rne import smc_log_weight
 from amdm.samplers.runner import Callback, run
-from amdm.samplers.scores import LogDensity, composed_log_density, score, score_step
+from amdm.samplers.scores import LogDensity, composed_log_density, pull, score, score_step
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas, Steps
 
 
@@ -107,6 +107,7 @@ def fkc(
         Monte Carlo", arXiv:2502.12786.
     """
     check_latent(x)
+    check_models(models)
     exponents = check_exponents(exponents, len(models))
     check_log_densities(log_densities, len(models))
     if log_densities is not None and eta == 0:
@@ -174,10 +175,9 @@ def _rule(
     generator: torch.Generator | None,
 ) -> Move:
     predictions = at.denoise(at.x, at.sigma)
-    pull = sum(beta * (each - at.x) for beta, each in zip(exponents, predictions, strict=True))
-    assert isinstance(pull, Tensor)
+    towards = pull(at.x, predictions, exponents)
     factor, std = score_step(at.sigma, at.sigma_next, eta)
-    mean = at.x + factor / at.sigma**2 * pull
+    mean = at.x + factor / at.sigma**2 * towards
     x_next = mean + std * at.noise() if std > 0 else mean
     if log_densities is None:
         increment = fkc_log_weight(at.x, predictions, exponents, at.sigma, at.sigma_next)
@@ -199,4 +199,4 @@ def _rule(
         offset = particles * torch.arange(len(grouped), device=grouped.device)[:, None]
         x_next = x_next[(offset + chosen).flatten()]
         log_weights = torch.where(due, 0.0, grouped).flatten()
-    return Move(at.x + pull, mean, std, log_weights, x_next, record)
+    return Move(at.x + towards, mean, std, log_weights, x_next, record)

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_exponents, check_latent, check_log_densities
+from amdm.checks import check_exponents, check_latent, check_log_densities, check_models
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.markov import Place, move
 from amdm.samplers.runner import Callback, run
-from amdm.samplers.scores import LogDensity, composed_log_density
+from amdm.samplers.scores import LogDensity, composed_log_density, pull
 from amdm.samplers.steps import ddim_step
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas, Steps
 
@@ -95,6 +95,7 @@ def mcmc(
         and MCMC", arXiv:2302.11552.
     """
     check_latent(x)
+    check_models(models)
     exponents = check_exponents(exponents, len(models))
     if kernel not in ("ula", "mala", "uhmc", "hmc"):
         raise ValueError(f"kernel is {kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
@@ -193,8 +194,7 @@ def _rule(
     points: int,
 ) -> Move:
     def score(x: Tensor) -> Tensor:
-        predictions = zip(exponents, at.denoise(x, at.sigma), strict=True)
-        return torch.stack([beta * (each - x) for beta, each in predictions]).sum(0) / at.sigma**2
+        return pull(x, at.denoise(x, at.sigma), exponents) / at.sigma**2
 
     def log_density(x: Tensor) -> Tensor:
         assert log_densities is not None

@@ -7,12 +7,11 @@ exact reversal r has p_sigma_next(x')/p_sigma(x) = r(x' | x)/q(x | x'). A denois
 import math
 
 import torch
-from torch import Tensor
 
 from amdm.checks import check_extra_args, check_finite, check_latent, check_sigmas, checked
 from amdm.geometry.rows import as_rows
 from amdm.samplers.noise import default_noise
-from amdm.samplers.scores import score
+from amdm.samplers.scores import log_normal, score
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas
 
 Reference = tuple[float, float]
@@ -52,10 +51,10 @@ def rne_log_ratio(
         return (s * step).sum(1) - delta / 2 * s.square().sum(1)
     (mean, variance), std = reference, _reversal_std(reference, sigma, sigma_next)
     own = (mean - as_rows(x).double()) / (variance + sigma**2)
-    by_kernels = _log_normal(step - delta * s, std) - _log_normal(step - delta * own, std)
+    by_kernels = log_normal(step - delta * s, std) - log_normal(step - delta * own, std)
     ends = [(x_next, sigma_next), (x, sigma)]
     below, above = (
-        _log_normal(as_rows(y).double() - mean, math.sqrt(variance + level**2)) for y, level in ends
+        log_normal(as_rows(y).double() - mean, math.sqrt(variance + level**2)) for y, level in ends
     )
     return by_kernels + below - above
 
@@ -93,8 +92,8 @@ def smc_log_weight(
     if std <= 0:
         raise ValueError(f"std is {std}, expected more than 0: a step without noise has no density")
     end = as_rows(x_next).double()
-    back = _log_normal(end - as_rows(x).double(), math.sqrt(sigma**2 - sigma_next**2))
-    return log_ratio.double() + back - _log_normal(end - as_rows(mean).double(), std)
+    back = log_normal(end - as_rows(x).double(), math.sqrt(sigma**2 - sigma_next**2))
+    return log_ratio.double() + back - log_normal(end - as_rows(mean).double(), std)
 
 
 def rne_log_density(
@@ -149,7 +148,7 @@ def rne_log_density(
             denoised = denoise(above, above.new_full((len(x),), sigma), **args)
             total += rne_log_ratio(above, x_next, denoised, sigma, sigma_next, reference)
             x_next = above
-        start = _log_normal(as_rows(x_next).double() - mean, math.sqrt(variance + levels[0] ** 2))
+        start = log_normal(as_rows(x_next).double() - mean, math.sqrt(variance + levels[0] ** 2))
         totals.append(total + start)
     return torch.stack(totals).logsumexp(0) - math.log(paths)
 
@@ -158,9 +157,3 @@ def _reversal_std(reference: Reference, sigma: float, sigma_next: float) -> floa
     """Of a Gaussian's exact step back."""
     _, variance = reference
     return math.sqrt((sigma**2 - sigma_next**2) * (variance + sigma_next**2) / (variance + sigma**2))
-
-
-def _log_normal(apart: Tensor, std: float) -> Tensor:
-    """Log-density of N(0, std^2) at each row."""
-    n = apart.shape[1]
-    return -apart.square().sum(1) / (2 * std**2) - n * math.log(std * math.sqrt(2 * math.pi))

@@ -1,5 +1,6 @@
 """What samplers of composed scores share: the score, its divergence, and the step along it."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,6 +18,18 @@ LogDensity = Callable[[Latent, PerSample], PerSample]
 def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
     """The score (D - x)/sigma^2 (VE) as rows, float64."""
     return as_rows(denoised.double() - x.double()) / sigma**2
+
+
+def pull(x: Latent, predictions: Sequence[Latent], exponents: Sequence[float]) -> Latent:
+    """sum_i beta_i (D_i - x), which is sigma^2 times the composed score."""
+    first, *rest = (beta * (each - x) for beta, each in zip(exponents, predictions, strict=True))
+    return sum(rest, start=first)
+
+
+def log_normal(rows: Scores, std: float) -> PerSample:
+    """Log-density of N(0, std^2) at each row."""
+    n = rows.shape[1]
+    return -rows.square().sum(1) / (2 * std**2) - n * math.log(std * math.sqrt(2 * math.pi))
 
 
 def composed_log_density(

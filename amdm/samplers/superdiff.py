@@ -13,7 +13,7 @@ from amdm.checks import check_finite, check_latent, check_models
 from amdm.geometry.rows import as_rows
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.runner import Callback, run
-from amdm.samplers.scores import divergence, score, score_step
+from amdm.samplers.scores import divergence, log_normal, score, score_step
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas, Steps
 
 
@@ -182,7 +182,8 @@ def _rule(
     z = as_rows(noise).double()
     along = torch.einsum("bmn,bn->bm", scores, z)
     if log_densities is None:
-        log_densities = _log_prior(at.x, at.sigma)[:, None].expand(-1, num_models)
+        # Of pure noise: all models' density at the first level, as far as the data are small beside it.
+        log_densities = log_normal(as_rows(at.x).double(), at.sigma)[:, None].expand(-1, num_models)
     now = _Now(
         log_densities,
         scores,
@@ -238,9 +239,3 @@ def _intersection(now: _Now) -> Tensor:
     rtol = torch.full_like(now.rounding, 1e-10)
     inverse = torch.linalg.pinv(gram, atol=now.rounding, rtol=rtol, hermitian=True)
     return 1 / count + torch.einsum("bij,bj->bi", inverse, missing) / now.guidance
-
-
-def _log_prior(x: Tensor, sigma: float) -> Tensor:
-    """Of pure noise: all models' density at the first level, as far as the data are small beside it."""
-    rows = as_rows(x).double() / sigma
-    return -rows.square().sum(1) / 2 - rows.shape[1] * math.log(sigma * math.sqrt(2 * math.pi))

@@ -50,3 +50,5 @@ def test_a_score_that_is_a_gradient_is_found():
 def test_shapes_that_do_not_fit_are_named(unchecked):
     with pytest.raises(ValueError, match=r"score has shape \(5, 2\), expected x's, two axes: \(4, 2\)"):
         conservative_projection(quadratics, randn(0, 4, 2), randn(0, 5, 2))
+    with pytest.raises(TypeError, match=r"score is a torch\.int64 tensor, expected a floating-point tensor"):
+        conservative_projection(quadratics, randn(0, 4, 2), torch.ones(4, 2, dtype=torch.int64))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from samplers.models import Recorder, karras, mixture, noises
+from samplers.models import Recorder, gaussian, karras, mixture, noises
 from strategies import randn
 from tolerances import assert_equal
 
@@ -164,10 +164,7 @@ def test_the_line_integral():
     assert worst[5] < 0.2 and worst[10] < 0.05 and worst[2] > worst[3] > worst[5] > worst[10]
 
 
-PAIR = [
-    GaussianMixture(torch.tensor([[-1.0]]).double(), torch.tensor([[1.0]]).double()),
-    GaussianMixture(torch.tensor([[1.0]]).double(), torch.tensor([[0.5]]).double()),
-]
+PAIR = [gaussian([-1.0], [1.0]), gaussian([1.0], [0.5])]
 
 
 @pytest.mark.slow
