@@ -202,6 +202,8 @@ def figure(table: Table, drawn: dict[str, Points]) -> Figure:
         part.barh(range(len(rows)), [cell.value for cell in cells], xerr=pictures.errors(cells))
         part.set_title(metric, fontsize=9)
         part.set_yticks(range(len(rows)), rows, fontsize=7)
+        if metric == LIKELIHOOD:  # a few points far off decide the worst of them
+            part.set_xscale("symlog", linthresh=1)
     part.invert_yaxis()
     return whole
 
