@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amdm import Step, dpmpp_2m, sample_amdm, start_noise
+from amdm import Step, dpmpp_2m, sample_amdm, seeded_noise, start_noise
 from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
 from amdm.geometry.rows import as_rows
 from amdm.samplers import ddim
 from amdm.samplers.window import resolve_window
-from amdm.types import Latent, Sigmas, Weight
+from amdm.types import Latent, NoiseSampler, Sigmas, Weight
 from ecosystem import denoisers, latents, world
 from ecosystem.networks import EDM_SIGMAS
 from ecosystem.world import Image, Scenes
@@ -44,6 +44,7 @@ class Method:
         weights: the share of every partner, or one for each.
         correction: eq. (8)'s length: "auto", in `unit`s of VP length, or as a part of the way to the mean.
         fold: eq. (7), or what is in its place; "lerp, rescaled" has the mean of the latents' norms.
+        eta: of DDIM's steps; every model's noise is its own.
         starts: whether every model has a start of its own, or all the lead's.
         start_scale: what the starts are multiplied by.
         first_scale: what the first fold is multiplied by.
@@ -61,6 +62,7 @@ class Method:
     fold: FoldName = "slerp"
     sampler: Solver = "ddim"
     schedule: Schedule = "ddim"
+    eta: float = 0.0
     # `denoisers.GUIDANCE` as a number: batches in the cache are named by what differs from here.
     guidance: float = 3.0
     starts: Literal["own", "shared"] = "own"
@@ -90,13 +92,22 @@ class Method:
         noise = starts_of(scenes, seed, sigmas[0], device)
         own = [self.start_scale * noise[name] for name in self.models]
         x = own if self.starts == "own" else [own[0]] * len(own)
+        streams = [STARTS.index(name) for name in self.models]
+        noises = [seeded_noise(seeds_of(scenes, seed), latents.SHAPE, stream=stream) for stream in streams]
         start, stop = self.span
         if self.partners == "from the lead":
-            lead = self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0)) if start > 0 else own[0]
+            lead = self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0), noises) if start > 0 else own[0]
             x, sigmas, start, stop = [lead] * len(x), sigmas[start:], 0, stop - start
-        return latents.decode(self._sample(scenes, x, sigmas, (start, stop)))
+        return latents.decode(self._sample(scenes, x, sigmas, (start, stop), noises))
 
-    def _sample(self, scenes: Scenes, x: Sequence[Latent], sigmas: Sigmas, span: tuple[int, int]) -> Latent:
+    def _sample(
+        self,
+        scenes: Scenes,
+        x: Sequence[Latent],
+        sigmas: Sigmas,
+        span: tuple[int, int],
+        noises: Sequence[NoiseSampler],
+    ) -> Latent:
         names, device = self.models[: len(x)], str(x[0].device)
         return sample_amdm(
             [model(name, self.guidance, device) for name in names],
@@ -109,6 +120,8 @@ class Method:
             correction=self.correction if self.unit == "length" else self._part,
             fold=scaled_at_first(FOLDS[self.fold], self.first_scale),
             sampler={"ddim": ddim, "dpmpp_2m": dpmpp_2m}[self.sampler],
+            eta=self.eta,
+            noise_sampler=noises[: len(x)],
         )
 
     def _part(self, step: Step) -> list[Tensor]:

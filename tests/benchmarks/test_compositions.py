@@ -45,15 +45,14 @@ def test_passes_are_counted(composition, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
-def test_one_condition_alone_is_the_guided_model(solver):
-    """Weight 3 for one and 0 for the other, relative to the one's unconditional prediction."""
-    one = Method(("layout",), steps=3, sampler=solver, schedule="linspace")
-    composition = Composition("conjunction", 3, (3.0, 0.0), solver=solver)
-    assert_equal(composition.draw(SCENES, 0), one.draw(SCENES, 0), 1e-4)
-    assert_equal(
-        Composition("linear", 3, (1.0, 0.0), solver=solver).draw(SCENES, 0), one.draw(SCENES, 0), 1e-4
-    )
+@pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m", 0.0)])
+def test_one_condition_alone_is_the_guided_model(solver, eta):
+    """Weight 3 for one and 0 for the other, relative to the one's unconditional prediction; the same noise."""
+    one = Method(("layout",), steps=3, sampler=solver, schedule="linspace", eta=eta).draw(SCENES, 0)
+    options = tuple(table6_sweep.noise(eta).items())
+    for kind, weights in (("conjunction", (3.0, 0.0)), ("linear", (1.0, 0.0))):
+        composition = Composition(kind, 3, weights, solver=solver, options=options)
+        assert_equal(composition.draw(SCENES, 0), one, 1e-4)
 
 
 @pytest.mark.slow
