@@ -61,7 +61,7 @@ def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[
 
 
 def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) -> None:
-    """Raise unless there are none, or N that can be called with (x, sigma)."""
+    """Raise unless there are none, or N that can be called with (x, sigma); results: `check_result`."""
     if log_densities is None:
         return
     if len(log_densities) != num_models:
@@ -110,17 +110,21 @@ def checked(model: Denoiser, name: str) -> Denoiser:
 
     def denoise(x: Tensor, sigma: Tensor, /, **extra_args: Any) -> Tensor:
         denoised = model(x, sigma, **extra_args)
-        if not isinstance(denoised, Tensor) or not denoised.is_floating_point():
-            raise TypeError(f"{name} returned {_kind(denoised)}, expected a floating-point tensor")
-        if denoised.shape != x.shape:
-            raise ValueError(
-                f"{name} returned shape {tuple(denoised.shape)}, expected that of x: {tuple(x.shape)}"
-            )
-        if denoised.device != x.device:
-            raise ValueError(f"{name} returned a tensor on {denoised.device}, expected x's {x.device}")
+        check_result(denoised, x, tuple(x.shape), name)
         return denoised.to(x.dtype)
 
     return denoise
+
+
+def check_result(result: object, x: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise unless what `name` returned for `x` is a floating-point tensor of this shape on its device."""
+    if not isinstance(result, Tensor) or not result.is_floating_point():
+        raise TypeError(f"{name} returned {_kind(result)}, expected a floating-point tensor")
+    if result.shape != shape:
+        expected = f"that of x: {shape}" if shape == x.shape else shape
+        raise ValueError(f"{name} returned shape {tuple(result.shape)}, expected {expected}")
+    if result.device != x.device:
+        raise ValueError(f"{name} returned a tensor on {result.device}, expected x's {x.device}")
 
 
 def per_model(value: Any, num_models: int, name: str) -> list[Any]:

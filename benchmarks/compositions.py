@@ -30,6 +30,8 @@ STEP_SIZES: dict[str, Callable[[float, float], float]] = {
 class Composition:
     """Two models composed at every step, on one latent: the first one's start.
 
+    An image depends on its own seed alone, but for `mcmc`, whose moves draw for the batch as a whole.
+
     Attributes:
         kind: the denoiser or sampler; `linear` and `conjunction` are sampled by `solver`.
         weights: of the two scores: of sum 1 for `linear`, relative to the unconditional one for
@@ -58,6 +60,8 @@ class Composition:
         """How often a network runs for an image; a guided evaluation is two passes."""
         options, sigmas = dict(self.options), levels(self.schedule, self.steps)[:-1]
         leaps = options.get("leaps", 3) if options.get("kernel") in ("uhmc", "hmc") else 1
+        if options.get("kernel") in ("mala", "hmc"):
+            leaps += options.get("points", 5) - 2
         moves: int = options.get("moves", 0) * leaps * int((sigmas > self.above).sum())
         return len(self._networks) * self.particles * (self.steps + moves)
 

@@ -20,6 +20,12 @@ def k_diffusion() -> Any:
     return import_beside_torchvision("k_diffusion")
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What is drawn from the global generators is the same in every run and order."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Run-time shape checking off, to see the library's own messages for bad arguments."""

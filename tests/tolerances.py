@@ -11,7 +11,7 @@ ROUNDING = {
 
 
 def assert_equal(actual: torch.Tensor, expected: torch.Tensor, tol: float | None = None) -> None:
-    """Each sample within `tol` of the expected one's largest entry; same dtype and shape."""
+    """All within `tol` times the largest expected entry; same dtype and shape."""
     assert actual.dtype == expected.dtype and actual.shape == expected.shape
     tol = ROUNDING[actual.dtype] if tol is None else tol
     size = expected.double().abs().max().clamp(min=1e-300)

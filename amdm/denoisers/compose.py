@@ -1,9 +1,10 @@
 """Denoisers of several models at once: weighted sums of their scores, for any sampler.
 
 Scores and denoised predictions are affine in each other, D = x + sigma^2 s (VE), so that sum_i beta_i s_i is
-the score of D = x + sum_i beta_i (D_i - x). At sigma = 0 it is that of prod_i q_i^beta_i. At other levels
-it is not that of the product's diffusion, unless the models differ in separate coordinates only: what a plain
-sampler draws is neither the product of the densities nor their mean.
+the score of D = x + sum_i beta_i (D_i - x). At sigma = 0 it is that of prod_i q_i^beta_i. At other levels it
+is not that of the product's diffusion but in special cases: models that differ in separate coordinates only,
+or the mean of Gaussians of equal covariances. Elsewhere a plain sampler draws neither the product of the
+densities nor their mean.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,14 @@ from typing import Any
 
 import torch
 
-from amdm.checks import check_callable, check_extra_args, check_finite, check_models, per_model
+from amdm.checks import (
+    check_callable,
+    check_extra_args,
+    check_finite,
+    check_models,
+    check_result,
+    per_model,
+)
 from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
 
 
@@ -35,8 +43,11 @@ class Composed:
         """The composed prediction at VE noise level `sigma`, one per sample; every model is called once."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         composed = (1 - sum(self.exponents)) * wide
-        for model, beta, own in zip(self.models, self.exponents, self.extra_args, strict=True):
-            composed = composed + beta * model(x, sigma, **{**extra_args, **own}).to(wide)
+        parts = zip(self.models, self.exponents, self.extra_args, strict=True)
+        for i, (model, beta, own) in enumerate(parts):
+            denoised = model(x, sigma, **{**extra_args, **own})
+            check_result(denoised, x, tuple(x.shape), f"models[{i}] of the composition")
+            composed = composed + beta * denoised.to(wide.dtype)
         return composed.to(x.dtype)
 
 
@@ -61,12 +72,7 @@ def compose(
     check_models(models)
     for i, model in enumerate(models):
         check_callable(model, f"models[{i}]", "model(x, sigma, **extra_args)")
-    if len(exponents) != len(models):
-        raise ValueError(
-            f"there are {len(exponents)} exponents or weights but {len(models)} models: expected one for each"
-        )
-    for i, exponent in enumerate(exponents):
-        check_finite(exponent, f"exponent or weight {i}")
+    _check_numbers(exponents, "exponents", len(models))
     args = per_model(extra_args, len(models), "extra_args")
     for i, arg in enumerate(args):
         check_extra_args(arg, f"extra_args[{i}]")
@@ -102,11 +108,12 @@ def linear(
     >>> linear([one, other], [0.75, 0.25])(torch.zeros(1, 2), torch.ones(1))
     tensor([[0.2500, 0.2500]])
     """
+    check_models(models)
     weights = [1 / len(models)] * len(models) if weights is None else weights
-    composed = compose(models, weights, extra_args)
-    if abs(sum(composed.exponents) - 1) > 1e-6:
+    _check_numbers(weights, "weights", len(models))
+    if abs(sum(weights) - 1) > 1e-6:
         raise ValueError(f"weights is {list(weights)}, expected numbers of sum 1")
-    return composed
+    return compose(models, weights, extra_args)
 
 
 def conjunction(
@@ -134,7 +141,9 @@ def conjunction(
     References:
         Liu et al. 2022, arXiv:2206.01714: concept conjunction and negation.
     """
-    weights = [weights] * len(models) if isinstance(weights, int | float) else list(weights)
+    check_models(models)
+    weights = list(weights) if isinstance(weights, Sequence) else [weights] * len(models)
+    _check_numbers(weights, "weights", len(models))
     return compose([unconditional, *models], [1 - sum(weights), *weights], extra_args)
 
 
@@ -164,3 +173,11 @@ def projective(
         Bradley et al. 2025, "Mechanisms of projective composition of diffusion models", arXiv:2502.04549.
     """
     return conjunction(background, models, 1.0, extra_args)
+
+
+def _check_numbers(values: Sequence[float], name: str, num_models: int) -> None:
+    """Raise unless there are N finite numbers."""
+    if len(values) != num_models:
+        raise ValueError(f"{name} has {len(values)} entries but there are {num_models} models")
+    for i, value in enumerate(values):
+        check_finite(value, f"{name}[{i}]")

@@ -21,7 +21,8 @@ def conservative_projection(
     is linear least squares, here solved exactly.
 
     Args:
-        features: phi, differentiable, of each row by itself; a constant one has no gradient and no weight.
+        features: phi, differentiable, of each row by itself, called in float64; a constant one has no
+            gradient and no weight.
         x: where the score is known, of the density against which nearness is meant: the noised data's.
         score: at `x`.
 
@@ -46,5 +47,7 @@ def conservative_projection(
         raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
     gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(x.double())
     design = gradients.transpose(1, 2).flatten(0, 1)
-    theta: Tensor = torch.linalg.lstsq(design, -score.double().flatten()[:, None], driver="gelsd").solution
-    return theta[:, 0].to(x.dtype)
+    # On the CPU, whose least squares alone take features that depend on each other.
+    target = -score.double().flatten()[:, None]
+    theta: Tensor = torch.linalg.lstsq(design.cpu(), target.cpu(), driver="gelsd").solution
+    return theta[:, 0].to(x)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_exponents, check_finite, check_latent, check_log_densities, check_models
+from amdm.geometry.rows import check_same_shape
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.rne import smc_log_weight
@@ -46,6 +47,8 @@ def fkc_log_weight(
     References:
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
     """
+    for i, each in enumerate(denoised):
+        check_same_shape(**{"x": x, f"denoised[{i}]": each})
     scores = [score(x, each, sigma) for each in denoised]
     total = torch.stack([beta * s for beta, s in zip(exponents, scores, strict=True)]).sum(0)
     apart = sum(beta * s.square().sum(1) for beta, s in zip(exponents, scores, strict=True))
@@ -95,8 +98,8 @@ def fkc(
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
 
     Returns:
-        A generator of `Step`s with a `Particles` as record; `denoised` is that of S. N evaluations a step.
-        A `Restart` sets the weights to 1.
+        A generator of `Step`s with a `Particles` as record; `denoised` is that of S. N evaluations a step,
+        and each of `log_densities` twice. A `Restart` sets the weights to 1.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -116,8 +119,8 @@ def fkc(
     if not 0 <= resample <= 1:
         raise ValueError(f"resample is {resample}, expected a part in [0, 1]")
     particles = len(x) if particles is None else particles
-    if particles < 1 or len(x) % particles:
-        raise ValueError(f"particles is {particles}, expected a divisor of the batch size {len(x)}")
+    if not isinstance(particles, int) or particles < 1 or len(x) % particles:
+        raise ValueError(f"particles is {particles!r}, expected a divisor of the batch size {len(x)}")
     rule = partial(
         _rule,
         exponents=exponents,
@@ -177,7 +180,7 @@ def _rule(
     predictions = at.denoise(at.x, at.sigma)
     towards = pull(at.x, predictions, exponents)
     factor, std = score_step(at.sigma, at.sigma_next, eta)
-    mean = at.x + factor / at.sigma**2 * towards
+    mean = (at.x + factor / at.sigma**2 * towards).to(at.x.dtype)
     x_next = mean + std * at.noise() if std > 0 else mean
     if log_densities is None:
         increment = fkc_log_weight(at.x, predictions, exponents, at.sigma, at.sigma_next)
@@ -199,4 +202,4 @@ def _rule(
         offset = particles * torch.arange(len(grouped), device=grouped.device)[:, None]
         x_next = x_next[(offset + chosen).flatten()]
         log_weights = torch.where(due, 0.0, grouped).flatten()
-    return Move(at.x + towards, mean, std, log_weights, x_next, record)
+    return Move((at.x + towards).to(at.x.dtype), mean, std, log_weights, x_next, record)

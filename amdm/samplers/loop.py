@@ -91,7 +91,7 @@ def _loop(
 
     memory = None
     for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        noise = partial(_draw, noise_sampler, sigmas[index], sigmas[index + 1], x)
+        noise = partial(draw, noise_sampler, sigmas[index], sigmas[index + 1], x)
         denoised, mean, std, memory, x_next, record = rule(At(x, sigma, sigma_next, denoise, noise), memory)
         if x_next is None:
             x_next = mean + std * noise() if std > 0 else mean
@@ -103,7 +103,8 @@ def _loop(
         x = x_next if sent is None else sent
 
 
-def _draw(noise_sampler: NoiseSampler, sigma: Tensor, sigma_next: Tensor, x: Tensor) -> Tensor:
+def draw(noise_sampler: NoiseSampler, sigma: Tensor, sigma_next: Tensor, x: Tensor) -> Tensor:
+    """Noise for `x`, its shape checked, on its device and in its dtype."""
     noise = noise_sampler(sigma, sigma_next)
     if noise.shape != x.shape:
         raise ValueError(f"noise_sampler returned shape {tuple(noise.shape)}, expected x's: {tuple(x.shape)}")

@@ -14,7 +14,7 @@ from amdm.geometry.rows import as_rows
 from amdm.types import Latent, PerSample
 
 Score = Callable[[Tensor], Tensor]
-LogDensity = Callable[[Tensor], Tensor]
+LogPi = Callable[[Tensor], Tensor]
 
 
 class Place(NamedTuple):
@@ -40,8 +40,7 @@ def leapfrog(
     Returns:
         The place reached and the velocity there.
     """
-    h = step_size.to(place.x).reshape(-1, *[1] * (place.x.ndim - 1))
-    delta = (2 * h).sqrt()
+    delta = (2 * step_size).sqrt().to(place.x).reshape(-1, *[1] * (place.x.ndim - 1))
     x, s = place.x, place.score
     for _ in range(leaps):
         velocity = velocity + delta / 2 * s
@@ -99,7 +98,7 @@ def metropolis(
 
 def move(
     score: Score,
-    log_density: LogDensity | None,
+    log_density: LogPi | None,
     place: Place,
     velocity: Latent,
     step_size: PerSample,

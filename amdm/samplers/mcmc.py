@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_exponents, check_latent, check_log_densities, check_models
+from amdm.geometry.rows import working_dtype
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.markov import Place, move
 from amdm.samplers.runner import Callback, run
@@ -29,7 +30,7 @@ class Moves(NamedTuple):
     acceptance: Float[Tensor, " batch"]
     """The mean probability over the moves at this level; 1 without a decision."""
     step_size: Float[Tensor, " batch"]
-    """h at this level's last move, VE length squared."""
+    """h of this level's last move, VE length squared; of the next one if there was none."""
 
 
 def mcmc(
@@ -76,8 +77,8 @@ def mcmc(
         log_densities: for "mala" and "hmc", N functions `(x, sigma) -> log q_i`, one number per sample, up to
             numbers that do not depend on x; None for the line integral of the score.
         points: of the line integral, 2 or more; the inner ones cost N evaluations each.
-        acceptance: a probability in (0, 1) to which every sample adapts its own step size from move to
-            move; None for none. Then a level's density is kept approximately only.
+        acceptance: for "mala" and "hmc", a probability in (0, 1) to which every sample adapts its own step
+            size from move to move; None for none. Then a level's density is kept approximately only.
         eta: of DDIM's steps, 0 or more.
         noise_sampler: of DDIM's steps; None draws `randn_like(x)` as k-diffusion does.
         generator: of the moves; None for the global one.
@@ -109,6 +110,9 @@ def mcmc(
         raise ValueError(f"damping is {damping}, expected a part in [0, 1)")
     if acceptance is not None and not 0 < acceptance < 1:
         raise ValueError(f"acceptance is {acceptance}, expected a probability in (0, 1)")
+    for name, option in (("acceptance", acceptance), ("log_densities", log_densities)):
+        if option is not None and kernel not in ("mala", "hmc"):
+            raise ValueError(f"{name} is given, expected none: kernel is {kernel!r}, which rejects nothing")
     check_log_densities(log_densities, len(models))
     hamiltonian = kernel in ("uhmc", "hmc")
     rule = partial(
@@ -194,25 +198,31 @@ def _rule(
     points: int,
 ) -> Move:
     def score(x: Tensor) -> Tensor:
-        return pull(x, at.denoise(x, at.sigma), exponents) / at.sigma**2
+        return pull(x, at.denoise(x.to(at.x.dtype), at.sigma), exponents) / at.sigma**2
 
     def log_density(x: Tensor) -> Tensor:
         assert log_densities is not None
-        return composed_log_density(log_densities, exponents, x, at.sigma)
+        return composed_log_density(log_densities, exponents, x.to(at.x.dtype), at.sigma)
 
-    normal = partial(_draw, torch.randn, at.x, generator)
+    x = at.x.to(working_dtype(at.x))  # many small moves are lost in half precision
+    normal = partial(_draw, torch.randn, x, generator)
     if memory is None:
-        memory = _Memory(normal(), torch.zeros(len(at.x), dtype=torch.float64, device=at.x.device))
-    (velocity, log_scale), place = memory, Place(at.x, score(at.x))
+        memory = _Memory(normal(), torch.zeros(len(x), dtype=torch.float64, device=x.device))
+    (velocity, log_scale), place = memory, Place(x, score(x))
     h, count = step_size(at.sigma, at.sigma_next), moves(at.sigma, at.sigma_next)
-    total = torch.zeros_like(log_scale)
+    if not 0 < h < float("inf"):
+        raise ValueError(
+            f"step_size returned {h} at sigma = {at.sigma:.6g}, expected a positive length squared"
+        )
+    total, last = torch.zeros_like(log_scale), h * log_scale.exp()
     for _ in range(count):
+        last = h * log_scale.exp()
         place, velocity, accepted = move(
             score,
             log_density if log_densities is not None and adjusted else None,
             place,
             velocity,
-            h * log_scale.exp(),
+            last,
             leaps=leaps,
             damping=damping,
             adjusted=adjusted,
@@ -225,8 +235,10 @@ def _rule(
             log_scale = log_scale + ADAPTATION * (accepted - acceptance)
     denoised = place.x + at.sigma**2 * place.score
     mean, std = ddim_step(place.x, denoised, at.sigma, at.sigma_next, eta)
-    record = Moves(total / count if count > 0 else torch.ones_like(total), h * log_scale.exp())
-    return Move(denoised, mean, std, _Memory(velocity, log_scale), record=record)
+    record = Moves(total / count if count > 0 else torch.ones_like(total), last)
+    return Move(
+        denoised.to(at.x.dtype), mean.to(at.x.dtype), std, _Memory(velocity, log_scale), record=record
+    )
 
 
 def _draw(kind: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,7 +9,8 @@ import math
 import torch
 
 from amdm.checks import check_extra_args, check_finite, check_latent, check_sigmas, checked
-from amdm.geometry.rows import as_rows
+from amdm.geometry.rows import as_rows, check_same_shape
+from amdm.samplers.loop import draw
 from amdm.samplers.noise import default_noise
 from amdm.samplers.scores import log_normal, score
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas
@@ -91,11 +92,15 @@ def smc_log_weight(
     check_finite(std, "std")
     if std <= 0:
         raise ValueError(f"std is {std}, expected more than 0: a step without noise has no density")
+    if log_ratio.shape != (len(x),):
+        raise ValueError(f"log_ratio has shape {tuple(log_ratio.shape)}, expected one number per sample of x")
+    check_same_shape(x=x, x_next=x_next, mean=mean)
     end = as_rows(x_next).double()
     back = log_normal(end - as_rows(x).double(), math.sqrt(sigma**2 - sigma_next**2))
     return log_ratio.double() + back - log_normal(end - as_rows(mean).double(), std)
 
 
+@torch.no_grad()
 def rne_log_density(
     model: Denoiser,
     x: Latent,
@@ -110,7 +115,8 @@ def rne_log_density(
 
     The mean over the paths, as a density, estimates without bias that of the sampler whose steps are N(x +
     Delta s, Delta (v + sigma_next^2)/(v + sigma^2)), started from the reference noised to `sigmas[0]`; its
-    logarithm is too low on average. For a Gaussian of variance v one path is exact.
+    logarithm is too low on average. For a Gaussian of the reference's mean and variance one path is exact;
+    with another mean, but for the first level, whose law is not quite the reference's.
 
     Args:
         model: the denoiser.
@@ -143,7 +149,7 @@ def rne_log_density(
         total, x_next = torch.zeros(len(x), dtype=torch.float64, device=x.device), x
         for k in reversed(range(len(levels) - 1)):
             sigma, sigma_next = levels[k], levels[k + 1]
-            noise = noise_sampler(sigmas[k + 1], sigmas[k])
+            noise = draw(noise_sampler, sigmas[k + 1], sigmas[k], x)
             above = x_next + math.sqrt(sigma**2 - sigma_next**2) * noise
             denoised = denoise(above, above.new_full((len(x),), sigma), **args)
             total += rne_log_ratio(above, x_next, denoised, sigma, sigma_next, reference)

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows
+from amdm.checks import check_result
+from amdm.geometry.rows import as_rows, working_dtype
 from amdm.types import Latent, PerSample
 
 Scores = Float[Tensor, "batch n"]
@@ -21,8 +22,9 @@ def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
 
 
 def pull(x: Latent, predictions: Sequence[Latent], exponents: Sequence[float]) -> Latent:
-    """sum_i beta_i (D_i - x), which is sigma^2 times the composed score."""
-    first, *rest = (beta * (each - x) for beta, each in zip(exponents, predictions, strict=True))
+    """sum_i beta_i (D_i - x), which is sigma^2 times the composed score; float32 or better."""
+    wide = x.to(working_dtype(x))
+    first, *rest = (beta * (each - wide) for beta, each in zip(exponents, predictions, strict=True))
     return sum(rest, start=first)
 
 
@@ -36,9 +38,12 @@ def composed_log_density(
     log_densities: Sequence[LogDensity], exponents: Sequence[float], x: Latent, sigma: float
 ) -> PerSample:
     """sum_i beta_i log q_i at level sigma, float64."""
-    level = x.new_full((len(x),), sigma)
-    each = zip(exponents, log_densities, strict=True)
-    return torch.stack([beta * log_q(x, level).double() for beta, log_q in each]).sum(0)
+    level, total = x.new_full((len(x),), sigma), x.new_zeros(len(x), dtype=torch.float64)
+    for i, (beta, log_density) in enumerate(zip(exponents, log_densities, strict=True)):
+        log_q = log_density(x, level)
+        check_result(log_q, x, (len(x),), f"log_densities[{i}]")
+        total = total + beta * log_q.double()
+    return total
 
 
 def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
@@ -54,12 +59,16 @@ def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, floa
     return (1 - eta**2) * flow + eta**2 * delta, std
 
 
-def divergence(denoised: Tensor, x: Tensor, probe: Latent, sigma: float) -> PerSample:
+def divergence(denoised: Tensor, x: Tensor, probe: Latent, sigma: float) -> PerSample | None:
     """Hutchinson's estimate of the score's divergence, by one vector-Jacobian product; float64.
 
     Exact, with entries +-1 in the probe, where the Jacobian is diagonal; else in expectation. `denoised` must
-    have been computed from `x` with gradients, sample by sample.
+    have been computed from `x` with gradients, sample by sample; None if it was not.
     """
-    (pulled,) = torch.autograd.grad(denoised, x, probe)
+    if not denoised.requires_grad:
+        return None
+    (pulled,) = torch.autograd.grad(denoised, x, probe, allow_unused=True)
+    if pulled is None:
+        return None
     n = x[0].numel()
     return ((as_rows(pulled).double() * as_rows(probe).double()).sum(1) - n) / sigma**2

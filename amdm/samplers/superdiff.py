@@ -21,7 +21,8 @@ class Superposition(NamedTuple):
     """`Step.record` of `superdiff`."""
 
     log_densities: Float[Tensor, "batch models"]
-    """Estimates of log q_i at `x_next` and `sigma_next`, natural, float64."""
+    """Estimates of log q_i at `x_next` and `sigma_next`, natural, float64; before the last step to 0, whose
+    length is not small beside the densities' own, they are the better ones."""
     kappa: Float[Tensor, "batch models"]
     """The shares of the scores in this step, of sum 1."""
 
@@ -33,7 +34,7 @@ def superdiff(
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
     *,
     combine: Literal["or", "and"] = "and",
-    temperature: float = 1.0,
+    temperature: float | None = None,
     weights: Sequence[float] | None = None,
     unconditional: Denoiser | None = None,
     guidance: float = 1.0,
@@ -55,11 +56,12 @@ def superdiff(
 
     Args:
         models: N denoisers sharing a latent space.
-        x: `(batch, *event)` at `sigmas[0]`, VE.
+        x: `(batch, *event)` at `sigmas[0]`, VE; for "and" in float32 or better, since half precision rounds
+            by more than scores differ.
         sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
         extra_args: passed to the models: one dictionary for all, or N; with `unconditional`, N + 1, its last.
         combine: "or", the union of what the models draw, or "and", what all of them draw.
-        temperature: T of "or", 0 or more: large ones choose the likeliest model.
+        temperature: T of "or", 0 or more; None for 1. Large ones choose the likeliest model.
         weights: w of "or", N positive numbers of any sum; None for equal ones.
         unconditional: for guidance: S = s_u + guidance (sum_i kappa_i s_i - s_u). The densities stay those of
             the N models.
@@ -85,6 +87,14 @@ def superdiff(
     check_models(models)
     if combine not in ("or", "and"):
         raise ValueError(f"combine is {combine!r}, expected 'or' or 'and'")
+    for name, option in (("temperature", temperature), ("weights", weights)):
+        if option is not None and combine != "or":
+            raise ValueError(f"{name} is {option}, expected none: combine is {combine!r}")
+    if combine == "and" and x.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"x is {x.dtype}, expected float32 or better for 'and': the scores' differences round off"
+        )
+    temperature = 1.0 if temperature is None else temperature
     check_finite(temperature, "temperature")
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}, expected 0 or more")
@@ -122,7 +132,7 @@ def sample_superdiff(
     disable: bool | None = None,
     *,
     combine: Literal["or", "and"] = "and",
-    temperature: float = 1.0,
+    temperature: float | None = None,
     weights: Sequence[float] | None = None,
     unconditional: Denoiser | None = None,
     guidance: float = 1.0,
@@ -213,13 +223,15 @@ def _evaluate(
     with torch.enable_grad():
         x = at.x.detach().requires_grad_()
         predictions = at.denoise(x, at.sigma)
+        divergences = []
         for i, each in enumerate(predictions[:num_models]):
-            if not each.requires_grad:
+            found = divergence(each, x, probe, at.sigma)
+            if found is None:
                 raise ValueError(
                     f"models[{i}] returned a prediction without a gradient: eta is {eta}, which needs the "
                     "divergence of its score (eta = 1 does not)"
                 )
-        divergences = [divergence(each, x, probe, at.sigma) for each in predictions[:num_models]]
+            divergences.append(found)
     return [each.detach() for each in predictions], torch.stack(divergences, dim=1)
 
 

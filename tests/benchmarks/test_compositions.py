@@ -24,6 +24,7 @@ CASES = [
     Composition("fkc", 3, (1.5, 1.5), particles=2),
     Composition("mcmc", 3, above=5.0, options=ULA),
     Composition("mcmc", 2, options=HMC),
+    Composition("mcmc", 2, options=(("kernel", "mala"), ("moves", 2), ("step_size", 0.01))),
 ]
 
 
@@ -47,7 +48,7 @@ def test_passes_are_counted(composition, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m", 0.0)])
 def test_one_condition_alone_is_the_guided_model(solver, eta):
-    """Weight 3 for one and 0 for the other, relative to the one's unconditional prediction; the same noise."""
+    """Weight 3 for one and 0 for the other, relative to the one's unconditional prediction; one noise."""
     one = Method(("layout",), steps=3, sampler=solver, schedule="linspace", eta=eta).draw(SCENES, 0)
     options = tuple(table6_sweep.noise(eta).items())
     for kind, weights in (("conjunction", (3.0, 0.0)), ("linear", (1.0, 0.0))):
@@ -64,8 +65,9 @@ def test_without_particles_moves_or_noise_they_are_the_conjunction():
         assert_equal(Composition(kind, 3, (1.5, 1.5), options=option).draw(SCENES, 0), plain, 1e-3)
 
 
+# MCMC's moves draw from one generator for a batch: there the batch is a seed's, not the image.
 @pytest.mark.slow
-@pytest.mark.parametrize("composition", [c for c in CASES if c.kind != "mcmc"], ids=lambda c: c.kind)
+@pytest.mark.parametrize("composition", CASES, ids=lambda c: c.kind)
 def test_a_seed_is_an_image_and_another_is_another(composition):
     torch.manual_seed(0)
     images = composition.draw(SCENES, 0)

@@ -206,10 +206,14 @@ def test_any_sampler_runs_them_and_k_diffusions_own(k_diffusion):
     [
         (lambda q: compose([], []), "models is empty"),
         (lambda q: linear([q, q], [0.5, 0.6]), "sum 1"),
-        (lambda q: linear([q, q], [1.0]), "1 exponents or weights but 2 models"),
-        (lambda q: compose([q], [float("nan")]), "exponent or weight 0 is nan"),
+        (lambda q: linear([q, q], [1.0]), "weights has 1 entries but there are 2 models"),
+        (lambda q: compose([q], [float("nan")]), r"exponents\[0\] is nan"),
         (lambda q: compose([q, 3], [1, 1]), r"models\[1\] is int"),
-        (lambda q: compose([q], ["1"]), "exponent or weight 0 is str"),
+        (lambda q: compose([q], ["1"]), r"exponents\[0\] is str"),
+        (lambda q: linear([]), "models is empty"),
+        (lambda q: conjunction(q, []), "models is empty"),
+        (lambda q: conjunction(q, [q, q], [1.0]), "weights has 1 entries but there are 2 models"),
+        (lambda q: conjunction(q, [q, q], [1.0, float("nan")]), r"weights\[1\] is nan"),
         (lambda q: projective(q, [q], [{}, {}, {}]), "extra_args has 3 entries"),
         (lambda q: conjunction(q, [q], 1.0, [{}, 5]), r"extra_args\[1\] is int"),
     ],
@@ -217,3 +221,26 @@ def test_any_sampler_runs_them_and_k_diffusions_own(k_diffusion):
 def test_arguments_that_make_no_sense_are_named(call, message, unchecked):
     with pytest.raises((TypeError, ValueError), match=message):
         call(gaussian(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        (
+            lambda value: value.mean(),
+            r"models\[1\] of the composition returned shape \(\), expected that of x: \(3, 1\)",
+        ),
+        (lambda value: value[:1], r"models\[1\] of the composition returned shape \(1, 1\)"),
+        (lambda value: value.long(), r"models\[1\] of the composition returned a torch.int64 tensor"),
+    ],
+)
+def test_what_models_return_is_not_broadcast(slip, message, unchecked):
+    q = gaussian(0.0, 1.0)
+    model = linear([q, lambda x, sigma: slip(q(x, sigma))])
+    with pytest.raises((TypeError, ValueError), match=message):
+        model(torch.ones(3, 1).double(), torch.ones(3).double())
+
+
+def test_a_number_of_numpy_is_a_weight(unchecked):
+    q = gaussian(0.0, 1.0)
+    assert conjunction(q, [q, q], np.float32(1.5)).exponents == (-2.0, 1.5, 1.5)

@@ -44,8 +44,12 @@ def test_one_network_is_itself_and_its_tensors_are_copies():
 
 
 def test_half_precision_is_averaged_in_float32():
-    tensors = [{"w": torch.full((1,), value).half()} for value in (60000.0, 60000.0, 60000.0)]
-    assert average_state_dicts(tensors)["w"] == torch.tensor(60000.0).half()
+    """One rounding, at the end, up to ties; sums in half precision differ in hundreds of numbers."""
+    values = [randn(seed, 1000).half() for seed in range(3)]
+    found = average_state_dicts([{"w": value} for value in values])["w"]
+    exact = torch.stack(values).double().mean(0)
+    assert found.dtype == torch.float16 and (found != exact.half()).sum() <= 20
+    assert (sum(value / 3 for value in values) != exact.half()).sum() > 200
 
 
 @pytest.mark.parametrize(

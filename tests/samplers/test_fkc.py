@@ -191,6 +191,7 @@ def test_it_resamples_where_few_particles_count():
         ({"exponents": [1.0, float("inf")]}, r"exponents\[1\] is inf"),
         ({"resample": 1.5}, "resample is 1.5"),
         ({"particles": 3}, "particles is 3, expected a divisor of the batch size 4"),
+        ({"particles": 2.0}, "particles is 2.0, expected a divisor"),
         ({"eta": -1.0}, "eta is -1"),
     ],
 )

@@ -70,12 +70,16 @@ POWER = {
 @pytest.mark.slow
 @pytest.mark.parametrize("method", POWER)
 def test_products_sharpen(method):
-    """q^3 of N(0.7, 0.5): variance 1/6. Of 10,000 samples three standard errors are 4.2% and 0.012."""
+    """q^3 of N(0.7, 0.5): variance 1/6. Of 10,000 samples three standard errors are 0.012 and 4.2%.
+
+    FKC's samples, drawn from each other at every step, are worth a quarter as many.
+    """
     models = [gaussian([0.7], [0.5])] * 3
     mean, variance = product(models, [1.0] * 3, 10.0)
     start = math.sqrt(3) * (mean + math.sqrt(variance) * randn(0, 10_000, 1))
     torch.manual_seed(0)
     sigmas = karras(200 if method == "fkc" else 50, 10.0, 0.002)  # weights are of first order, moves not
+    errors = 2 if method == "fkc" else 1
     x = POWER[method](models, start, sigmas, torch.Generator().manual_seed(0))
-    assert x.mean().item() == pytest.approx(0.7, abs=0.05)
-    assert x.var().item() == pytest.approx(1 / 6, rel=0.07)
+    assert x.mean().item() == pytest.approx(0.7, abs=errors * 0.012)
+    assert x.var().item() == pytest.approx(1 / 6, rel=errors * 0.042)

@@ -52,6 +52,24 @@ def test_latents_come_back_in_their_dtype(generator, function, dtype):
     assert_equal(found.double(), exact, {torch.float16: 0.01, torch.bfloat16: 0.05}.get(dtype, 1e-3))
 
 
+@pytest.mark.parametrize(("generator", "function"), PAIRS[:2])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (lambda value: value.sum(), r"returned shape \(\), expected \(5,\)"),
+        (lambda value: value[:, None], r"returned shape \(5, 1\), expected \(5,\)"),
+        (lambda value: value.long(), "returned a torch.int64 tensor"),
+    ],
+)
+def test_log_densities_are_one_number_per_sample(generator, function, wrong):
+    """A sum over the batch, as in published code, would decide for all samples at once."""
+    slip, message = wrong
+    densities = [MODELS[0].log_density, lambda x, sigma: slip(MODELS[1].log_density(x, sigma))]
+    options = {mcmc: {"kernel": "hmc"}}.get(generator, {})
+    with pytest.raises((TypeError, ValueError), match=rf"log_densities\[1\] {message}"):
+        function(MODELS, X, SIGMAS, disable=True, log_densities=densities, **options)
+
+
 @pytest.mark.parametrize(("generator", "function"), PAIRS)
 def test_no_global_random_numbers_are_drawn_but_those_asked_for(generator, function):
     torch.manual_seed(0)

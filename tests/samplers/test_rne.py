@@ -124,6 +124,12 @@ def test_with_energies_few_steps_are_enough():
     ("call", "message"),
     [
         (lambda x: smc_log_weight(x[:, 0], x, x, x, 0.0, 1.0, 0.5), "std is 0.0, expected more than 0"),
+        (lambda x: smc_log_weight(x[:, :1], x, x, x, 0.1, 1.0, 0.5), r"log_ratio has shape \(4, 1\)"),
+        (lambda x: smc_log_weight(x[:, 0], x, x, x[:1], 0.1, 1.0, 0.5), "mean"),
+        (
+            lambda x: rne_log_density(mixture(0), x, karras(3), noise_sampler=lambda *_: torch.ones(6)),
+            r"noise_sampler returned shape \(6,\)",
+        ),
         (lambda x: rne_log_density(mixture(0), x, karras(3), paths=0), "paths is 0"),
         (lambda x: rne_log_density(mixture(0), x, karras(3), reference=(0.0, 0.0)), "variance is 0.0"),
         (lambda x: rne_log_density(mixture(0), x, karras(3).flip(0)), "sigmas"),
@@ -132,3 +138,9 @@ def test_with_energies_few_steps_are_enough():
 def test_arguments_that_make_no_sense_are_named(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call(randn(0, 4, 6))
+
+
+def test_a_density_keeps_no_graph():
+    weight = torch.ones(6, dtype=torch.float64, requires_grad=True)
+    found = rne_log_density(lambda x, sigma: weight * mixture(0)(x, sigma), randn(0, 4, 6), karras(3))
+    assert not found.requires_grad

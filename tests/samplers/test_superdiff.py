@@ -233,17 +233,28 @@ def test_it_needs_gradients_for_divergences_only():
     blind = lambda x, sigma: mixture()(x.detach(), sigma)
     x, sigmas = 20 * randn(0, 2, 6), karras(5)
     sample_superdiff([blind, blind], x, sigmas, disable=True)
-    with pytest.raises(ValueError, match=r"models\[0\] returned a prediction without a gradient: eta is 0.5"):
-        sample_superdiff([blind, blind], x, sigmas, disable=True, eta=0.5)
+    bias = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    for model in (blind, lambda x, sigma: blind(x, sigma) + bias):  # one that has weights to train
+        with pytest.raises(ValueError, match=r"models\[0\] returned a prediction without a gradient: eta is"):
+            sample_superdiff([model, blind], x, sigmas, disable=True, eta=0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_and_refuses_half_precision(dtype):
+    """16 roundings of a latent at sigma = 20 are more than what two scores differ by."""
+    with pytest.raises(ValueError, match=f"x is {dtype}, expected float32 or better for 'and'"):
+        superdiff([mixture(0), mixture(1)], randn(0, 4, 6).to(dtype), karras(5))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"combine": "xor"}, "combine is 'xor', expected 'or' or 'and'"),
-        ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"weights": [1.0]}, "weights has 1 entries but there are 2 models"),
-        ({"weights": [1.0, 0.0]}, r"weights\[1\] is 0.0, expected a positive number"),
+        ({"combine": "or", "temperature": -1.0}, "temperature is -1.0"),
+        ({"combine": "or", "weights": [1.0]}, "weights has 1 entries but there are 2 models"),
+        ({"combine": "or", "weights": [1.0, 0.0]}, r"weights\[1\] is 0.0, expected a positive number"),
+        ({"weights": [1.0, 2.0]}, r"weights is \[1.0, 2.0\], expected none: combine is 'and'"),
+        ({"temperature": 2.0}, "temperature is 2.0, expected none: combine is 'and'"),
         ({"guidance": 2.0}, "guidance is 2.0, expected 1 or"),
         ({"guidance": 0.0, "unconditional": mixture()}, "guidance is 0.0"),
         ({"unconditional": 3}, "unconditional is int, expected a callable"),
