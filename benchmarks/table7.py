@@ -22,7 +22,7 @@ from amdm.types import Denoiser
 from benchmarks import paper, pictures, plane
 from benchmarks.measures import Estimate
 from benchmarks.plane import Points
-from benchmarks.report import Claim, Section
+from benchmarks.report import Claim, Section, present
 from benchmarks.tables import Cell, Row, Table, markdown
 from theory_checks.same_ecosystem import karras_sigmas
 
@@ -256,7 +256,8 @@ def claims(table: Table) -> list[Claim]:
 
 def rendered(table: Table) -> str:
     """As in print, with the digits that these numbers need; the paper's rows last."""
-    metrics = [LIKELIHOOD, MEDIAN, *DISCREPANCY.values(), *UNBIASED.values(), COVARIANCE, WITHIN]
+    every = [LIKELIHOOD, MEDIAN, *DISCREPANCY.values(), *UNBIASED.values(), COVARIANCE, WITHIN]
+    metrics = present(table, every)
     lines = [[f"{SAMPLES} samples, {SEEDS} seeds", "evaluations", *metrics]]
     floors = {DISCREPANCY[b]: f"{math.log(plane.floor(SAMPLES, b)):.2f}" for b in BANDWIDTHS}
     lines.append(["floor: expected of two sets of true samples", "", *(floors.get(m, "") for m in metrics)])
