@@ -1,6 +1,6 @@
 """What the experiments' pictures share: a grid of scenes as methods drew them, and values with intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -61,8 +61,10 @@ def sweep(
     return whole
 
 
-def quality_over_cost(figure: Any, table: Table, metrics: Sequence[str]) -> None:
-    """Every metric over the evaluations of a row, with intervals."""
+def quality_over_cost(
+    figure: Any, table: Table, metrics: Sequence[str], decades: Collection[str] = ()
+) -> None:
+    """Every metric over the evaluations of a row, with intervals; those of many decades on such an axis."""
     axes = figure.subplots(-(-len(metrics) // 2), 2, sharex=True, squeeze=False)
     for part, metric in zip(axes.flat, metrics, strict=True):
         for i, (name, row) in enumerate(table.items()):
@@ -77,6 +79,8 @@ def quality_over_cost(figure: Any, table: Table, metrics: Sequence[str]) -> None
                 label=name,
             )
         part.set(title=metric, xlabel="evaluations per image", xscale="log")
+        if metric in decades:
+            part.set_yscale("symlog", linthresh=100)
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
 
 

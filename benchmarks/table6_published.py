@@ -50,7 +50,9 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     whole = pictures.picture(17, 9)
     left, right = whole.subfigures(1, 2, squeeze=False)[0]
     pictures.grid(left, images, scenes)
-    pictures.quality_over_cost(right, {row: table[row] for row in images}, [*CONTROL, *LOOKS[:2]])
+    pictures.quality_over_cost(
+        right, {row: table[row] for row in images}, [*CONTROL, *LOOKS[:2]], decades=["KID"]
+    )
     return whole
 
 
