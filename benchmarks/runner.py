@@ -3,7 +3,7 @@
 A batch is one method's images of some scenes from one seed; what is in it does not depend on who draws it. It
 is a file in the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm), under a name
 that holds all that it depends on but the code: the method's settings and its models' weights. The commit
-that drew it is inside. Processes started by `accelerate launch` take every n-th batch each, and then exchange
+that drew it is inside. Processes started by `accelerate launch` or `torchrun` take every n-th batch each, and then exchange
 what they have.
 """
 
