@@ -2,7 +2,7 @@
 
 Every experiment leaves a table, the differences of its rows, a picture and a manifest in <out>/results, and
 its section in <out>/REPORT.md. What was drawn before is not drawn again. `accelerate launch -m benchmarks`
-draws with all its processes.
+draws with all GPUs, `torchrun --nproc_per_node N -m benchmarks` with N processes.
 """
 
 import argparse

@@ -3,8 +3,8 @@
 A batch is one method's images of some scenes from one seed; what is in it does not depend on who draws it. It
 is a file in the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm), under a name
 that holds all that it depends on but the code: the method's settings and its models' weights. The commit
-that drew it is inside. Processes started by `accelerate launch` or `torchrun` take every n-th batch each, and then exchange
-what they have.
+that drew it is inside. Processes started by `accelerate launch`, on CPUs by `torchrun`, take every n-th batch
+each, and then exchange what they have.
 """
 
 import hashlib
@@ -94,7 +94,7 @@ def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
         done = []
         for i in mine:
             bar.set_description(" + ".join(todo[i].method.calls))
-            done.append((i, read_or_draw(todo[i], str(state.device))))
+            done.append((i, read_or_draw(todo[i], own_device())))
             bar.update(todo[i].size)
     return [drawn for _, drawn in sorted(gather_object(done), key=lambda pair: pair[0])]
 
@@ -129,7 +129,13 @@ def from_bytes(images: Pixels) -> Image:
 
 def processes() -> PartialState:
     """All that draw. Who waits for others, or for the one that measures, has time."""
-    return PartialState(timeout=timedelta(days=7))
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+
+
+def own_device() -> str:
+    """Where this process draws."""
+    device = processes().device
+    return "cpu" if device.type == "cpu" else str(device)
 
 
 def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
@@ -166,7 +172,7 @@ def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
     for batch in missing:
         calls.update({name: batch.size * times for name, times in batch.method.calls.items()})
     state = processes()
-    seconds = sum(times * seconds_per_call(name, str(state.device)) for name, times in calls.items())
+    seconds = sum(times * seconds_per_call(name, own_device()) for name, times in calls.items())
     return sum(batch.size for batch in missing), seconds / 60 / state.num_processes
 
 

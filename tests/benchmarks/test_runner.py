@@ -138,8 +138,8 @@ def test_the_estimate_counts_what_is_missing(monkeypatch):
 def test_two_processes_give_the_table_that_one_gives(tmp_path):
     """Row for row, with one thread each: how a convolution is split over threads may change its last bits."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TINY.parents[2])}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    commands = {"one": [sys.executable], "two": [*launch, "--num_machines", "1", "--mixed_precision", "no"]}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    commands = {"one": [sys.executable], "two": launch}
     for name, command in commands.items():
         cached = env | {"AMDM_CACHE": str(tmp_path / f"{name}_cache")}
         out = tmp_path / name

@@ -1,5 +1,6 @@
 """An experiment of few steps and three batches a row, run as the command runs its own: `tiny.py OUT`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from benchmarks import table1_2
 from benchmarks.__main__ import run
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method
+from benchmarks.runner import processes
 
 
 def experiment(scenes=20, seeds=1):
@@ -15,4 +17,5 @@ def experiment(scenes=20, seeds=1):
 
 
 if __name__ == "__main__":
+    assert processes().num_processes == int(os.environ.get("WORLD_SIZE", "1"))
     run("tiny", table1_2, experiment(120), Path(sys.argv[1]), quiet=True)
