@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 
 import amdm
+from ecosystem.imports import import_beside_torchvision
 
-MODULES = ["amdm", "amdm.types", "amdm.geometry", "amdm.samplers", "amdm.denoisers"]
+import_beside_torchvision("diffusers")
+MODULES = [
+    "amdm",
+    "amdm.types",
+    "amdm.geometry",
+    "amdm.samplers",
+    "amdm.denoisers",
+    "amdm.denoisers.diffusers",
+    "amdm.integrations.diffusers",
+]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
 OF_SEVERAL = ["amdm", "fkc", "mcmc", "superdiff"]
 GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", *OF_SEVERAL]
@@ -30,7 +40,8 @@ def test_every_public_function_is_fully_annotated(module, name):
     public = getattr(importlib.import_module(module), name)
     functions = [public] if inspect.isfunction(public) else []
     if inspect.isclass(public) and public.__module__.startswith("amdm"):
-        functions = [f for n, f in inspect.getmembers(public, inspect.isfunction) if not n.startswith("_")]
+        members = inspect.getmembers(public, inspect.isfunction)
+        functions = [f for n, f in members if not n.startswith("_") and f.__module__.startswith("amdm")]
     for function in functions:
         signature = inspect.signature(function)
         assert signature.return_annotation is not inspect.Signature.empty
@@ -81,7 +92,7 @@ def test_functions_have_the_options_of_their_generator(name):
 
 
 def test_importing_amdm_imports_neither_k_diffusion_nor_what_it_drags_in():
-    heavy = "k_diffusion torchvision clip skimage scipy diffusers sklearn matplotlib"
+    heavy = "k_diffusion torchvision clip skimage scipy diffusers transformers peft sklearn matplotlib"
     code = f"import amdm, sys; print([m for m in {heavy.split()} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

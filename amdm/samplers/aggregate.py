@@ -126,8 +126,8 @@ def amdm(
         stop=stop,
         unmet=stop > 0 and (start > 0 or any(other is not starts[0] for other in starts)),
         fold=fold,
-        weights=_of_step(weights, partial(_weights, num_models=num_models)),
-        lengths=_of_step(correction, partial(_lengths, num_models=num_models, n=starts[0][0].numel())),
+        weights=_of_step(weights, partial(as_weights, num_models=num_models)),
+        lengths=_of_step(correction, partial(as_lengths, num_models=num_models, n=starts[0][0].numel())),
         check=check,
     )
     return _lockstep(samplers, plan)
@@ -236,15 +236,27 @@ def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
     xs = tuple(step.x_next.to(lead.x) for step in steps)
     means = tuple(step.mean.to(lead.x) for step in steps)
     scale = math.sqrt(1 + lead.sigma_next**2)
-    merged = plan.fold(xs, plan.weights(lead)).to(lead.x)
-    if merged.shape != lead.x.shape:
-        raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(lead.x.shape)}")
-    folded = Aggregation(xs, means, merged, corrected=(), lengths=(), scale=scale)
-    lengths = plan.lengths(replace(lead, aggregation=folded))
-    corrected = tuple(
+    merged = folded(plan.fold, xs, plan.weights(lead))
+    so_far = Aggregation(xs, means, merged, corrected=(), lengths=(), scale=scale)
+    lengths = plan.lengths(replace(lead, aggregation=so_far))
+    return replace(so_far, corrected=corrected(merged, means, lengths, scale), lengths=tuple(lengths))
+
+
+def folded(fold: Fold, xs: Sequence[Tensor], weights: Sequence[Weight]) -> Tensor:
+    """x', eq. (7), on the first latent's device and in its dtype; its shape checked."""
+    merged = fold(xs, weights).to(xs[0])
+    if merged.shape != xs[0].shape:
+        raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(xs[0].shape)}")
+    return merged
+
+
+def corrected(
+    merged: Tensor, means: Sequence[Tensor], lengths: Sequence[Weight], scale: float
+) -> tuple[Tensor, ...]:
+    """x''_i, eq. (8): x' toward every model's mean, by VP lengths in a space of `scale` per VP length."""
+    return tuple(
         radial_correct(merged, mean, length * scale) for mean, length in zip(means, lengths, strict=True)
     )
-    return replace(folded, corrected=corrected, lengths=tuple(lengths))
 
 
 def _send(sampler: Steps, value: Tensor | Restart) -> Step | None:
@@ -293,13 +305,15 @@ def _of_step(value: Any, resolve: Callable[[Any], list[Weight]]) -> OfStep:
     return lambda step: resolved
 
 
-def _weights(value: Any, num_models: int) -> list[Weight]:
+def as_weights(value: Any, num_models: int) -> list[Weight]:
+    """`amdm`'s weights as N - 1 shares, checked."""
     weights = list(value) if _is_several(value) else [value] * (num_models - 1)
     check_weights(weights, num_models)
     return _plain(weights)
 
 
-def _lengths(value: Any, num_models: int, n: int) -> list[Weight]:
+def as_lengths(value: Any, num_models: int, n: int) -> list[Weight]:
+    """`amdm`'s correction as N VP lengths, checked; n is the latents' number of entries."""
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")

@@ -1,0 +1,48 @@
+"""Diffusers' pipelines and networks as denoisers: Stable Diffusion, SDXL, their add-ons, SD3 and FLUX.
+
+Needs the extra `diffusers`; nothing in `amdm` imports this package by itself.
+"""
+
+from amdm.denoisers.diffusers.levels import sigma_to_t, sigmas_from_scheduler, training_sigmas
+from amdm.denoisers.diffusers.network import NetworkDenoiser, WithoutRandomness
+from amdm.denoisers.diffusers.pipeline import Prepared, from_pipeline
+from amdm.denoisers.diffusers.recipes import (
+    Call,
+    Recipe,
+    Span,
+    always,
+    as_switched,
+    controlnet,
+    gligen,
+    ip_adapter,
+    migc,
+    sdxl,
+    span_of,
+    t2i_adapter,
+    text,
+    told,
+)
+
+__all__ = [
+    "Call",
+    "NetworkDenoiser",
+    "Prepared",
+    "Recipe",
+    "Span",
+    "WithoutRandomness",
+    "always",
+    "as_switched",
+    "controlnet",
+    "from_pipeline",
+    "gligen",
+    "ip_adapter",
+    "migc",
+    "sdxl",
+    "sigma_to_t",
+    "sigmas_from_scheduler",
+    "span_of",
+    "t2i_adapter",
+    "text",
+    "told",
+    "training_sigmas",
+]

@@ -1,0 +1,279 @@
+"""AMDM inside an unmodified diffusers pipeline: by its scheduler, or by its callback.
+
+Both work in the pipeline's VP latents with diffusers' own DDIM steps, so they follow it also where its steps
+do not meet and no schedule of levels does ("linspace", clipping). Needs the extra `diffusers`.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from amdm.checks import check_callable, check_latent, check_models, checked, per_model
+from amdm.denoisers.diffusers.levels import training_sigmas
+from amdm.geometry import slerp_fold
+from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights, corrected, folded
+from amdm.samplers.aggregation import Aggregation
+from amdm.samplers.window import Window, resolve_window
+from amdm.types import Denoiser, Latent
+
+__all__ = ["AggregatingScheduler", "Partners", "aggregate_on_step_end"]
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The models that a pipeline's own is enriched with, and how: `amdm`'s arguments for models 2..N.
+
+    Args:
+        models: `model(x, sigma) -> denoised`, VE, guidance included: `from_pipeline(...).model`.
+        latents: their starts, VP as diffusers' `latents`: one for all or one each; None for the pipeline's.
+        weights: N - 1 shares, or one for every merge; numbers, or tensors of one per sample.
+        correction: eq. (8)'s VP length: one, N of them with the pipeline's model first, or "auto".
+        window: which of the pipeline's steps aggregate.
+        fold: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
+    """
+
+    models: Sequence[Denoiser]
+    latents: Latent | Sequence[Latent] | None = None
+    weights: Weights = 0.5
+    correction: Lengths = "auto"
+    window: Window = 0.4
+    fold: Fold = slerp_fold
+
+    def __post_init__(self) -> None:
+        check_models(self.models)
+        as_weights(self.weights, len(self.models) + 1)
+        as_lengths(self.correction, len(self.models) + 1, 1)
+        check_callable(self.fold, "fold", "fold(xs, weights)")
+        for i, start in enumerate(per_model(self.latents, len(self.models), "latents")):
+            if start is not None:
+                check_latent(start, f"latents[{i}]")
+
+
+class Moved(NamedTuple):
+    """One model's DDIM step: where it led, its mean, and what was denoised; VP."""
+
+    latent: Tensor
+    mean: Tensor
+    denoised: Tensor
+
+
+@dataclass
+class Run:
+    """One call of the pipeline: the partners' latents as they go along."""
+
+    partners: Partners
+    timesteps: list[int]
+    """The pipeline's, from the first that it steps from."""
+    sigmas: list[float]
+    """Their VE levels."""
+    latents: list[Tensor]
+    """VP, float32 or better whatever the pipeline's are."""
+    start: int
+    stop: int
+    aggregation: Aggregation | None = None
+
+
+class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
+    """DDIM that runs the partners beside the pipeline's model and joins them: A(+B) from `pipe(...)`.
+
+        pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([other.model]))
+
+    `eta`, `generator` and the rest are the pipeline's. With `eta` above 0 all models draw from its generator
+    in turn, its own first. After each aggregated step `aggregation` says how the latents met (VP); it is None
+    after the others.
+    """
+
+    partners: Partners
+    aggregation: Aggregation | None = None
+    _run: Run | None = None
+
+    @classmethod
+    def of(cls, scheduler: Any, partners: Partners) -> "AggregatingScheduler":
+        """The DDIM scheduler of this one's configuration, with partners."""
+        if not isinstance(partners, Partners):
+            raise TypeError(f"partners is {type(partners).__name__}, expected Partners(models, ...)")
+        made: AggregatingScheduler = cls.from_config(scheduler.config)
+        made.partners = partners
+        return made
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        """DDIM's; whatever was under way is forgotten."""
+        super().set_timesteps(num_inference_steps, device)
+        self._run = self.aggregation = None
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,
+        generator: Any = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """DDIM's step for the pipeline's model, and in the window for the partners, joined."""
+        timestep = int(timestep)
+        if self._run is None:
+            self._run = begin(self, self.partners, timestep, sample)
+        if variance_noise is None and eta > 0:
+            variance_noise = _noise(model_output, generator)
+        lead = ddim(self, model_output, timestep, sample, eta, use_clipped_model_output, variance_noise)
+        latent = advance(self, self._run, timestep, lead, eta, use_clipped_model_output, generator)
+        self.aggregation = self._run.aggregation
+        if not return_dict:
+            return latent, lead.denoised
+        return DDIMSchedulerOutput(prev_sample=latent, pred_original_sample=lead.denoised)
+
+
+def aggregate_on_step_end(
+    partners: Partners,
+) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    """The same as a pipeline's `callback_on_step_end`, where its DDIMScheduler is to stay; for eta = 0.
+
+    The callback comes after the step and does not see where it began, so the partners need `latents` of their
+    own (the pipeline's, for a common start), and a step with noise would hide its mean.
+
+    Raises:
+        ValueError: partners without `latents`; at the first step, a pipeline called with `eta` above 0.
+        TypeError: at the first step, a scheduler of another kind.
+    """
+    if any(start is None for start in per_model(partners.latents, len(partners.models), "latents")):
+        raise ValueError(
+            "latents is None, expected the partners' starts: a callback does not see the pipeline's"
+        )
+    run: Run | None = None
+
+    def on_step_end(pipe: Any, i: int, t: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        nonlocal run
+        scheduler, latent = pipe.scheduler, kwargs["latents"]
+        if type(scheduler) is not DDIMScheduler:
+            raise TypeError(f"scheduler is {type(scheduler).__name__}, expected DDIMScheduler")
+        eta = _eta_of(pipe)
+        if eta > 0:
+            raise ValueError(
+                f"eta is {eta}, expected 0: take AggregatingScheduler, which sees the steps' means"
+            )
+        if i == 0 or run is None:
+            run = begin(scheduler, partners, int(t), latent)
+        lead = Moved(latent, latent, latent)
+        return {"latents": advance(scheduler, run, int(t), lead, 0.0, False, None)}
+
+    return on_step_end
+
+
+def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: Tensor) -> Run:
+    """What is known when the pipeline first steps: the starts, and which steps aggregate."""
+    timesteps = [int(t) for t in scheduler.timesteps]
+    timesteps = timesteps[timesteps.index(timestep) :]
+    sigmas = training_sigmas(scheduler)[timesteps].tolist()
+    start, stop = resolve_window(partners.window, [*sigmas, 0.0])
+    dtype = torch.promote_types(sample.dtype, torch.float32)
+    latents = per_model(partners.latents, len(partners.models), "latents")
+    for i, latent in enumerate(latents):
+        if latent is not None and latent.shape != sample.shape:
+            raise ValueError(
+                f"latents[{i}] has shape {tuple(latent.shape)}, expected the pipeline's: "
+                f"{tuple(sample.shape)}"
+            )
+    return Run(
+        partners,
+        timesteps,
+        sigmas,
+        [(sample if latent is None else latent).to(sample.device, dtype) for latent in latents],
+        start,
+        stop,
+    )
+
+
+@torch.no_grad()
+def advance(
+    scheduler: DDIMScheduler,
+    run: Run,
+    timestep: int,
+    lead: Moved,
+    eta: float,
+    use_clipped: bool,
+    generator: Any,
+) -> Tensor:
+    """The partners' steps beside the pipeline's own, joined in the window: what the pipeline goes on from."""
+    index, partners = run.timesteps.index(timestep), run.partners
+    run.aggregation = None
+    if index >= run.stop or run.start == run.stop:
+        return lead.latent
+    moved = [_as_float(lead)]
+    for i, (model, latent) in enumerate(zip(partners.models, run.latents, strict=True)):
+        output = _output(
+            checked(model, f"models[{i}]"), latent, run.sigmas[index], scheduler.config.prediction_type
+        )
+        noise = _noise(latent, generator) if eta > 0 else None
+        moved.append(ddim(scheduler, output, timestep, latent, eta, use_clipped, noise))
+    run.latents = [own.latent for own in moved[1:]]
+    if index < run.start:
+        return lead.latent
+    xs, means = tuple(own.latent for own in moved), tuple(own.mean for own in moved)
+    merged = folded(partners.fold, xs, as_weights(partners.weights, len(xs)))
+    lengths = as_lengths(partners.correction, len(xs), merged[0].numel())
+    joined = corrected(merged, means, lengths, 1.0)
+    run.aggregation = Aggregation(xs, means, merged, joined, tuple(lengths), scale=1.0)
+    run.latents = list(joined[1:])
+    return joined[0].to(lead.latent.dtype)
+
+
+def ddim(
+    scheduler: DDIMScheduler,
+    output: Tensor,
+    timestep: int,
+    latent: Tensor,
+    eta: float,
+    use_clipped: bool,
+    noise: Tensor | None,
+) -> Moved:
+    """Diffusers' DDIM step, its mean apart from its noise."""
+    still = torch.zeros_like(latent)
+    options = {"use_clipped_model_output": use_clipped, "variance_noise": still, "return_dict": False}
+    mean, denoised = DDIMScheduler.step(scheduler, output, timestep, latent, eta, **options)
+    if noise is None:
+        return Moved(mean, mean, denoised)
+    before = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    std = eta * scheduler._get_variance(timestep, before) ** 0.5
+    return Moved(mean + std * noise, mean, denoised)
+
+
+def _eta_of(pipe: Any) -> float:
+    """The eta that a running pipeline was called with: it tells its callback nothing of it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_locals.get("self") is pipe and "eta" in frame.f_locals:
+            return float(frame.f_locals["eta"])
+        frame = frame.f_back
+    return 0.0
+
+
+def _output(model: Denoiser, latent: Tensor, sigma: float, prediction: str) -> Tensor:
+    """What a network of this kind of prediction would have said where the denoiser denoises."""
+    scale = math.sqrt(1 + sigma**2)
+    x = latent * scale
+    denoised = model(x, x.new_full((len(x),), sigma))
+    if prediction == "sample":
+        return denoised
+    eps = (x - denoised) / sigma
+    return eps if prediction == "epsilon" else (eps - sigma * denoised) / scale
+
+
+def _noise(like: Tensor, generator: Any) -> Tensor:
+    noise: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return noise
+
+
+def _as_float(moved: Moved) -> Moved:
+    """The pipeline's latents for the fold: float32 where they are shorter."""
+    return Moved(*(part.to(torch.promote_types(part.dtype, torch.float32)) for part in moved))

@@ -1,0 +1,51 @@
+"""AMDM where a k-diffusion sampler stood."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from amdm.checks import check_extra_args, per_model
+from amdm.samplers import sample_amdm
+from amdm.samplers.runner import Callback
+from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas
+
+
+def sampler_with(
+    partners: Sequence[Denoiser],
+    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+    **options: Any,
+) -> Callable[..., Latent]:
+    """A function with `sample_euler`'s arguments that samples A(+partners), for code that takes samplers.
+
+    >>> from amdm.denoisers import GaussianMixture
+    >>> import torch
+    >>> one, other = (GaussianMixture(torch.full((1, 2), m), torch.ones(1)) for m in (0.0, 1.0))
+    >>> sample = sampler_with([other], window=2)
+    >>> sample(one, torch.ones(1, 2), torch.tensor([3.0, 1.0, 0.0]), disable=True).shape
+    torch.Size([1, 2])
+
+    Args:
+        partners: models 2..N. Model 1 is the one that the function is called with.
+        extra_args: the partners': one dictionary for all, or one each.
+        options: keywords of `sample_amdm`: weights, correction, window, fold, sampler, eta, ...
+
+    Returns:
+        `sample(model, x, sigmas, extra_args=None, callback=None, disable=None)`.
+    """
+    theirs = per_model(extra_args, len(partners), "extra_args")
+    for i, args in enumerate(theirs):
+        check_extra_args(args, f"extra_args[{i}]")
+
+    def sample(
+        model: Denoiser,
+        x: Latent,
+        sigmas: Sigmas,
+        extra_args: ExtraArgs | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        """A(+B): `sample_amdm` with the partners that were given."""
+        return sample_amdm([model, *partners], x, sigmas, [extra_args, *theirs], callback, disable, **options)
+
+    return sample

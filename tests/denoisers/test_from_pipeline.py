@@ -1,0 +1,385 @@
+"""Diffusers' pipelines as denoisers: alone each is the stock pipeline, two together a loop written out."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from denoisers import tiny_diffusers as tiny
+from diffusers import (
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
+from tolerances import assert_equal
+
+from amdm import check_same_ecosystem, sample_amdm, sample_ddim
+from amdm.denoisers.diffusers import from_pipeline
+from amdm.geometry import radial_correct, slerp_fold
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+EPS_OR_V, SAMPLE = 5e-6, 2e-5
+
+
+def generator(seed=3):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise_of(x):
+    """diffusers' draws from `generator()`, in the latents' dtype."""
+    source = generator()
+    return lambda sigma, sigma_next: torch.randn(x.shape, generator=source, dtype=x.dtype)
+
+
+def stock(pipe, kwargs, eta=0.0):
+    """What the pipeline returns; those of flows have no eta."""
+    extra = {"eta": eta} if "eta" in inspect.signature(pipe.__call__).parameters else {}
+    return pipe(**kwargs, **extra, generator=generator()).images
+
+
+def ours(pipe, kwargs, eta=0.0, **options):
+    prepared = from_pipeline(pipe, **kwargs, **options)
+    x = sample_ddim(
+        prepared.model, prepared.x, prepared.sigmas, disable=True, eta=eta, noise_sampler=noise_of(prepared.x)
+    )
+    return prepared.decode(x).images
+
+
+def assert_is_stock(pipe, kwargs, eta=0.0, tol=EPS_OR_V):
+    expected = stock(pipe, kwargs, eta)
+    assert_equal(ours(pipe, kwargs, eta), expected, tol)
+    return expected
+
+
+@pytest.mark.parametrize("recipe", tiny.RECIPES)
+def test_every_recipe_in_a_few_steps(recipe):
+    pipe, kwargs = tiny.RECIPES[recipe](tiny.ddim(), num_inference_steps=4)
+    assert_is_stock(pipe, kwargs, eta=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("recipe", tiny.RECIPES)
+def test_every_recipe_in_fifty_steps(recipe, spacing):
+    pipe, kwargs = tiny.RECIPES[recipe](tiny.ddim(timestep_spacing=spacing), num_inference_steps=50)
+    for eta in (0.0, 0.5, 1.0):
+        assert_is_stock(pipe, kwargs, eta)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize(("prediction", "tol"), [("v_prediction", EPS_OR_V), ("sample", SAMPLE)])
+@pytest.mark.parametrize("recipe", ["text", "sdxl"])
+def test_other_predictions_in_fifty_steps(recipe, prediction, tol, spacing):
+    scheduler = tiny.ddim(prediction_type=prediction, timestep_spacing=spacing)
+    pipe, kwargs = tiny.RECIPES[recipe](scheduler, num_inference_steps=50)
+    for eta in (0.0, 0.5, 1.0):
+        assert_is_stock(pipe, kwargs, eta, tol)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_double_networks_and_tables_agree_to_1e_9(prediction):
+    scheduler = tiny.ddim(prediction_type=prediction)
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=50)
+    pipe.to(torch.float64)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    pipe.scheduler.alphas_cumprod = (1 - betas).cumprod(0)
+    pipe.scheduler.final_alpha_cumprod = pipe.scheduler.alphas_cumprod[0]
+    kwargs["latents"] = kwargs["latents"].double()
+    expected = assert_is_stock(pipe, kwargs, eta=0.5, tol=1e-9)
+    assert expected.dtype == torch.float64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_zero_terminal_snr(eta):
+    scheduler = tiny.ddim(
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"
+    )
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=50)
+    assert from_pipeline(pipe, **kwargs).sigmas[0] == 1e6
+    assert_is_stock(pipe, kwargs, eta)
+
+
+@pytest.mark.parametrize("make", [tiny.sd3, tiny.flux, lambda **kwargs: tiny.flux(False, **kwargs)])
+def test_flows_are_flow_match_euler(make):
+    pipe, kwargs = make(num_inference_steps=28)
+    assert_is_stock(pipe, kwargs)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_eulers_scheduler(spacing):
+    betas = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    scheduler = EulerDiscreteScheduler(**betas, timestep_spacing=spacing, steps_offset=1)
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=10)
+    assert_is_stock(pipe, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("text", {"guidance_scale": 1.0}),
+        ("text", {"guidance_rescale": 0.7}),
+        ("text", {"prompt": ["a cat", "a dog"], "negative_prompt": None, "batch": 2}),
+        ("sdxl", {"guidance_rescale": 0.7}),
+        ("lora", {"cross_attention_kwargs": {"scale": 0.5}}),
+        ("controlnet", {"guess_mode": True}),
+        ("controlnet", {"control_guidance_start": 0.3, "control_guidance_end": 0.7}),
+        ("controlnet", {"controlnet_conditioning_scale": 0.4, "guidance_scale": 1.0}),
+        ("controlnet", {"several": True}),
+        (
+            "controlnet",
+            {
+                "several": True,
+                "controlnet_conditioning_scale": [0.5, 0.8],
+                "control_guidance_start": [0.0, 0.5],
+                "control_guidance_end": [0.4, 1.0],
+            },
+        ),
+        ("sdxl_controlnet", {"guess_mode": True, "control_guidance_end": 0.5}),
+        ("sdxl_t2i_adapter", {"adapter_conditioning_factor": 0.5, "adapter_conditioning_scale": 0.6}),
+        ("gligen", {"beta": 0.0}),
+        ("gligen", {"beta": 1.0}),
+        ("gligen", {"beta": 0.55, "guidance_scale": 1.0}),
+    ],
+)
+def test_what_the_arguments_of_the_call_do(recipe, options):
+    pipe, kwargs = tiny.RECIPES[recipe](tiny.ddim(), num_inference_steps=10, **options)
+    expected = assert_is_stock(pipe, kwargs)
+    plain, without = tiny.RECIPES[recipe](tiny.ddim(), num_inference_steps=10)
+    if expected.shape == without["latents"].shape:
+        assert (expected - stock(plain, without)).abs().max() > 1e-2, "the option does nothing"
+
+
+def test_images_are_decoded_as_by_the_pipeline():
+    for make in (tiny.sd, tiny.sdxl):
+        pipe, kwargs = make(tiny.ddim(), num_inference_steps=3)
+        kwargs["output_type"] = "np"
+        expected, actual = stock(pipe, kwargs), ours(pipe, kwargs)
+        assert expected.shape[1:] in ((64, 64, 3), (32, 32, 3)) and np.ptp(expected) > 0.1
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+def test_flux_latents_are_unpacked():
+    pipe, kwargs = tiny.flux(num_inference_steps=3)
+    kwargs["output_type"] = "np"
+    np.testing.assert_allclose(ours(pipe, kwargs), stock(pipe, kwargs), atol=2e-5)
+
+
+def test_the_start_is_the_generators():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=5)
+    del kwargs["latents"]
+    expected = pipe(**kwargs, generator=generator()).images
+    prepared = from_pipeline(pipe, **kwargs, generator=generator())
+    state = torch.get_rng_state()
+    images = prepared.decode(sample_ddim(prepared.model, prepared.x, prepared.sigmas, disable=True)).images
+    assert_equal(images, expected, EPS_OR_V)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_from_an_image():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pipe = tiny.quiet(StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False))
+    del kwargs["latents"]
+    kwargs |= {"image": tiny.image_of(64), "strength": 0.6}
+    expected = pipe(**kwargs, generator=generator()).images
+    prepared = from_pipeline(pipe, **kwargs, generator=generator())
+    assert len(prepared.sigmas) == 7
+    x = sample_ddim(prepared.model, prepared.x, prepared.sigmas, disable=True)
+    assert_equal(prepared.decode(x).images, expected, EPS_OR_V)
+
+
+def test_a_half_precision_pipeline_keeps_its_state_in_float32():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
+    whole = stock(pipe, kwargs)
+    pipe.to(torch.bfloat16)
+    kwargs["latents"] = kwargs["latents"].bfloat16()
+    prepared = from_pipeline(pipe, **kwargs)
+    x = sample_ddim(prepared.model, prepared.x, prepared.sigmas, disable=True)
+    assert prepared.x.dtype == x.dtype == torch.float32
+    half = prepared.decode(x).images
+    assert half.dtype == torch.bfloat16
+    theirs = stock(pipe, kwargs)
+    error = lambda images: (images.float() - whole).norm() / whole.norm()
+    assert error(half) < error(theirs) < 0.1
+
+
+def test_one_network_plays_three_models():
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=4)
+    expected, prepared = [], []
+    for switch in (
+        lambda: pipe.unet.set_adapters(["one"], [0.7]),
+        lambda: pipe.unet.set_adapters(["other", "one"], [0.3, 0.2]),
+        lambda: pipe.unet.disable_lora(),
+    ):
+        pipe.unet.enable_lora()
+        switch()
+        expected.append(stock(pipe, kwargs))
+        prepared.append(from_pipeline(pipe, **kwargs))
+    assert min((a - b).abs().max() for a, b in zip(expected, expected[1:] + expected[:1], strict=True)) > 0.1
+    x, sigmas = prepared[0].x, prepared[0].sigmas
+    interleaved = [
+        [one.model(x, sigma.float().expand(1)) for one in prepared] for sigma in sigmas[:-1]
+    ]  # every call after another model's
+    for one, images, own in zip(prepared, expected, zip(*interleaved, strict=True), strict=True):
+        assert_equal(one.decode(sample_ddim(one.model, x, sigmas, disable=True)).images, images, EPS_OR_V)
+        alone = [one.model(x, sigma.float().expand(1)) for sigma in sigmas[:-1]]
+        assert all(torch.equal(a, b) for a, b in zip(alone, own, strict=True))
+
+
+def test_ip_adapter_scales_are_bound():
+    pipe, kwargs = tiny.sd_ip_adapter(tiny.ddim(), num_inference_steps=4)
+    strong, images = from_pipeline(pipe, **kwargs), stock(pipe, kwargs)
+    pipe.set_ip_adapter_scale(0.0)
+    off = from_pipeline(pipe, **kwargs)
+    assert_equal(
+        strong.decode(sample_ddim(strong.model, strong.x, strong.sigmas, disable=True)).images,
+        images,
+        EPS_OR_V,
+    )
+    plain, arguments = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    x = sample_ddim(off.model, off.x, off.sigmas, disable=True)
+    assert_equal(off.decode(x).images, stock(plain, arguments), EPS_OR_V)
+
+
+def two_add_ons(steps=10):
+    """GLIGEN and IP-Adapter, which no stock pipeline stacks."""
+    boxes, with_boxes = tiny.sd_gligen(tiny.ddim(), num_inference_steps=steps)
+    style, with_style = tiny.sd_ip_adapter(tiny.ddim(), num_inference_steps=steps)
+    with_boxes["latents"], with_style["latents"] = tiny.randn(11, 1, 4, 8, 8), tiny.randn(12, 1, 4, 8, 8)
+    return (boxes, with_boxes), (style, with_style)
+
+
+def test_two_add_ons_aggregate_as_a_loop_over_both_pipelines_says():
+    """Algorithm 1 in VP latents: networks called as the two stock pipelines call them, DDIM by diffusers."""
+    steps, stop, eta = 10, 4, 0.3
+    pairs = two_add_ons(steps)
+    prepared = [from_pipeline(pipe, **kwargs) for pipe, kwargs in pairs]
+    models, starts = [p.model for p in prepared], [p.x for p in prepared]
+    check_same_ecosystem(models, prepared[0].sigmas)
+    x = sample_amdm(
+        models, starts, prepared[0].sigmas, weights=0.4, correction=[0.3, 0.2], window=stop, disable=True
+    )
+    actual = prepared[0].decode(x).images
+
+    calls = [[], []]  # what each network is told at every step, seen from outside
+    for (pipe, kwargs), seen in zip(pairs, calls, strict=True):
+        hook = pipe.unet.register_forward_pre_hook(
+            lambda module, args, kw, seen=seen: seen.append((kw, fusers_of(module))), with_kwargs=True
+        )
+        pipe(**kwargs)
+        hook.remove()
+    scheduler = tiny.ddim()
+    scheduler.set_timesteps(steps)
+    z = [kwargs["latents"] for _, kwargs in pairs]
+    for i, t in enumerate(scheduler.timesteps):
+        for k in range(2 if i < stop else 1):
+            pipe, (told, on) = pairs[k][0], calls[k][i]
+            set_fusers(pipe.unet, on)
+            with torch.no_grad():
+                uncond, cond = pipe.unet(torch.cat([z[k]] * 2), t, **{**told, "return_dict": False})[0].chunk(
+                    2
+                )
+            z[k] = scheduler.step(uncond + 7.5 * (cond - uncond), t, z[k]).prev_sample
+        if i < stop:
+            merged = slerp_fold(z, [0.4])
+            z = [radial_correct(merged, own, length) for own, length in zip(z, (0.3, 0.2), strict=True)]
+    assert eta and [on for _, on in calls[0]] == [True] * 3 + [False] * 7
+    assert_equal(actual, z[0], EPS_OR_V)
+    assert (actual - stock(*pairs[0])).abs().max() > 0.1
+
+
+def fusers_of(network):
+    enabled = {module.enabled for module in network.modules() if hasattr(module, "enabled")}
+    return enabled.pop() if enabled else None
+
+
+def set_fusers(network, on):
+    for module in network.modules():
+        if hasattr(module, "enabled"):
+            module.enabled = on
+
+
+def test_sd_and_sdxl_are_no_ecosystem():
+    prepared = [
+        from_pipeline(pipe, **kwargs, num_inference_steps=4)
+        for pipe, kwargs in (tiny.sd(tiny.ddim()), tiny.sdxl(tiny.ddim()))
+    ]
+    with pytest.raises(ValueError, match=r"models\[0\].*models\[1\].*scaling is 0.18215 and 0.13025"):
+        check_same_ecosystem([one.model for one in prepared], prepared[0].sigmas)
+
+
+def test_levels_of_the_model_are_its_training_levels():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    prepared = from_pipeline(pipe, **kwargs)
+    check_same_ecosystem([prepared.model], prepared.sigmas)
+    with pytest.raises(ValueError, match="outside the range"):
+        check_same_ecosystem([prepared.model], torch.tensor([80.0, 1.0, 0.0]))
+
+
+def test_the_pipeline_is_left_as_it_was():
+    pipe, kwargs = tiny.sd_controlnet(tiny.ddim(), num_inference_steps=3)
+    expected = stock(pipe, kwargs)
+    prepared = from_pipeline(pipe, **kwargs)
+    prepared.decode(prepared.x)
+    assert "forward" not in vars(pipe.unet) and "forward" not in vars(pipe.controlnet)
+    assert "step" not in vars(pipe.scheduler)
+    assert not pipe.unet._forward_pre_hooks and not pipe.controlnet._forward_pre_hooks
+    assert torch.equal(stock(pipe, kwargs), expected)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"eta": 0.5}, "eta is float 0.5, expected none: it is the sampler's"),
+        ({"callback_on_step_end": print}, "callback_on_step_end is builtin_function"),
+    ],
+)
+def test_arguments_of_the_loop_are_refused(argument, message):
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    with pytest.raises(ValueError, match=message):
+        from_pipeline(pipe, **kwargs, **argument)
+
+
+def test_flux_with_a_second_network_call_is_refused():
+    pipe, kwargs = tiny.flux(num_inference_steps=4)
+    with pytest.raises(ValueError, match=r"true_cfg_scale is 4.0, expected 1"):
+        from_pipeline(pipe, **kwargs, true_cfg_scale=4.0, negative_prompt="fog")
+
+
+def test_inpainting_networks_are_refused():
+    unet = tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET, in_channels=9)
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pipe = tiny.quiet(
+        StableDiffusionInpaintPipeline(**{**parts, "unet": unet}, requires_safety_checker=False)
+    )
+    del kwargs["latents"]
+    with pytest.raises(ValueError, match="mask_image"):
+        from_pipeline(pipe, **kwargs, image=tiny.image_of(64), mask_image=torch.ones(1, 1, 64, 64))
+
+
+def test_other_schedulers_and_batches_are_refused():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    prepared = from_pipeline(pipe, **kwargs)
+    with pytest.raises(ValueError, match="x has batch 3, expected that of the conditions: 1"):
+        prepared.model(prepared.x.expand(3, -1, -1, -1), torch.ones(3))
+    pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(TypeError, match=r"scheduler is PNDMScheduler.*DDIMScheduler.from_config"):
+        from_pipeline(pipe, **kwargs)
+    with pytest.raises(TypeError, match="pipe is SimpleNamespace, expected a pipeline with a unet"):
+        from_pipeline(__import__("types").SimpleNamespace())
+
+
+def test_steps_that_do_not_meet_are_refused_or_taken_as_what_they_approximate():
+    pipe, kwargs = tiny.sd(tiny.ddim(timestep_spacing="linspace"), num_inference_steps=10)
+    with pytest.raises(ValueError, match="AggregatingScheduler"):
+        from_pipeline(pipe, **kwargs)
+    exact = from_pipeline(pipe, compat="exact", **kwargs)
+    assert len(exact.sigmas) == 10 and exact.sigmas[-1] > 0 and bool((exact.sigmas.diff() < 0).all())
+    assert isinstance(pipe.scheduler, DDIMScheduler)

@@ -1,0 +1,267 @@
+"""A(+B) from an unmodified pipeline call: bit for bit a VP loop written out, `sample_amdm` to rounding."""
+
+import math
+
+import pytest
+import torch
+from denoisers import tiny_diffusers as tiny
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from strategies import randn
+from tolerances import assert_equal
+
+from amdm import sample_amdm
+from amdm.denoisers import GaussianMixture
+from amdm.denoisers.diffusers import from_pipeline, training_sigmas
+from amdm.geometry import lerp_fold, radial_correct, slerp_fold
+from amdm.integrations.diffusers import AggregatingScheduler, Partners, aggregate_on_step_end
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+LEADS = {"sd": tiny.sd, "sdxl": tiny.sdxl, "controlnet": tiny.sd_controlnet}
+
+
+def generator():
+    return torch.Generator().manual_seed(3)
+
+
+def partner_model(lead):
+    """A model of the same latents, another add-on."""
+    make = tiny.sdxl_ip_adapter if lead == "sdxl" else tiny.sd_gligen
+    pipe, kwargs = make(tiny.ddim(), num_inference_steps=10)
+    return from_pipeline(pipe, **kwargs).model
+
+
+def written_out(pipe, kwargs, models, starts, *, eta, window, weights, lengths, fold=slerp_fold):
+    """Algorithm 1 in VP: the pipeline's own network called as it calls it, DDIM's steps by diffusers."""
+    calls = []
+    hook = pipe.unet.register_forward_pre_hook(
+        lambda m, args, kw: calls.append((args[1], kw)), with_kwargs=True
+    )
+    plain = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.scheduler = plain
+    told = []
+
+    def keep(pipe, i, t, kw):
+        told.append(calls[-1])
+        return {}
+
+    pipe(**kwargs, callback_on_step_end=keep)
+    hook.remove()
+    table, source = training_sigmas(plain), generator()
+    z = [kwargs["latents"], *starts]
+    for i, (t, said) in enumerate(told):
+        n = len(models) + 1 if i < window[1] else 1
+        means, xs = [], []
+        for k in range(n):
+            if k == 0:
+                residuals = {}
+                if getattr(pipe, "controlnet", None) is not None:
+                    down, mid = pipe.controlnet(
+                        torch.cat([z[0]] * 2),
+                        t,
+                        encoder_hidden_states=said["encoder_hidden_states"],
+                        controlnet_cond=torch.cat([kwargs["image"]] * 2),
+                        return_dict=False,
+                    )
+                    residuals = {
+                        "down_block_additional_residuals": down,
+                        "mid_block_additional_residual": mid,
+                    }
+                with torch.no_grad():
+                    out = pipe.unet(torch.cat([z[0]] * 2), t, **{**said, **residuals})[0]
+                uncond, cond = out.chunk(2)
+                output = uncond + kwargs["guidance_scale"] * (cond - uncond)
+            else:
+                sigma = float(table[t])
+                x = z[k] * math.sqrt(1 + sigma**2)
+                with torch.no_grad():
+                    output = (x - models[k - 1](x, x.new_full((len(x),), sigma))) / sigma
+            noise = torch.randn(z[k].shape, generator=source) if eta > 0 else None
+            still = torch.zeros_like(z[k])
+            means.append(plain.step(output, t, z[k], eta=eta, variance_noise=still).prev_sample)
+            xs.append(plain.step(output, t, z[k], eta=eta, variance_noise=noise).prev_sample)
+        if window[0] <= i < window[1]:
+            merged = fold(xs, weights)
+            xs = [radial_correct(merged, mean, length) for mean, length in zip(means, lengths, strict=True)]
+        z = xs
+    return z[0]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+@pytest.mark.parametrize("lead", LEADS)
+def test_it_is_the_loop_written_out_bit_for_bit_and_sample_amdm_to_rounding(lead, eta):
+    pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
+    model, start = partner_model(lead), tiny.randn(21, 1, 4, 8, 8)
+    prepared = from_pipeline(pipe, **kwargs)
+    alone = pipe(**kwargs, eta=eta, generator=generator()).images
+    partners = Partners([model], latents=start, weights=0.4, correction=[0.3, 0.2], window=4)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    actual = pipe(**kwargs, eta=eta, generator=generator()).images
+    assert torch.equal(pipe(**kwargs, eta=eta, generator=generator()).images, actual), (
+        "a second call is the first"
+    )
+    assert (actual - alone).abs().max() > 0.1
+
+    expected = written_out(
+        pipe, kwargs, [model], [start], eta=eta, window=(0, 4), weights=[0.4], lengths=[0.3, 0.2]
+    )
+    assert torch.equal(actual, expected)
+
+    source = generator()
+    x = sample_amdm(
+        [prepared.model, model],
+        [prepared.x, start * (1 + prepared.sigmas[0].item() ** 2) ** 0.5],
+        prepared.sigmas,
+        weights=0.4,
+        correction=[0.3, 0.2],
+        window=4,
+        eta=eta,
+        noise_sampler=lambda sigma, sigma_next: torch.randn(prepared.x.shape, generator=source),
+        disable=True,
+    )
+    assert_equal(x / (1 + prepared.sigmas[-1].item() ** 2) ** 0.5, actual, 5e-6)
+
+
+def test_three_models_a_late_window_and_another_fold():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
+    models = [
+        partner_model("sd"),
+        GaussianMixture(randn(0, 2, 4, 8, 8, dtype=torch.float32), torch.ones(2) / 2),
+    ]
+    starts = [tiny.randn(21, 1, 4, 8, 8), tiny.randn(22, 1, 4, 8, 8)]
+    options = {"weights": [0.5, 0.65], "window": (2, 5), "fold": lerp_fold}
+    pipe.scheduler = AggregatingScheduler.of(
+        pipe.scheduler, Partners(models, starts, correction=0.1, **options)
+    )
+    actual = pipe(**kwargs).images
+    expected = written_out(pipe, kwargs, models, starts, eta=0.0, lengths=[0.1] * 3, **options)
+    assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("config", [{"timestep_spacing": "linspace"}, {"clip_sample": True}])
+def test_where_no_schedule_follows_the_pipeline_the_scheduler_does(config):
+    # SDXL's pipeline leaves the scheduler as it is; Stable Diffusion's would turn the clipping off.
+    pipe, kwargs = tiny.sdxl(tiny.ddim(**config), num_inference_steps=10)
+    model, start = partner_model("sdxl"), tiny.randn(21, 1, 4, 8, 8)
+    with pytest.raises(ValueError, match="AggregatingScheduler"):
+        from_pipeline(pipe, **kwargs)
+    partners = Partners([model], latents=start, correction=0.0, window=4)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    actual = pipe(**kwargs).images
+    expected = written_out(
+        pipe, kwargs, [model], [start], eta=0.0, window=(0, 4), weights=[0.5], lengths=[0.0, 0.0]
+    )
+    assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_a_partner_that_is_the_lead_changes_nothing(prediction):
+    """For every kind of prediction: the partner's denoised is turned into what the lead's network says."""
+    pipe, kwargs = tiny.sd(tiny.ddim(prediction_type=prediction), num_inference_steps=10)
+    expected = pipe(**kwargs).images
+    model = from_pipeline(pipe, **kwargs).model
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([model], window=1.0))
+    assert_equal(pipe(**kwargs).images, expected, 2e-5)
+
+
+def test_zero_terminal_snr_is_finite():
+    config = {
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "prediction_type": "v_prediction",
+    }
+    pipe, kwargs = tiny.sd(tiny.ddim(**config), num_inference_steps=10)
+    expected = pipe(**kwargs).images
+    model = from_pipeline(pipe, **kwargs).model
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([model]))
+    assert_equal(pipe(**kwargs).images, expected, 2e-5)
+
+
+def test_no_window_is_ddim_and_the_record_is_of_the_last_step():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
+    expected = pipe(**kwargs, eta=0.5, generator=generator()).images
+
+    def untouched(x, sigma):
+        raise AssertionError("a partner was called")
+
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([untouched], window=0))
+    assert torch.equal(pipe(**kwargs, eta=0.5, generator=generator()).images, expected)
+
+    angles = []
+
+    def keep(pipe, i, t, kw):
+        angles.append(None if pipe.scheduler.aggregation is None else pipe.scheduler.aggregation.angle.item())
+        return {}
+
+    partners = Partners([partner_model("sd")], latents=tiny.randn(21, 1, 4, 8, 8), window=2)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    pipe(**kwargs, callback_on_step_end=keep)
+    assert 1.2 < angles[0] < 1.9 and angles[1] < angles[0] and angles[2:] == [None] * 4
+
+
+def test_partners_of_a_pipeline_in_half_precision_work_in_float32():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    pipe.to(torch.bfloat16)
+    kwargs["latents"] = kwargs["latents"].bfloat16()
+    dtypes = []
+
+    def model(x, sigma):
+        dtypes.append(x.dtype)
+        return 0.5 * x
+
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([model], window=2))
+    assert pipe(**kwargs).images.dtype == torch.bfloat16
+    assert dtypes == [torch.float32] * 2
+
+
+def test_it_is_made_of_the_schedulers_that_pipelines_come_with():
+    config = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    made = AggregatingScheduler.of(PNDMScheduler(**config, steps_offset=1), Partners([lambda x, sigma: x]))
+    made.set_timesteps(50)
+    assert made.timesteps[0] == 981 and made.config.beta_end == 0.012
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_the_callback_is_the_scheduler(lead):
+    pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
+    partners = Partners([partner_model(lead)], latents=tiny.randn(21, 1, 4, 8, 8), window=4)
+    callback = aggregate_on_step_end(partners)
+    actual = pipe(**kwargs, callback_on_step_end=callback).images
+    assert torch.equal(pipe(**kwargs, callback_on_step_end=callback).images, actual), (
+        "a second call is the first"
+    )
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    assert torch.equal(actual, pipe(**kwargs).images)
+
+
+def test_the_callback_refuses_noise_and_other_schedulers():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    with pytest.raises(ValueError, match="latents is None, expected the partners' starts"):
+        aggregate_on_step_end(Partners([lambda x, sigma: x]))
+    callback = aggregate_on_step_end(Partners([lambda x, sigma: x], latents=kwargs["latents"]))
+    with pytest.raises(ValueError, match=r"eta is 0.5, expected 0: take AggregatingScheduler"):
+        pipe(**kwargs, eta=0.5, callback_on_step_end=callback)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(TypeError, match="scheduler is EulerDiscreteScheduler, expected DDIMScheduler"):
+        pipe(**kwargs, callback_on_step_end=callback)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_refused():
+    model = lambda x, sigma: x
+    with pytest.raises(TypeError, match="partners is list, expected Partners"):
+        AggregatingScheduler.of(tiny.ddim(), [model])
+    with pytest.raises(ValueError, match="models is empty"):
+        Partners([])
+    with pytest.raises(ValueError, match="weights has 2 entries but there are 2 models"):
+        Partners([model], weights=[0.5, 0.5])
+    with pytest.raises(ValueError, match=r"correction\[0\] is -1"):
+        Partners([model], correction=-1.0)
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    pipe.scheduler = AggregatingScheduler.of(
+        pipe.scheduler, Partners([model], latents=torch.zeros(1, 4, 4, 4))
+    )
+    with pytest.raises(ValueError, match=r"latents\[0\] has shape \(1, 4, 4, 4\), expected the pipeline's"):
+        pipe(**kwargs)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([lambda x, sigma: x[:, :2]]))
+    with pytest.raises(ValueError, match=r"models\[0\] returned shape \(1, 2, 8, 8\)"):
+        pipe(**kwargs)
