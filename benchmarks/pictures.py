@@ -23,7 +23,7 @@ def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int = 
             pictures.show(axes[row, column], drawn[row : row + 1])
             if column > 0:
                 pictures.mark(axes[row, column], found, few, row)
-        lines = wrap(label.replace("(+", " (+"), 18, break_long_words=False)
+        lines = wrap(label.replace("(+", " (+"), 18 if len(columns) < 9 else 11, break_long_words=False)
         axes[0, column].set_title("\n".join(lines), fontsize=8)
 
 
@@ -61,11 +61,28 @@ def sweep(
     return whole
 
 
+def dots(figure: Any, table: Table, metrics: Sequence[str], decades: Collection[str] = ()) -> None:
+    """Every metric of every row, with intervals; what a row costs beside its name."""
+    axes = figure.subplots(-(-len(metrics) // 3), 3, sharey=True, squeeze=False)
+    places = range(len(table))
+    for part, metric in zip(axes.flat, metrics, strict=True):
+        for place, row in zip(places, table.values(), strict=True):
+            cell = row.cells[metric]
+            part.errorbar([cell.value], [place], xerr=errors([cell]), marker="o", ms=4, capsize=2)
+        part.set_title(metric)
+        part.grid(axis="y", alpha=0.3)
+        if metric in decades:
+            part.set_xscale("symlog", linthresh=100)
+    names = [f"{name}, {row.evaluations:.0f}" for name, row in table.items()]
+    axes[0, 0].set_yticks(places, names, fontsize=8)
+    axes[0, 0].invert_yaxis()
+
+
 def quality_over_cost(
     figure: Any, table: Table, metrics: Sequence[str], decades: Collection[str] = ()
 ) -> None:
-    """Every metric over the evaluations of a row, with intervals; those of many decades on such an axis."""
-    axes = figure.subplots(-(-len(metrics) // 2), 2, sharex=True, squeeze=False)
+    """Some metrics over the evaluations of a row, with intervals; those of many decades on such an axis."""
+    axes = figure.subplots(1, len(metrics), sharex=True, squeeze=False)
     for part, metric in zip(axes.flat, metrics, strict=True):
         for i, (name, row) in enumerate(table.items()):
             cell, marker = row.cells[metric], "osD^v<>P"[i // 10]
@@ -81,7 +98,26 @@ def quality_over_cost(
         part.set(title=metric, xlabel="evaluations per image", xscale="log")
         if metric in decades:
             part.set_yscale("symlog", linthresh=100)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+
+
+def methods(
+    table: Table,
+    images: Mapping[str, Image],
+    scenes: Scenes,
+    metrics: Sequence[str],
+    shown: Sequence[str],
+    decades: Collection[str] = (),
+) -> Figure:
+    """Scenes as the methods in `shown` drew them, all metrics of all methods, and two over their cost."""
+    whole = picture(22, 12)
+    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.1])[0]
+    grid(left, {row: images[row] for row in shown}, scenes)
+    upper, lower = right.subfigures(2, 1, squeeze=False, height_ratios=[1.7, 1])[:, 0]
+    rows = {row: table[row] for row in images}
+    dots(upper, rows, metrics, decades)
+    quality_over_cost(lower, rows, ["scene right", "KID"], decades)
+    return whole
 
 
 def errors(cells: Sequence[Any]) -> list[list[float]]:

@@ -49,12 +49,9 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """A grid, and quality over cost."""
-    whole = pictures.picture(19, 10)
-    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1.1, 1])[0]
-    pictures.grid(left, {row: images[row] for row in images if row not in BELOW}, scenes)
-    pictures.quality_over_cost(right, {row: table[row] for row in images}, [*CONTROL, *LOOKS[:2]])
-    return whole
+    """A grid of all but the cheaper variants, and everyone's numbers."""
+    shown = [row for row in images if row not in BELOW]
+    return pictures.methods(table, images, scenes, [*CONTROL, *LOOKS[:2]], shown)
 
 
 def against(method: str, difference: Row, numbers: str = "") -> list[Claim]:

@@ -46,14 +46,8 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """A grid, and quality over cost."""
-    whole = pictures.picture(17, 9)
-    left, right = whole.subfigures(1, 2, squeeze=False)[0]
-    pictures.grid(left, images, scenes)
-    pictures.quality_over_cost(
-        right, {row: table[row] for row in images}, [*CONTROL, *LOOKS[:2]], decades=["KID"]
-    )
-    return whole
+    """A grid, and everyone's numbers."""
+    return pictures.methods(table, images, scenes, [*CONTROL, *LOOKS[:2]], list(images), decades=["KID"])
 
 
 def section(table: Table, differences: Table) -> Section:
