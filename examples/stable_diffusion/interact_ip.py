@@ -1,0 +1,11 @@
+"""InteractDiffusion(+IP-Adapter) as in the paper: 10 steps, 5 aggregated, weight 0.5, IP-Adapter at 0.8."""
+
+from functools import partial
+
+from examples.stable_diffusion import sampling
+
+SETTINGS = sampling.Settings(steps=10, aggregated=5, weights=(0.5,))
+main = partial(sampling.main, str(__doc__), ["InteractDiffusion", "IP-Adapter"], SETTINGS)
+
+if __name__ == "__main__":
+    main()

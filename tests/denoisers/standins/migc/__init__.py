@@ -1,0 +1,1 @@
+"""A stand-in for a checkout of MIGC: the project's own code with the real one's call contract."""

@@ -1,0 +1,166 @@
+"""InteractDiffusion and MIGC through their own pipelines: stand-ins with the real ones' call contract."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from denoisers import tiny_diffusers as tiny
+from diffusers import UNet2DConditionModel
+from tolerances import assert_equal
+
+from amdm import check_same_ecosystem, sample_amdm, sample_ddim
+from amdm.denoisers.diffusers import from_pipeline
+from amdm.geometry import radial_correct, slerp_fold
+from examples.stable_diffusion import systems
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+STANDINS = Path(__file__).parent / "standins"
+STEPS = 10
+INTERACTION = {
+    "prompt": "a cat on a mat",
+    "negative_prompt": "fog",
+    "interactdiffusion_subject_phrases": ["a cat", "a dog"],
+    "interactdiffusion_object_phrases": ["a mat", "a cat"],
+    "interactdiffusion_action_phrases": ["on", "near"],
+    "interactdiffusion_subject_boxes": [[0.1, 0.2, 0.6, 0.7], [0.5, 0.1, 0.9, 0.6]],
+    "interactdiffusion_object_boxes": [[0.0, 0.5, 1.0, 1.0], [0.1, 0.2, 0.6, 0.7]],
+    "interactdiffusion_scheduled_sampling_beta": 0.6,
+}
+INSTANCES = {
+    "prompt": [["a cat on a mat", "a black cat", "a red mat"]],
+    "bboxes": [[[0.1, 0.2, 0.6, 0.7], [0.0, 0.5, 1.0, 1.0]]],
+    "negative_prompt": "fog",
+    "MIGCsteps": 4,
+}
+
+
+def module(folder, name):
+    systems._libraries()  # names that code of its age imports
+    sys.path.insert(0, str(STANDINS / folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(STANDINS / folder))
+
+
+def parts(unet, scheduler):
+    return {
+        "vae": tiny.vae(),
+        **tiny.text_parts(),
+        "unet": unet,
+        "scheduler": scheduler,
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+
+
+def interact(latent=21):
+    unet = tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET, attention_type="gated")
+    kind = module("interactdiffusion", "pipeline").StableDiffusionInteractDiffusionPipeline
+    pipe = tiny.quiet(kind(**parts(unet, tiny.ddim())))
+    latents = tiny.randn(latent, 1, 4, 8, 8)
+    return pipe, {**INTERACTION, "latents": latents, "num_inference_steps": STEPS, "output_type": "latent"}
+
+
+def migc(latent=22, strength=1.5):
+    code, utils = module("", "migc.migc_pipeline"), module("", "migc.migc_utils")
+    unet = tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET)
+    pipe = code.StableDiffusionMIGCPipeline(**parts(unet, tiny.ddim()), requires_safety_checker=False)
+    pipe.attention_store = code.AttentionStore()
+    weights = {"state_dict": {"strength": torch.tensor([strength])}}
+    utils.load_migc(pipe.unet, pipe.attention_store, weights, attn_processor=code.MIGCProcessor)
+    latents = tiny.randn(latent, 1, 4, 8, 8)
+    kwargs = {**INSTANCES, "latents": latents, "num_inference_steps": STEPS, "output_type": "latent"}
+    return tiny.quiet(pipe), kwargs
+
+
+def alone(pipe, kwargs, eta=0.0):
+    prepared = from_pipeline(pipe, **kwargs)
+    source = torch.Generator().manual_seed(3)
+    noise = lambda sigma, sigma_next: torch.randn(prepared.x.shape, generator=source)
+    x = sample_ddim(prepared.model, prepared.x, prepared.sigmas, disable=True, eta=eta, noise_sampler=noise)
+    return prepared.decode(x).images
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("make", "tol"), [(interact, 5e-6), (migc, 2e-5)])  # MIGC's own calls differ
+def test_alone_it_is_the_pipeline(make, tol, eta):
+    pipe, kwargs = make()
+    expected = pipe(**kwargs, eta=eta, generator=torch.Generator().manual_seed(3)).images
+    assert_equal(alone(pipe, kwargs, eta), expected, tol)
+
+
+def test_the_steps_of_both_count():
+    for make, change in (
+        (interact, {"interactdiffusion_scheduled_sampling_beta": 1.0}),
+        (interact, {"interactdiffusion_scheduled_sampling_beta": 0.0}),
+        (migc, {"MIGCsteps": 9}),
+        (migc, {"MIGCsteps": -1}),
+    ):
+        pipe, kwargs = make()
+        before, changed = pipe(**kwargs).images, {**kwargs, **change}
+        assert (pipe(**changed).images - before).abs().max() > 1e-2
+        assert_equal(alone(pipe, changed), pipe(**changed).images, 2e-5)
+
+
+def test_migc_draws_from_the_global_generator_and_its_denoiser_does_not():
+    pipe, kwargs = migc()
+    state = torch.get_rng_state()
+    pipe(**kwargs)
+    assert not torch.equal(torch.get_rng_state(), state)
+    prepared = from_pipeline(pipe, **kwargs)
+    state = torch.get_rng_state()
+    first = prepared.model(prepared.x, prepared.sigmas[:1].float())
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(7)
+    assert torch.equal(prepared.model(prepared.x, prepared.sigmas[:1].float()), first)
+
+
+def test_migc_takes_one_image():
+    pipe, kwargs = migc()
+    prepared = from_pipeline(pipe, **kwargs)
+    with pytest.raises(ValueError, match="x has batch 2, expected that of the conditions: 1"):
+        prepared.model(prepared.x.expand(2, -1, -1, -1), torch.ones(2))
+
+
+def test_together_they_are_a_loop_written_out():
+    """Algorithm 1 over both pipelines' own calls, seen from outside; DDIM by diffusers."""
+    made = [interact(), migc()]
+    prepared = [from_pipeline(pipe, **kwargs) for pipe, kwargs in made]
+    models = [one.model for one in prepared]
+    check_same_ecosystem(models, prepared[0].sigmas)
+    x = sample_amdm(models, [p.x for p in prepared], prepared[0].sigmas, correction=0.3, disable=True)
+    actual = prepared[0].decode(x).images
+
+    calls = [[], []]
+    for (pipe, kwargs), seen in zip(made, calls, strict=True):
+        hook = pipe.unet.register_forward_pre_hook(
+            lambda module, args, kw, seen=seen: seen.append((kw, fusers(module))), with_kwargs=True
+        )
+        pipe(**kwargs)
+        hook.remove()
+    scheduler = tiny.ddim()
+    scheduler.set_timesteps(STEPS)
+    z = [kwargs["latents"] for _, kwargs in made]
+    for i, t in enumerate(scheduler.timesteps):
+        for k in range(2 if i < 4 else 1):
+            told, on = calls[k][i]
+            unet = made[k][0].unet
+            for m in unet.modules():
+                if hasattr(m, "enabled"):
+                    m.enabled = on
+            with torch.no_grad():
+                uncond, cond = unet(torch.cat([z[k]] * 2), t, **told).sample.chunk(2)
+            z[k] = scheduler.step(uncond + 7.5 * (cond - uncond), t, z[k]).prev_sample
+        if i < 4:
+            merged = slerp_fold(z, [0.5])
+            z = [radial_correct(merged, own, 0.3) for own in z]
+    assert_equal(actual, z[0], 2e-5)
+    assert (actual - made[0][0](**made[0][1]).images).abs().max() > 0.1
+
+
+def fusers(network):
+    enabled = {module.enabled for module in network.modules() if hasattr(module, "enabled")}
+    return enabled.pop() if enabled else None

@@ -1,0 +1,149 @@
+"""The scripts of the paper's three settings, on tiny checkpoints with the real ones' layout."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from denoisers import test_paper_systems as paper
+from denoisers import tiny_diffusers as tiny
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from examples.stable_diffusion import interact_ip, interact_migc, interact_migc_ip, memory, systems
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+SCRIPTS = {
+    "interact_migc": (interact_migc, ["interactdiffusion", "migc", "sd14"]),
+    "interact_ip": (interact_ip, ["interactdiffusion", "ip"]),
+    "interact_migc_ip": (interact_migc_ip, ["interactdiffusion", "migc", "sd14", "ip"]),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Everything that the three systems need on disk."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    base, _ = tiny.sd(tiny.ddim())
+    base.save_pretrained(folder / "sd")
+    interact, _ = paper.interact()
+    del interact.unet.position_net  # made by the pipeline, as its U-Net's own class would
+    interact.save_pretrained(folder / "interactdiffusion")
+    shutil.copy(paper.STANDINS / "interactdiffusion" / "pipeline.py", folder / "interactdiffusion")
+    torch.save({"state_dict": {"strength": torch.ones(1)}}, folder / "MIGC_SD14.ckpt")
+    groups = tiny.ip_weights(tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET))
+    flat = {f"{group}.{key}": t.contiguous() for group, part in groups.items() for key, t in part.items()}
+    save_file(flat, folder / "ip-adapter_sd15.safetensors")
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32,
+        patch_size=8, projection_dim=12,
+    )  # fmt: skip
+    tiny.seeded(CLIPVisionModelWithProjection, vision).save_pretrained(folder / "image_encoder")
+    Image.new("RGB", (48, 40), (200, 30, 60)).save(folder / "style.png")
+    return folder
+
+
+def arguments(folder, parts, out):
+    paths = {
+        "interactdiffusion": ["--interactdiffusion", folder / "interactdiffusion"],
+        "migc": ["--migc-checkout", paper.STANDINS, "--migc-weights", folder / "MIGC_SD14.ckpt"],
+        "sd14": ["--sd14", folder / "sd"],
+        "ip": [
+            "--ip-adapter", folder / "ip-adapter_sd15.safetensors",
+            "--image-encoder", folder / "image_encoder",
+            "--sd15", folder / "sd", "--image", folder / "style.png",
+        ],
+    }  # fmt: skip
+    given = [str(value) for part in parts for value in paths[part]]
+    return [*given, "--out", str(out), "--device", "cpu", "--quiet"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_leaves_both_pictures_and_their_table(script, checkpoints, tmp_path, capsys):
+    module, parts = SCRIPTS[script]
+    module.main(arguments(checkpoints, parts, tmp_path))
+    said = capsys.readouterr()
+    partners = {"interact_migc": "MIGC", "interact_ip": "IP-Adapter", "interact_migc_ip": "MIGC, IP-Adapter"}
+    names = ["InteractDiffusion", f"InteractDiffusion(+{partners[script]})"]
+    pictures = [Image.open(tmp_path / f"{name}.png") for name in names]
+    assert all(picture.size == (64, 64) for picture in pictures)
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "steps.csv").open()))
+    joined = [row for row in rows if row["angle"]]
+    number = len(settings["models"]) - 1
+    assert len(joined) == settings["aggregated"] * number == len(settings["weights"]) * settings["aggregated"]
+    assert {row["image"] for row in joined} == {names[1]}
+    assert 1.2 < float(joined[0]["angle"]) < 1.9, "independent starts are nearly orthogonal"
+    assert f"{number + 1} models: " in said.out and "(computed, not measured)" in said.out
+    assert "InteractDiffusion: pipeline Apache-2.0 by its header" in said.err
+    assert ("MIGC: code and weights for non-commercial" in said.err) == ("migc" in parts)
+
+
+def test_the_settings_are_the_papers():
+    found = [(m.SETTINGS.steps, m.SETTINGS.aggregated, m.SETTINGS.weights) for m, _ in SCRIPTS.values()]
+    assert found == [(50, 20, (0.5,)), (10, 5, (0.5,)), (10, 5, (0.5, 0.65))]
+    assert {m.SETTINGS.correction for m, _ in SCRIPTS.values()} == {0.3}
+    assert interact_ip.SETTINGS.ip_scale == 0.8
+
+
+def test_all_paths_are_checked_before_anything_is_loaded(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(systems, "announce", lambda *names: pytest.fail("something was loaded"))
+    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
+    given[given.index("--migc-weights") + 1] = "nowhere.ckpt"
+    given[given.index("--sd14") + 1] = str(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        interact_migc.main(given)
+    assert str(stopped.value).splitlines() == [
+        "--migc-weights is nowhere.ckpt, expected a file",
+        f"--sd14 is {tmp_path}, expected a folder with model_index.json",
+    ]
+
+
+def test_missing_keys_are_one_line(checkpoints, tmp_path):
+    scene = tmp_path / "scene.json"
+    scene.write_text(json.dumps({"caption": "a cat", "interactions": [{"subject": "cat"}], "instances": []}))
+    given = arguments(checkpoints, ["interactdiffusion", "ip"], tmp_path)
+    with pytest.raises(SystemExit, match=r"interactions\[0\] has no action, object, subject_box, object_box"):
+        interact_ip.main([*given, "--scene", str(scene)])
+    scene.write_text("{")
+    with pytest.raises(SystemExit, match=r"scene.json is not JSON"):
+        interact_ip.main([*given, "--scene", str(scene)])
+    save_file({"image_proj.norm.bias": torch.ones(1)}, tmp_path / "half.safetensors")
+    given[given.index("--ip-adapter") + 1] = str(tmp_path / "half.safetensors")
+    with pytest.raises(
+        SystemExit, match=r"half.safetensors has no ip_adapter, expected image_proj, ip_adapter"
+    ):
+        interact_ip.main(given)
+
+
+class Dangerous:
+    def __reduce__(self):
+        return Path.touch, (Path("touched"),)
+
+
+def test_no_pickle_is_executed(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Dangerous()}, tmp_path / "evil.ckpt")
+    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
+    given[given.index("--migc-weights") + 1] = "evil.ckpt"
+    with pytest.raises(SystemExit, match=r"evil.ckpt is no checkpoint of tensors alone: [^\n]*$"):
+        interact_migc.main(given)
+    assert not Path("touched").exists()
+
+
+def test_memory_counts_shared_networks_once():
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=4)
+    from amdm.denoisers.diffusers import from_pipeline
+
+    prepared = [from_pipeline(pipe, **kwargs) for _ in range(3)]
+    one, three = memory.memory_of([pipe], prepared[:1]), memory.memory_of([pipe] * 3, prepared)
+    parts = [pipe.unet, pipe.vae, pipe.text_encoder]
+    expected = sum(4 * p.numel() for part in parts for p in part.parameters())
+    assert one == three and expected <= one.parameters <= 1.01 * expected
+    # At least the first layer's input and output, two rows of 8 channels at 8 x 8; less than a hundred of it.
+    assert 2 * 2 * 8 * 8 * 8 * 4 <= one.activations < 100 * 2 * 2 * 8 * 8 * 8 * 4
