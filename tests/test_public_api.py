@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 import amdm
 from ecosystem.imports import import_beside_torchvision
@@ -98,12 +100,12 @@ def test_importing_amdm_imports_neither_k_diffusion_nor_what_it_drags_in():
     assert result.stdout.strip() == "[]"
 
 
-def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
-    import torch
-
+def readme_blocks():
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 1
+    return re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+
+
+def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
     monkeypatch.setitem(sys.modules, "k_diffusion", k_diffusion)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     seen = []
@@ -119,6 +121,34 @@ def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
         "boxes": "boxes",
         "colours": "colours",
     }
-    exec(blocks[0], namespace)
+    exec(readme_blocks()[0], namespace)
     assert namespace["latent"].shape == (2, 4, 64, 64) and namespace["latent"].isfinite().all()
     assert seen.count(("boxes", (2, 4, 64, 64))) == 50 and seen.count(("colours", (2, 4, 64, 64))) == 20
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_the_readmes_stable_diffusion_runs():
+    """On tiny pipelines in the place of loaded ones; the second block goes on from the first."""
+    from denoisers import tiny_diffusers as tiny
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    gligen, _ = tiny.sd_gligen(tiny.ddim())
+    ip_adapter, _ = tiny.sd_ip_adapter(tiny.ddim())
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=12)
+    ip_adapter.register_modules(
+        image_encoder=tiny.seeded(CLIPVisionModelWithProjection, vision),
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32),
+    )
+    namespace = {
+        "gligen": gligen,
+        "ip_adapter": ip_adapter,
+        "picture": Image.new("RGB", (40, 40), (200, 30, 60)),
+    }
+    assert len(readme_blocks()) == 3
+    images = []
+    for block in readme_blocks()[1:]:
+        exec(block, namespace)
+        images.append(namespace["image"])
+    assert [image.size for image in images] == [(64, 64)] * 2
+    assert images[0].tobytes() != images[1].tobytes()
