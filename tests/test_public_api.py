@@ -23,6 +23,7 @@ MODULES = [
     "amdm.denoisers",
     "amdm.denoisers.diffusers",
     "amdm.integrations.diffusers",
+    "amdm.integrations.k_diffusion",
 ]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
 OF_SEVERAL = ["amdm", "fkc", "mcmc", "superdiff"]

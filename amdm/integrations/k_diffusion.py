@@ -10,6 +10,8 @@ from amdm.samplers import sample_amdm
 from amdm.samplers.runner import Callback
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas
 
+__all__ = ["sampler_with"]
+
 
 def sampler_with(
     partners: Sequence[Denoiser],

@@ -12,6 +12,7 @@ from diffusers import (
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPAGPipeline,
     UNet2DConditionModel,
 )
 from tolerances import assert_equal
@@ -350,6 +351,14 @@ def test_flux_with_a_second_network_call_is_refused():
     pipe, kwargs = tiny.flux(num_inference_steps=4)
     with pytest.raises(ValueError, match=r"true_cfg_scale is 4.0, expected 1"):
         from_pipeline(pipe, **kwargs, true_cfg_scale=4.0, negative_prompt="fog")
+
+
+def test_other_guidances_than_the_two_rows_are_refused():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pipe = tiny.quiet(StableDiffusionPAGPipeline(**parts, requires_safety_checker=False))
+    with pytest.raises(ValueError, match="the network sees 3 rows, expected every latent twice"):
+        from_pipeline(pipe, **kwargs, pag_scale=3.0)
 
 
 def test_inpainting_networks_are_refused():

@@ -95,7 +95,7 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
     flow = is_flow(pipe.scheduler)
     prediction: Prediction = "flow" if flow else pipe.scheduler.config.prediction_type
     guidance = _guidance(pipe, arguments)
-    samples = len(seen.x) // 2 if guidance > 1 else len(seen.x)
+    samples = _samples(seen.x, guidance)
     model = NetworkDenoiser(
         network=WithoutRandomness(network) if _is_migc(seen) else network,
         prediction=prediction,
@@ -188,6 +188,15 @@ def _guidance(pipe: Any, arguments: Mapping[str, Any]) -> float:
     if doubles is None:  # old pipelines do not say; FLUX's scale is told to its network
         doubles = "true_cfg_scale" not in arguments
     return scale if doubles else 1.0
+
+
+def _samples(x: Tensor, guidance: float) -> int:
+    """The batch size behind the rows of the network's first call."""
+    if guidance <= 1:
+        return len(x)
+    if len(x) % 2 or not torch.equal(*x.chunk(2)):
+        raise ValueError(f"the network sees {len(x)} rows, expected every latent twice: for guidance alone")
+    return len(x) // 2
 
 
 def _recipes(
