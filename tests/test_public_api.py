@@ -127,6 +127,7 @@ def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
     assert seen.count(("boxes", (2, 4, 64, 64))) == 50 and seen.count(("colours", (2, 4, 64, 64))) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_the_readmes_stable_diffusion_runs():
     """On tiny pipelines in the place of loaded ones; the second block goes on from the first."""

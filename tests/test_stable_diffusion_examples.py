@@ -62,6 +62,7 @@ def arguments(folder, parts, out):
     return [*given, "--out", str(out), "--device", "cpu", "--quiet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_leaves_both_pictures_and_their_table(script, checkpoints, tmp_path, capsys):
     module, parts = SCRIPTS[script]

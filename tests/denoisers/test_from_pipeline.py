@@ -148,6 +148,7 @@ def test_eulers_scheduler(spacing):
         ("gligen", {"beta": 0.55, "guidance_scale": 1.0}),
     ],
 )
+@pytest.mark.slow
 def test_what_the_arguments_of_the_call_do(recipe, options):
     pipe, kwargs = tiny.RECIPES[recipe](tiny.ddim(), num_inference_steps=10, **options)
     expected = assert_is_stock(pipe, kwargs)

@@ -92,6 +92,7 @@ def test_alone_it_is_the_pipeline(make, tol, eta):
     assert_equal(alone(pipe, kwargs, eta), expected, tol)
 
 
+@pytest.mark.slow
 def test_the_steps_of_both_count():
     for make, change in (
         (interact, {"interactdiffusion_scheduled_sampling_beta": 1.0}),
