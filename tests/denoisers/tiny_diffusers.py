@@ -69,6 +69,7 @@ SDXL_UNET = {
     "addition_time_embed_dim": 8,
     "projection_class_embeddings_input_dim": POOLED + 6 * 8,
 }
+UNETS = {"text": SD_UNET, "sdxl": SDXL_UNET}
 
 
 def randn(seed, *shape):
