@@ -41,7 +41,9 @@ def check_eta(eta: float) -> None:
 
 
 def check_models(models: Sequence[Denoiser]) -> None:
-    """Raise if there are none. That each can be called is checked where it is called, by `checked`."""
+    """Raise unless there are some. That each can be called is checked where it is called, by `checked`."""
+    if not hasattr(models, "__len__"):
+        raise TypeError(f"models is {_kind(models)}, expected a list of denoisers")
     if len(models) == 0:
         raise ValueError("models is empty, expected one denoiser or more")
 

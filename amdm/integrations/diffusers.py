@@ -17,6 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from amdm.checks import check_callable, check_latent, check_models, checked, per_model
+from amdm.denoisers import LatentSpace, check_same_ecosystem
 from amdm.denoisers.diffusers.levels import training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights, corrected, folded
@@ -49,6 +50,8 @@ class Partners:
 
     def __post_init__(self) -> None:
         check_models(self.models)
+        for i, model in enumerate(self.models):
+            check_callable(model, f"models[{i}]", "model(x, sigma)")
         as_weights(self.weights, len(self.models) + 1)
         as_lengths(self.correction, len(self.models) + 1, 1)
         check_callable(self.fold, "fold", "fold(xs, weights)")
@@ -91,16 +94,27 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
     after the others.
     """
 
-    partners: Partners
+    partners: Partners | None = None
     aggregation: Aggregation | None = None
     _run: Run | None = None
 
     @classmethod
     def of(cls, scheduler: Any, partners: Partners) -> "AggregatingScheduler":
-        """The DDIM scheduler of this one's configuration, with partners."""
+        """The DDIM scheduler of this one's configuration, with partners.
+
+        It clips what is denoised if the other one's configuration says so, and not by DDIM's default.
+
+        Raises:
+            TypeError: partners that are none; a scheduler without a DDPM's betas, a flow's say.
+        """
         if not isinstance(partners, Partners):
             raise TypeError(f"partners is {type(partners).__name__}, expected Partners(models, ...)")
-        made: AggregatingScheduler = cls.from_config(scheduler.config)
+        config = dict(scheduler.config)
+        if not hasattr(scheduler, "alphas_cumprod") or config.get("use_flow_sigmas"):
+            raise TypeError(
+                f"scheduler is {type(scheduler).__name__}, expected one of a DDPM, which has alphas_cumprod"
+            )
+        made: AggregatingScheduler = cls.from_config({"clip_sample": False, **config})
         made.partners = partners
         return made
 
@@ -122,6 +136,8 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
     ) -> Any:
         """DDIM's step for the pipeline's model, and in the window for the partners, joined."""
         timestep = int(timestep)
+        if self.partners is None:
+            raise ValueError("partners is None, expected a scheduler made by AggregatingScheduler.of")
         if self._run is None:
             self._run = begin(self, self.partners, timestep, sample)
         if variance_noise is None and eta > 0:
@@ -171,7 +187,11 @@ def aggregate_on_step_end(
 
 
 def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: Tensor) -> Run:
-    """What is known when the pipeline first steps: the starts, and which steps aggregate."""
+    """What is known when the pipeline first steps: the starts, and which steps aggregate.
+
+    The partners are checked against each other and the pipeline's shape. Its autoencoder is not known here:
+    `check_same_ecosystem([from_pipeline(pipe, ...).model, *models])` compares that too.
+    """
     timesteps = [int(t) for t in scheduler.timesteps]
     timesteps = timesteps[timesteps.index(timestep) :]
     sigmas = training_sigmas(scheduler)[timesteps].tolist()
@@ -183,6 +203,13 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
             raise ValueError(
                 f"latents[{i}] has shape {tuple(latent.shape)}, expected the pipeline's: "
                 f"{tuple(sample.shape)}"
+            )
+    check_same_ecosystem(partners.models, torch.tensor(sigmas[start:stop] or [0.0]))
+    for i, model in enumerate(partners.models):
+        shape = (getattr(model, "latent_space", None) or LatentSpace()).shape
+        if shape is not None and shape != sample.shape[1:]:
+            raise ValueError(
+                f"models[{i}] denoises {tuple(shape)}, expected the pipeline's {tuple(sample.shape[1:])}"
             )
     return Run(
         partners,

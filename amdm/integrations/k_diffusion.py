@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from amdm.checks import check_extra_args, per_model
+from amdm.checks import check_extra_args, check_models, per_model
 from amdm.samplers import sample_amdm
 from amdm.samplers.runner import Callback
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas
@@ -35,6 +35,7 @@ def sampler_with(
     Returns:
         `sample(model, x, sigmas, extra_args=None, callback=None, disable=None)`.
     """
+    check_models(partners)
     theirs = per_model(extra_args, len(partners), "extra_args")
     for i, args in enumerate(theirs):
         check_extra_args(args, f"extra_args[{i}]")

@@ -60,7 +60,8 @@ def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.Arg
         for option, (_, what) in systems.SYSTEMS[name].paths.items():
             made.add_argument(f"--{option.replace('_', '-')}", type=Path, required=True, help=what)
     made.add_argument("--scene", type=Path, default=HERE / "scene.json", help="JSON: what is wanted, where")
-    made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help="IP-Adapter's strength")
+    if "IP-Adapter" in names:
+        made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help="IP-Adapter's strength")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="float16 on a GPU")

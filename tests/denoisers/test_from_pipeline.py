@@ -9,6 +9,7 @@ from denoisers import tiny_diffusers as tiny
 from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
+    FluxKontextPipeline,
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -265,7 +266,7 @@ def two_add_ons(steps=10):
 
 def test_two_add_ons_aggregate_as_a_loop_over_both_pipelines_says():
     """Algorithm 1 in VP latents: networks called as the two stock pipelines call them, DDIM by diffusers."""
-    steps, stop, eta = 10, 4, 0.3
+    steps, stop = 10, 4
     pairs = two_add_ons(steps)
     prepared = [from_pipeline(pipe, **kwargs) for pipe, kwargs in pairs]
     models, starts = [p.model for p in prepared], [p.x for p in prepared]
@@ -297,7 +298,7 @@ def test_two_add_ons_aggregate_as_a_loop_over_both_pipelines_says():
         if i < stop:
             merged = slerp_fold(z, [0.4])
             z = [radial_correct(merged, own, length) for own, length in zip(z, (0.3, 0.2), strict=True)]
-    assert eta and [on for _, on in calls[0]] == [True] * 3 + [False] * 7
+    assert [on for _, on in calls[0]] == [True] * 3 + [False] * 7
     assert_equal(actual, z[0], EPS_OR_V)
     assert (actual - stock(*pairs[0])).abs().max() > 0.1
 
@@ -311,6 +312,27 @@ def set_fusers(network, on):
     for module in network.modules():
         if hasattr(module, "enabled"):
             module.enabled = on
+
+
+def test_a_compiled_network_is_itself():
+    pipe, kwargs = tiny.sd_controlnet(tiny.ddim(), num_inference_steps=4)
+    expected = stock(pipe, kwargs)
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    pipe.controlnet = torch.compile(pipe.controlnet, backend="eager")
+    assert_equal(ours(pipe, kwargs), expected, EPS_OR_V)
+
+
+def test_k_diffusions_samplers_take_it_as_it_is(k_diffusion):
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
+    prepared = from_pipeline(pipe, **kwargs)
+    x = k_diffusion.sampling.sample_euler(prepared.model, prepared.x, prepared.sigmas, disable=True)
+    assert x.dtype == torch.float32
+    assert_equal(prepared.decode(x).images, stock(pipe, kwargs), EPS_OR_V)
+
+
+def test_a_prepared_pipeline_is_printed_on_a_screen():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=50)
+    assert len(repr(from_pipeline(pipe, **kwargs).model)) < 400
 
 
 def test_sd_and_sdxl_are_no_ecosystem():
@@ -354,18 +376,32 @@ def test_arguments_of_the_loop_are_refused(argument, message):
         from_pipeline(pipe, **kwargs, **argument)
 
 
-def test_flux_with_a_second_network_call_is_refused():
+def test_a_second_network_call_is_refused():
     pipe, kwargs = tiny.flux(num_inference_steps=4)
-    with pytest.raises(ValueError, match=r"true_cfg_scale is 4.0, expected 1"):
-        from_pipeline(pipe, **kwargs, true_cfg_scale=4.0, negative_prompt="fog")
+    embeds = {f"negative_{name}": kwargs[name] for name in ("prompt_embeds", "pooled_prompt_embeds")}
+    with pytest.raises(ValueError, match="FluxPipeline calls its network 2 times a step"):
+        from_pipeline(pipe, **kwargs, **embeds, true_cfg_scale=4.0)
 
 
-def test_other_guidances_than_the_two_rows_are_refused():
+def test_other_guidances_than_the_two_rows_are_refused_and_leave_nothing_behind():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    expected, processors = stock(pipe, kwargs), pipe.unet.attn_processors
     parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
-    pipe = tiny.quiet(StableDiffusionPAGPipeline(**parts, requires_safety_checker=False))
-    with pytest.raises(ValueError, match="the network sees 3 rows, expected every latent twice"):
-        from_pipeline(pipe, **kwargs, pag_scale=3.0)
+    perturbed = tiny.quiet(StableDiffusionPAGPipeline(**parts, requires_safety_checker=False))
+    with pytest.raises(ValueError, match="the network sees 3 rows for 1 latents"):
+        from_pipeline(perturbed, **kwargs, pag_scale=3.0)
+    with pytest.raises(ValueError, match="the network sees 2 rows for 1 latents"):
+        from_pipeline(perturbed, **{**kwargs, "guidance_scale": 1.0}, pag_scale=3.0)
+    assert pipe.unet.attn_processors == processors
+    assert torch.equal(stock(pipe, kwargs), expected)
+
+
+def test_networks_that_see_another_image_beside_the_latents_are_refused():
+    plain, kwargs = tiny.flux(num_inference_steps=4)
+    pipe = tiny.quiet(FluxKontextPipeline(**plain.components))
+    kwargs["latents"] = None
+    with pytest.raises(ValueError, match=r"network sees \(32, 16\) for a latent of \(16, 16\)"):
+        from_pipeline(pipe, **kwargs, image=tiny.image_of(64), max_area=64 * 64, _auto_resize=False)
 
 
 def test_inpainting_networks_are_refused():

@@ -13,7 +13,6 @@ from amdm.denoisers.diffusers import (
     Call,
     NetworkDenoiser,
     Span,
-    WithoutRandomness,
     always,
     as_switched,
     controlnet,
@@ -28,6 +27,7 @@ from amdm.denoisers.diffusers import (
     text,
     told,
     training_sigmas,
+    without_randomness,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -36,7 +36,8 @@ SIGMAS = sigmas_from_scheduler(tiny.ddim(), 10)
 
 def by_hand(pipe, recipes, **options):
     table = training_sigmas(pipe.scheduler)
-    return NetworkDenoiser(pipe.unet, "epsilon", table, [as_switched(pipe.unet), *recipes], 7.5, **options)
+    held = [as_switched(pipe.unet)]
+    return NetworkDenoiser(pipe.unet, "epsilon", table, recipes, held, guidance=7.5, **options)
 
 
 def prompt(pipe):
@@ -167,7 +168,9 @@ def test_guidance_is_one_call_with_unconditional_rows_first():
         return (cond[:, None] * x,)
 
     table = training_sigmas(tiny.ddim())
-    denoiser = NetworkDenoiser(network, "sample", table, [told(cond=torch.tensor([1.0, 1, 2, 2]))], 3.0)
+    denoiser = NetworkDenoiser(
+        network, "sample", table, [told(cond=torch.tensor([1.0, 1, 2, 2]))], guidance=3.0
+    )
     x = tiny.randn(0, 2, 5)
     denoised = denoiser(x, table[[980, 980]].float())
     scale = (1 + table[980] ** 2).rsqrt().item()
@@ -185,7 +188,8 @@ def test_a_network_that_draws_is_made_a_function_and_leaves_the_generators():
     table = training_sigmas(tiny.ddim())
     x, sigma = tiny.randn(0, 1, 50), torch.ones(1)
     bare, tamed = (
-        NetworkDenoiser(network, "epsilon", table) for network in (noisy, WithoutRandomness(noisy))
+        NetworkDenoiser(noisy, "epsilon", table, contexts=contexts)
+        for contexts in ([], [without_randomness()])
     )
     assert not torch.equal(bare(x, sigma), bare(x, sigma))
     state = torch.get_rng_state()
@@ -209,7 +213,7 @@ def test_migc_is_told_its_step_from_the_level():
 
     recipes = [text(torch.zeros(5, 3, 4)), migc(SIGMAS, bboxes="boxes")]
     scheduler = tiny.ddim()
-    denoiser = NetworkDenoiser(network, "epsilon", training_sigmas(scheduler), recipes, 7.5)
+    denoiser = NetworkDenoiser(network, "epsilon", training_sigmas(scheduler), recipes, guidance=7.5)
     scheduler.set_timesteps(10)
     for sigma in SIGMAS[:-1]:
         denoiser(torch.ones(1, 4, 2, 2), sigma[None].float())
@@ -223,12 +227,21 @@ def test_what_is_refused():
     table = training_sigmas(tiny.ddim())
     with pytest.raises(ValueError, match="prediction is 'noise', expected epsilon"):
         NetworkDenoiser(noisy, "noise", table)
-    with pytest.raises(ValueError, match="sigmas is None with prediction 'epsilon'"):
+    with pytest.raises(ValueError, match="training_sigmas is None with prediction 'epsilon'"):
         NetworkDenoiser(noisy, "epsilon")
-    with pytest.raises(ValueError, match="sigmas is given with prediction 'flow'"):
+    with pytest.raises(ValueError, match="training_sigmas is given with prediction 'flow'"):
         NetworkDenoiser(noisy, "flow", table)
     with pytest.raises(ValueError, match="guidance is nan, expected a finite number"):
         NetworkDenoiser(noisy, "epsilon", table, guidance=math.nan)
     with pytest.raises(ValueError, match="x has batch 2, expected that of the conditions: 1"):
         NetworkDenoiser(noisy, "epsilon", table, batch=1)(torch.ones(2, 3), torch.ones(2))
+    with pytest.raises(
+        ValueError, match=r"training_sigmas goes from 8.391 to 0.02917, expected the positive, incr"
+    ):
+        NetworkDenoiser(noisy, "epsilon", SIGMAS)
+    with pytest.raises(TypeError, match="recipes is one callable, expected a list"):
+        NetworkDenoiser(noisy, "epsilon", table, told(cond=1))
+    first = [controlnet(noisy, torch.ones(1)), text(torch.ones(1, 2, 3))]
+    with pytest.raises(ValueError, match="recipes has controlnet before text"):
+        NetworkDenoiser(noisy, "epsilon", table, first)(torch.ones(1, 3), torch.ones(1))
     assert NetworkDenoiser(noisy, "epsilon", table).latent_space == LatentSpace()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from denoisers import tiny_diffusers as tiny
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 from strategies import randn
 from tolerances import assert_equal
 
@@ -220,6 +220,15 @@ def test_it_is_made_of_the_schedulers_that_pipelines_come_with():
     assert made.timesteps[0] == 981 and made.config.beta_end == 0.012
 
 
+def test_it_clips_where_the_other_scheduler_did_and_nowhere_else():
+    """DDIM's default is to clip; Euler's, PNDM's and the rest do not."""
+    config = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    partners = Partners([lambda x, sigma: x])
+    assert not AggregatingScheduler.of(EulerDiscreteScheduler(**config), partners).config.clip_sample
+    assert AggregatingScheduler.of(DDIMScheduler(**config), partners).config.clip_sample
+    assert not AggregatingScheduler.of(tiny.ddim(), partners).config.clip_sample
+
+
 @pytest.mark.parametrize("lead", LEADS)
 def test_the_callback_is_the_scheduler(lead):
     pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
@@ -250,8 +259,16 @@ def test_what_is_refused():
     model = lambda x, sigma: x
     with pytest.raises(TypeError, match="partners is list, expected Partners"):
         AggregatingScheduler.of(tiny.ddim(), [model])
+    with pytest.raises(
+        TypeError, match="scheduler is FlowMatchEulerDiscreteScheduler, expected one of a DDPM"
+    ):
+        AggregatingScheduler.of(FlowMatchEulerDiscreteScheduler(), Partners([model]))
     with pytest.raises(ValueError, match="models is empty"):
         Partners([])
+    with pytest.raises(TypeError, match="models is function, expected a list of denoisers"):
+        Partners(model)
+    with pytest.raises(TypeError, match=r"models\[1\] is str, expected a callable"):
+        Partners([model, "prepared"])
     with pytest.raises(ValueError, match="weights has 2 entries but there are 2 models"):
         Partners([model], weights=[0.5, 0.5])
     with pytest.raises(ValueError, match=r"correction\[0\] is -1"):
@@ -264,4 +281,16 @@ def test_what_is_refused():
         pipe(**kwargs)
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([lambda x, sigma: x[:, :2]]))
     with pytest.raises(ValueError, match=r"models\[0\] returned shape \(1, 2, 8, 8\)"):
+        pipe(**kwargs)
+    other, arguments = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    arguments["latents"] = tiny.randn(7, 1, 4, 16, 16)
+    larger = from_pipeline(other, **arguments, height=128, width=128).model
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([larger]))
+    with pytest.raises(ValueError, match=r"models\[0\] denoises \(4, 16, 16\), expected .* \(4, 8, 8\)"):
+        pipe(**kwargs)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([larger, partner_model("sd")]))
+    with pytest.raises(ValueError, match=r"models\[0\].*models\[1\].*do not share a latent space: shape"):
+        pipe(**kwargs)
+    pipe.scheduler = AggregatingScheduler(**tiny.SD_SCHEDULE)
+    with pytest.raises(ValueError, match=r"expected a scheduler made by AggregatingScheduler\.of"):
         pipe(**kwargs)

@@ -3,15 +3,15 @@
 Needs the extra `diffusers`; nothing in `amdm` imports this package by itself.
 """
 
+from amdm.denoisers.diffusers.contexts import as_switched, without_randomness
 from amdm.denoisers.diffusers.levels import sigma_to_t, sigmas_from_scheduler, training_sigmas
-from amdm.denoisers.diffusers.network import NetworkDenoiser, WithoutRandomness
+from amdm.denoisers.diffusers.network import NetworkDenoiser
 from amdm.denoisers.diffusers.pipeline import Prepared, from_pipeline
 from amdm.denoisers.diffusers.recipes import (
     Call,
     Recipe,
     Span,
     always,
-    as_switched,
     controlnet,
     gligen,
     ip_adapter,
@@ -29,7 +29,6 @@ __all__ = [
     "Prepared",
     "Recipe",
     "Span",
-    "WithoutRandomness",
     "always",
     "as_switched",
     "controlnet",
@@ -45,4 +44,5 @@ __all__ = [
     "text",
     "told",
     "training_sigmas",
+    "without_randomness",
 ]

@@ -51,11 +51,12 @@ def sigma_to_t(
 
 
 def sigmas_from_scheduler(
-    scheduler: Any, steps: int, compat: Compat = "diffusers"
+    scheduler: Any, steps: int, compat: Compat = "diffusers", **options: Any
 ) -> Float[Tensor, " levels"]:
     """The VE levels of a diffusers scheduler for `sample_*`: decreasing, `(steps + 1,)`, in float64.
 
-    A step of DDIM from training step 0 to itself (`set_alpha_to_one` False, no offset) is left out.
+    A step from a level to itself is left out: DDIM's from training step 0 (`set_alpha_to_one` False, no
+    offset), that of `final_sigmas_type="sigma_min"`.
 
     `DDIMScheduler` goes from t to t - T//steps, which is not always the timestep that it calls the network
     with next: with "linspace", or with "trailing" where steps does not divide T, it does not follow one
@@ -69,14 +70,17 @@ def sigmas_from_scheduler(
         steps: how many.
         compat: "diffusers" for what the scheduler does or an error; "exact" for the schedule of the timesteps
             that it calls the network with.
+        options: for the scheduler's `set_timesteps`: a flow's `mu`, its own `sigmas`, ...
 
     Raises:
         TypeError: a scheduler of another kind.
-        ValueError: an unknown `compat`; with "diffusers" a scheduler that no schedule of levels equals:
-            `AggregatingScheduler` works inside it.
+        ValueError: no steps; an unknown `compat`; with "diffusers" a scheduler that no schedule of levels
+            equals: `AggregatingScheduler` works inside it.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected 1 or more")
     scheduler = copy.deepcopy(scheduler)
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(steps, **options)
     return visited(scheduler, compat).sigmas
 
 
@@ -107,6 +111,8 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
             "DDIMScheduler.from_config(scheduler.config) or Euler's"
         )
     sigmas = scheduler.sigmas.detach().double().cpu()
+    if len(sigmas) > 2 and sigmas[-1] == sigmas[-2]:
+        sigmas, timesteps = sigmas[:-1], timesteps[:-1]
     if len(sigmas) != len(timesteps) + 1 or not bool((sigmas.diff() < 0).all()):
         raise TypeError(
             f"scheduler is {type(scheduler).__name__}, which calls the network several times at a level, "

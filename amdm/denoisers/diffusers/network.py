@@ -1,5 +1,6 @@
 """A diffusers network as a denoiser: one wrapper for all kinds of prediction, guidance in one call."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_finite
+from amdm.denoisers.diffusers.contexts import Context
 from amdm.denoisers.diffusers.levels import sigma_to_t
 from amdm.denoisers.diffusers.recipes import Call, Recipe
 from amdm.denoisers.ecosystem import LatentSpace
@@ -57,8 +59,9 @@ class NetworkDenoiser:
     Args:
         network: `network(x, timestep=..., **kwargs)`, with the result first: a diffusers model.
         prediction: what it predicts; "flow" is SD3's and FLUX's velocity.
-        sigmas: `training_sigmas(scheduler)`, which give the timestep of a level; None for a flow.
+        training_sigmas: `training_sigmas(scheduler)`, which give the timestep of a level; None for a flow.
         recipes: what it is told, applied in their order (`amdm.denoisers.diffusers.recipes`).
+        contexts: entered around every call: `as_switched(network)`, `without_randomness()`.
         guidance: diffusers' `guidance_scale`: above 1 the network is called once with two rows for each
             sample, unconditional rows first, and so are the conditions; else as it is.
         guidance_rescale: Lin et al. 2023, arXiv:2305.08891, section 3.4; 0 for none.
@@ -67,10 +70,11 @@ class NetworkDenoiser:
         latent_space: for `check_same_ecosystem`.
     """
 
-    network: Callable[..., Any]
+    network: Callable[..., Any] = field(repr=False)
     prediction: Prediction
-    sigmas: Float[Tensor, " steps"] | None = None
-    recipes: Sequence[Recipe] = ()
+    training_sigmas: Float[Tensor, " steps"] | None = field(default=None, repr=False)
+    recipes: Sequence[Recipe] = field(default=(), repr=False)
+    contexts: Sequence[Context] = field(default=(), repr=False)
     guidance: float = 1.0
     guidance_rescale: float = 0.0
     time_scale: float = 1000.0
@@ -80,23 +84,35 @@ class NetworkDenoiser:
     def __post_init__(self) -> None:
         scaling(self.prediction, torch.ones(1))
         check_finite(self.guidance, "guidance")
-        if (self.sigmas is None) != (self.prediction == "flow"):
+        for name in ("recipes", "contexts"):
+            if callable(getattr(self, name)):
+                raise TypeError(f"{name} is one callable, expected a list of them")
+        table = self.training_sigmas
+        if (table is None) != (self.prediction == "flow"):
             raise ValueError(
-                f"sigmas is {'None' if self.sigmas is None else 'given'} with prediction "
+                f"training_sigmas is {'None' if table is None else 'given'} with prediction "
                 f"{self.prediction!r}, expected the training levels, and None for a flow"
+            )
+        if table is not None and not (len(table) > 1 and table[0] > 0 and bool((table.diff() > 0).all())):
+            raise ValueError(
+                f"training_sigmas goes from {table[0]:.4g} to {table[-1]:.4g}, expected the positive, "
+                "increasing levels of `training_sigmas(scheduler)`"
             )
 
     def __call__(self, x: Latent, sigma: PerSample) -> Latent:
         """The guided prediction. One level for the whole batch if a recipe has a span."""
         if self.batch is not None and len(x) != self.batch:
             raise ValueError(f"x has batch {len(x)}, expected that of the conditions: {self.batch}")
-        sigma = sigma.to(torch.promote_types(x.dtype, torch.float32))
+        sigma = sigma.to(torch.promote_types(x.dtype, torch.float32)).expand(len(x))
         c_in, c_skip, c_out = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in scaling(self.prediction, sigma))
         x_in, t = (c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
         if self.guidance > 1:
             x_in, t = torch.cat([x_in, x_in]), torch.cat([t, t])
-        call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, {}))
-        predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0].to(x.dtype)
+        with contextlib.ExitStack() as stack:
+            for context in self.contexts:
+                stack.enter_context(context())
+            call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, {}))
+            predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0].to(x.dtype)
         if self.guidance > 1:
             uncond, cond = predicted.chunk(2)
             predicted = uncond + self.guidance * (cond - uncond)
@@ -106,12 +122,12 @@ class NetworkDenoiser:
 
     def timestep(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """What the network is told of the level: the training step, or a flow's scaled time."""
-        if self.sigmas is None:
+        if self.training_sigmas is None:
             time = torch.where(sigma < INFINITE_SIGMA * (1 - 1e-6), sigma / (1 + sigma), 1.0)
             return self.time_scale * time
         device, dtype = sigma.device, sigma.dtype
         if (device, dtype) not in self._log_sigmas:
-            self._log_sigmas[device, dtype] = self.sigmas.log().to(device, dtype)
+            self._log_sigmas[device, dtype] = self.training_sigmas.log().to(device, dtype)
         return sigma_to_t(sigma, self._log_sigmas[device, dtype])
 
     @cached_property
@@ -122,12 +138,12 @@ class NetworkDenoiser:
     @property
     def sigma_min(self) -> float:
         """The least level that the network was trained for."""
-        return 0.0 if self.sigmas is None else self.sigmas[0].item()
+        return 0.0 if self.training_sigmas is None else self.training_sigmas[0].item()
 
     @property
     def sigma_max(self) -> float:
         """The greatest level that the network was trained for."""
-        return INFINITE_SIGMA if self.sigmas is None else self.sigmas[-1].item()
+        return INFINITE_SIGMA if self.training_sigmas is None else self.training_sigmas[-1].item()
 
 
 def _rescale(guided: Tensor, cond: Tensor, share: float) -> Tensor:
@@ -135,28 +151,3 @@ def _rescale(guided: Tensor, cond: Tensor, share: float) -> Tensor:
     axes = tuple(range(1, cond.ndim))
     factor = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
     return share * (guided * factor) + (1 - share) * guided
-
-
-@dataclass(frozen=True)
-class WithoutRandomness:
-    """A network that draws from torch's global generators, made a function of its arguments.
-
-    MIGC's processors shuffle with `torch.randperm`: two equal calls differ by 1e-5 to 1e-4, and every call
-    moves the generator that a sampler's noise comes from. Here every call starts from `seed` and the
-    generators are left as they were.
-    """
-
-    network: Callable[..., Any]
-    seed: int = 0
-
-    def __getattr__(self, name: str) -> Any:
-        """What is known of the network is known of this."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.network, name)
-
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """The network's result."""
-        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
-            return self.network(x, *args, **kwargs)

@@ -1,25 +1,25 @@
 """A loaded diffusers pipeline and the arguments of its call, as a denoiser.
 
-The pipeline makes its own preparations: it is stopped where it first calls its network, and what it was
-about to say there is what the denoiser says at every call, but for what depends on the step. `decode` lets it
-finish: it runs once more with a network that does nothing and a scheduler that returns the given latents.
+The pipeline makes its own preparations: it runs to its scheduler's first step with a network that does
+nothing, and what it says to it is what the denoiser says at every call, but for what depends on the step.
+`decode` lets it finish: it runs once more, with a scheduler that returns the given latents.
 """
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from amdm.denoisers.diffusers.contexts import as_switched, without_randomness
 from amdm.denoisers.diffusers.levels import Compat, is_flow, training_sigmas, visited
-from amdm.denoisers.diffusers.network import NetworkDenoiser, Prediction, WithoutRandomness, scaling
+from amdm.denoisers.diffusers.network import NetworkDenoiser, Prediction, scaling
 from amdm.denoisers.diffusers.recipes import (
     Recipe,
     Span,
-    as_switched,
     controlnet,
     gligen,
     migc,
@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
 
     model: NetworkDenoiser
     sigmas: Float[Tensor, " levels"]
-    """Decreasing, float64; the last one is positive where the scheduler's last step ends at a level."""
+    """Decreasing, of `x`'s dtype; the last is positive where the scheduler's last step ends at a level."""
     x: Latent
     """The pipeline's own start at `sigmas[0]`, VE, float32 or better."""
     decode: Callable[[Latent], Any]
@@ -55,13 +55,16 @@ class Prepared(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The first call of a network, taken apart."""
+    """A pipeline's first step, taken apart."""
 
     x: Tensor
+    """What the network sees: a row or two for each sample."""
     t: float
     kwargs: Mapping[str, Any]
     control: Mapping[str, Any]
-    """The ControlNet's first call, if there is one."""
+    """The ControlNet's call, if there is one."""
+    samples: int
+    """The batch that the scheduler steps."""
 
 
 def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any) -> Prepared:
@@ -70,104 +73,145 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
     For pipelines of one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
     T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others of that shape, InteractDiffusion's and MIGC's among
     them. With DDIM the result of `sample_ddim` is the pipeline's, to rounding. LoRAs and IP-Adapter scales
-    are bound as they are now, so that a pipeline can be prepared several times over one network: N models
-    for the memory of one.
+    are bound as they are now (`as_switched`), so that a pipeline can be prepared several times over one
+    network: N models for the memory of one.
 
     Args:
-        pipe: the pipeline. Its scheduler's timesteps are set, and a generator given for it is drawn from, as
-            by a call.
+        pipe: the pipeline. Its scheduler's timesteps are set, and a generator given for it is drawn from,
+            torch's own without one, as by a call.
         compat: see `sigmas_from_scheduler`.
         call_kwargs: as for `pipe(...)`: prompts, sizes, `latents` or `generator`, `guidance_scale`, ...
 
     Raises:
         TypeError: a pipeline without a U-Net or transformer, a scheduler or ControlNet of another kind.
-        ValueError: an argument that acts in the pipeline's own loop; a network that sees more than latents; a
-            scheduler that follows no schedule of levels.
+        ValueError: an argument that acts in the pipeline's own loop; a network that sees more than latents,
+            or is called several times a step; a scheduler that follows no schedule of levels.
     """
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    if network is None:
-        raise TypeError(f"pipe is {type(pipe).__name__}, expected a pipeline with a unet or a transformer")
+    network = _network(pipe)
     arguments = _arguments(pipe, call_kwargs)
-    seen = _first_call(pipe, network, call_kwargs)
+    seen = _first_step(pipe, network, call_kwargs)
     levels = visited(pipe.scheduler, compat)
     start, clock = _begin(seen.t, levels.timesteps)
     sigmas = levels.sigmas[start:]
     flow = is_flow(pipe.scheduler)
     prediction: Prediction = "flow" if flow else pipe.scheduler.config.prediction_type
-    guidance = _guidance(pipe, arguments)
-    samples = _samples(seen.x, guidance)
     model = NetworkDenoiser(
-        network=WithoutRandomness(network) if _is_migc(seen) else network,
+        network=network,
         prediction=prediction,
-        sigmas=None if flow else training_sigmas(pipe.scheduler),
-        recipes=_recipes(pipe, network, arguments, seen, sigmas),
-        guidance=guidance,
+        training_sigmas=None if flow else training_sigmas(pipe.scheduler),
+        recipes=_recipes(pipe, arguments, seen, sigmas),
+        contexts=[as_switched(network), *([without_randomness(seen.x.device)] if _is_migc(seen) else [])],
+        guidance=_guidance(pipe, arguments, seen),
         guidance_rescale=float(arguments.get("guidance_rescale") or 0.0),
         time_scale=pipe.scheduler.config.num_train_timesteps / clock,
-        batch=samples,
+        batch=seen.samples,
         latent_space=_latent_space(pipe, seen.x),
     )
-    x = seen.x[:samples].to(torch.promote_types(seen.x.dtype, torch.float32))
-    x = x / scaling(prediction, sigmas[0]).c_in.to(x)
+    x = seen.x[: seen.samples].to(torch.promote_types(seen.x.dtype, torch.float32))
+    sigmas = sigmas.to(x)
+    x = x / scaling(prediction, sigmas[0]).c_in
     return Prepared(
         model, sigmas, x, _decoder(pipe, network, call_kwargs, prediction, sigmas[-1], seen.x.dtype)
     )
+
+
+def _network(pipe: Any) -> Any:
+    for name in ("unet", "transformer"):
+        if getattr(pipe, name, None) is not None:
+            return getattr(pipe, name)
+    raise TypeError(f"pipe is {type(pipe).__name__}, expected a pipeline with a unet or a transformer")
 
 
 def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the call with the pipeline's defaults."""
     bound = inspect.signature(pipe.__call__).bind_partial(**call_kwargs)
     bound.apply_defaults()
-    arguments = dict(bound.arguments)
     for name, why in REFUSED.items():
         value = call_kwargs.get(name)
         if value is not None and not (isinstance(value, float | int) and value == 0):
             raise ValueError(f"{name} is {type(value).__name__} {value!r:.50}, expected none: {why}")
-    negative = ("negative_prompt", "negative_prompt_embeds")
-    if arguments.get("true_cfg_scale", 1.0) > 1 and any(
-        call_kwargs.get(name) is not None for name in negative
-    ):
-        raise ValueError(
-            f"true_cfg_scale is {arguments['true_cfg_scale']}, expected 1: it calls the network twice a step"
-        )
-    return arguments
+    return dict(bound.arguments)
 
 
 class _Reached(Exception):  # noqa: N818 (not an error)
-    """The pipeline has come to its network."""
+    """The pipeline has come to its first step."""
 
 
-def _first_call(pipe: Any, network: Any, call_kwargs: Mapping[str, Any]) -> Seen:
-    """Run the pipeline up to its network's first call."""
-    calls: dict[str, dict[str, Any]] = {}
+def _first_step(pipe: Any, network: Any, call_kwargs: Mapping[str, Any]) -> Seen:
+    """Run the pipeline up to its scheduler's first step, with networks that do nothing but listen."""
+    calls: list[dict[str, Any]] = []
+    control: list[dict[str, Any]] = []
+    samples: list[Tensor] = []
 
-    def note(name: str, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        arguments = dict(bound.arguments)
-        calls[name] = {**arguments, **arguments.pop("kwargs", {})}
-
-    def stop(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        note("network", module, args, kwargs)
+    def stop(*args: Any, **kwargs: Any) -> None:
+        samples.append(_named(pipe.scheduler.__class__.step, (pipe.scheduler, *args), kwargs)["sample"])
         raise _Reached
 
-    def pass_on(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        note("control", module, args, kwargs)
+    step = _replaced(pipe.scheduler, "step", stop)
+    with _idle(pipe, network, calls, control), step, contextlib.suppress(_Reached):
+        pipe(**call_kwargs)
+    name = type(pipe).__name__
+    if not samples:
+        raise ValueError(f"{name} did not come to a step of its scheduler, expected one or more")
+    if len(calls) != 1:
+        raise ValueError(
+            f"{name} calls its network {len(calls)} times a step with these arguments, expected once"
+        )
+    kwargs = calls[0]
+    x = kwargs.pop(next(iter(kwargs)))
+    if x.shape[1:] != samples[0].shape[1:]:
+        raise ValueError(
+            f"{name}'s network sees {tuple(x.shape[1:])} for a latent of {tuple(samples[0].shape[1:])}, "
+            "expected the same: models of inpainting and editing are not denoisers of their latents alone"
+        )
+    t = float(torch.as_tensor(kwargs.pop("timestep")).flatten()[0])
+    return Seen(x, t, kwargs, control[0] if control else {}, len(samples[0]))
+
+
+def _named(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, those of its `**kwargs` too."""
+    arguments = dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+    return {**arguments, **arguments.pop("kwargs", {})}
+
+
+@contextlib.contextmanager
+def _idle(
+    pipe: Any, network: Any, calls: list[dict[str, Any]], control: list[dict[str, Any]]
+) -> Iterator[None]:
+    """The pipeline with networks that write down how they are called and return what they got."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+
+    forward = _bare(network).forward
+    processors = dict(getattr(network, "attn_processors", {}))
+
+    def restore() -> None:
+        """What a pipeline that is stopped does not put back: perturbed attention's processors, offloading."""
+        if getattr(network, "attn_processors", {}) != processors:
+            network.set_attn_processor(processors)
+        getattr(pipe, "maybe_free_model_hooks", lambda: None)()
+
+    def idle(*args: Any, **kwargs: Any) -> Any:
+        calls.append(_named(forward, args, kwargs))
+        return UNet2DConditionOutput(sample=next(iter(calls[-1].values())))
 
     with contextlib.ExitStack() as stack:
+        stack.callback(restore)
         stack.enter_context(_replaced(pipe, "_progress_bar_config", {"disable": True}))
-        stack.callback(getattr(pipe, "maybe_free_model_hooks", lambda: None))
-        stack.callback(network.register_forward_pre_hook(stop, with_kwargs=True).remove)
+        stack.enter_context(_replaced(network, "forward", idle))
         if getattr(pipe, "controlnet", None) is not None:
-            stack.callback(pipe.controlnet.register_forward_pre_hook(pass_on, with_kwargs=True).remove)
-        stack.enter_context(contextlib.suppress(_Reached))
-        pipe(**call_kwargs)
-    if "network" not in calls:
-        raise ValueError(f"{type(pipe).__name__} did not call its network, expected one step or more")
-    kwargs = calls["network"]
-    x = kwargs.pop(next(iter(kwargs)))
-    return Seen(
-        x, float(torch.as_tensor(kwargs.pop("timestep")).flatten()[0]), kwargs, calls.get("control", {})
-    )
+            controlled = _bare(pipe.controlnet).forward
+
+            def idle_control(*args: Any, **kwargs: Any) -> Any:
+                control.append(_named(controlled, args, kwargs))
+                return [], next(iter(control[-1].values()))
+
+            stack.enter_context(_replaced(pipe.controlnet, "forward", idle_control))
+        yield
+
+
+def _bare(module: Any) -> Any:
+    """What `torch.compile` wrapped, which has the signature and the class."""
+    return getattr(module, "_orig_mod", module)
 
 
 def _begin(t: float, timesteps: Float[Tensor, " steps"]) -> tuple[int, float]:
@@ -181,33 +225,29 @@ def _begin(t: float, timesteps: Float[Tensor, " steps"]) -> tuple[int, float]:
     )
 
 
-def _guidance(pipe: Any, arguments: Mapping[str, Any]) -> float:
-    """`guidance_scale` where the pipeline doubles its batch for it, 1 where it does not."""
+def _guidance(pipe: Any, arguments: Mapping[str, Any], seen: Seen) -> float:
+    """`guidance_scale` where the network sees every latent twice for it, 1 where it sees it once."""
+    if len(seen.x) == seen.samples:
+        return 1.0
     scale = float(arguments.get("guidance_scale") or 1.0)
-    doubles = getattr(pipe, "do_classifier_free_guidance", None)
-    if doubles is None:  # old pipelines do not say; FLUX's scale is told to its network
-        doubles = "true_cfg_scale" not in arguments
-    return scale if doubles else 1.0
-
-
-def _samples(x: Tensor, guidance: float) -> int:
-    """The batch size behind the rows of the network's first call."""
-    if guidance <= 1:
-        return len(x)
-    if len(x) % 2 or not torch.equal(*x.chunk(2)):
-        raise ValueError(f"the network sees {len(x)} rows, expected every latent twice: for guidance alone")
-    return len(x) // 2
+    doubled = len(seen.x) == 2 * seen.samples and torch.equal(*seen.x.chunk(2))
+    if not (doubled and scale > 1 and getattr(pipe, "do_classifier_free_guidance", True)):
+        raise ValueError(
+            f"the network sees {len(seen.x)} rows for {seen.samples} latents at guidance_scale {scale}, "
+            "expected every latent once, or twice for guidance alone"
+        )
+    return scale
 
 
 def _recipes(
-    pipe: Any, network: Any, arguments: Mapping[str, Any], seen: Seen, sigmas: Float[Tensor, " levels"]
+    pipe: Any, arguments: Mapping[str, Any], seen: Seen, sigmas: Float[Tensor, " levels"]
 ) -> list[Recipe]:
     """What the pipeline says at its first step, at every step; and what changes with the step, by level."""
     steps, kwargs = len(sigmas) - 1, dict(seen.kwargs)
     residuals = kwargs.pop("down_intrablock_additional_residuals", None)
     if seen.control:
         kwargs = {name: value for name, value in kwargs.items() if "block_additional_residual" not in name}
-    recipes = [as_switched(network), told(**kwargs)]
+    recipes = [told(**kwargs)]
     if residuals is not None:
         share = arguments.get("adapter_conditioning_factor", 1.0)
         recipes.append(t2i_adapter(residuals, span_of(sigmas, 0, int(steps * share))))
@@ -232,10 +272,11 @@ def _controlnet(
     """One ControlNet or several, each with its scale and its steps."""
     from diffusers import ControlNetModel, MultiControlNetModel
 
-    if not isinstance(network, ControlNetModel | MultiControlNetModel):
-        raise TypeError(f"controlnet is {type(network).__name__}, expected ControlNetModel, one or several")
-    several = isinstance(network, MultiControlNetModel)
-    number = len(network.nets) if several else 1
+    kind = _bare(network)
+    if not isinstance(kind, ControlNetModel | MultiControlNetModel):
+        raise TypeError(f"controlnet is {type(kind).__name__}, expected ControlNetModel, one or several")
+    several = isinstance(kind, MultiControlNetModel)
+    number = len(kind.nets) if several else 1
     scales, starts, stops = (
         list(value) if isinstance(value, list | tuple) else [value] * number
         for value in (
@@ -262,12 +303,7 @@ def _kept(sigmas: Float[Tensor, " levels"], start: float, stop: float) -> Span:
 
 
 def _latent_space(pipe: Any, x: Tensor) -> LatentSpace:
-    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
-    if unet is not None and unet.config.out_channels != x.shape[1]:
-        raise ValueError(
-            f"the unet sees {x.shape[1]} channels and predicts {unet.config.out_channels}, expected as many: "
-            "models of inpainting and editing are not denoisers of their latents alone"
-        )
+    vae = getattr(pipe, "vae", None)
     config = {} if vae is None else vae.config
     return LatentSpace(
         scaling=config.get("scaling_factor"), shift=config.get("shift_factor"), shape=tuple(x.shape[1:])
@@ -283,26 +319,14 @@ def _decoder(
     dtype: torch.dtype,
 ) -> Callable[[Latent], Any]:
     """Let the pipeline finish from these latents."""
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
     from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
-
-    def idle(*args: Any, **kwargs: Any) -> Any:
-        return UNet2DConditionOutput(sample=next(iter([*args, *kwargs.values()])))
-
-    def idle_control(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return [], x
 
     @torch.no_grad()
     def decode(x: Latent) -> Any:
-        latents = (scaling(prediction, sigma.to(x)).c_in * x).to(dtype)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_replaced(pipe, "_progress_bar_config", {"disable": True}))
-            stack.enter_context(_replaced(network, "forward", idle))
-            if getattr(pipe, "controlnet", None) is not None:
-                stack.enter_context(_replaced(pipe.controlnet, "forward", idle_control))
-            finished = DDIMSchedulerOutput(prev_sample=latents)
-            stack.enter_context(_replaced(pipe.scheduler, "step", lambda *args, **kwargs: finished))
-            stack.enter_context(torch.random.fork_rng(devices=[x.device] if x.is_cuda else []))
+        finished = DDIMSchedulerOutput(prev_sample=(scaling(prediction, sigma.to(x)).c_in * x).to(dtype))
+        own_noise = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
+        step = _replaced(pipe.scheduler, "step", lambda *args, **kwargs: finished)
+        with own_noise, _idle(pipe, network, [], []), step:
             return pipe(**_with_own_generators(call_kwargs))
 
     return decode

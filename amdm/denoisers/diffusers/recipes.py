@@ -126,6 +126,8 @@ def controlnet(
         scales = [value * float(each) for value, each in zip(scales, on, strict=True)]
         half = guess_mode and len(call.x) == 2 * len(call.sigma)
         cond = _second_half if half else _whole
+        if "encoder_hidden_states" not in call.kwargs:
+            raise ValueError("recipes has controlnet before text, expected it after what the U-Net is told")
         told: dict[str, Any] = {"encoder_hidden_states": cond(call.kwargs["encoder_hidden_states"])}
         if "text_embeds" in (call.kwargs.get("added_cond_kwargs") or {}):
             told["added_cond_kwargs"] = {
@@ -160,7 +162,7 @@ def gligen(
     """GLIGEN's boxes and phrases, and InteractDiffusion's, which has the same slot.
 
     The fusers are modules with a switch that the pipeline leaves off when it is done, so it is set at every
-    call.
+    call; `as_switched` puts it back.
 
     Args:
         enable: the pipeline's `enable_fuser`.
@@ -180,7 +182,7 @@ def migc(sigmas: Float[Tensor, " levels"], **conditions: Any) -> Recipe:
     """MIGC's conditions; the step's number, `ith`, is found from the level, and `timestep` is the call's.
 
     One image per call, two latents and 2 + instances rows of text; its processors draw from the global
-    generators: wrap the network in `WithoutRandomness`.
+    generators: call it in `without_randomness`.
     """
     edges = [span_of(sigmas, i, i + 1).low for i in range(len(sigmas) - 1)]
 
@@ -194,42 +196,9 @@ def migc(sigmas: Float[Tensor, " levels"], **conditions: Any) -> Recipe:
     return recipe
 
 
-def as_switched(network: Any) -> Recipe:
-    """The network's LoRAs and IP-Adapter scales as they are now, put back before every call.
-
-    One U-Net then plays several models: switch, take this recipe, switch again (`set_adapters`,
-    `disable_lora`, `set_ip_adapter_scale` are diffusers' own).
-    """
-    processors = [p for p in getattr(network, "attn_processors", {}).values() if hasattr(p, "scale")]
-    scales = [_fresh(processor.scale) for processor in processors]
-    layers = _lora_layers(network)
-    states = [(list(layer.active_adapters), layer.disable_adapters, dict(layer.scaling)) for layer in layers]
-
-    def recipe(call: Call) -> Call:
-        for processor, scale in zip(processors, scales, strict=True):
-            processor.scale = _fresh(scale)
-        for layer, (active, disabled, scaling) in zip(layers, states, strict=True):
-            if list(layer.active_adapters) != active:
-                layer.set_adapter(active)
-            if layer.disable_adapters != disabled:
-                layer.enable_adapters(not disabled)
-            layer.scaling.update(scaling)
-        return call
-
-    return recipe
-
-
 def within(span: Span, recipe: Recipe) -> Recipe:
     """The recipe at the levels of a span, nothing at others."""
     return lambda call: recipe(call) if span.holds(call.sigma) else call
-
-
-def _lora_layers(network: Any) -> list[Any]:
-    if getattr(network, "peft_config", None) is None:
-        return []
-    from peft.tuners.lora import LoraLayer
-
-    return [module for module in network.modules() if isinstance(module, LoraLayer)]
 
 
 def _fresh(value: Any) -> Any:

@@ -1,0 +1,138 @@
+"""What is put around a network's call and taken away after it: its switches as bound, noise of its own.
+
+Each function here returns a context manager's maker, for `NetworkDenoiser(..., contexts=[...])`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+Context = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+class Lora(NamedTuple):
+    """The LoRAs of one layer: peft's own switches."""
+
+    active: tuple[str, ...]
+    """Of the network; a layer need not have them all."""
+    disabled: bool
+    scaling: dict[str, float]
+
+
+class Switches(NamedTuple):
+    """Everything of a network that is switched and not told, by the module that has it."""
+
+    scales: dict[Any, Any]
+    """IP-Adapter's attention processors."""
+    loras: dict[Any, Lora]
+    fusers: dict[Any, bool]
+    """GLIGEN's."""
+
+
+def as_switched(network: Any) -> Context:
+    """The network's LoRAs and IP-Adapter scales as they are now, at every call; after it as they were.
+
+    One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
+    `set_ip_adapter_scale` are diffusers' own). LoRAs that are loaded later are off in the models that were
+    bound before.
+
+    Raises:
+        RuntimeError: at a call, if a LoRA that was bound is gone, or an IP-Adapter came or went: the network
+            is not the one that was bound.
+    """
+    bound = _switches(network)
+
+    @contextlib.contextmanager
+    def held() -> Iterator[None]:
+        now = _switches(network)
+        _check(bound, now)
+        loras = {layer: _then(bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
+        _switch(Switches(bound.scales, loras, {}))
+        try:
+            yield
+        finally:
+            _switch(now)
+
+    return held
+
+
+def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Context:
+    """A network that draws from torch's global generators, made a function of its arguments.
+
+    MIGC's processors shuffle with `torch.randperm`: two equal calls differ by 1e-5 to 1e-4, and every call
+    moves the generator that a sampler's noise comes from. Here every call starts from `seed` and the
+    generators, the CPU's and that of `device`, are left as they were.
+    """
+    device = torch.device(device)
+
+    @contextlib.contextmanager
+    def still() -> Iterator[None]:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+
+    return still
+
+
+def _switches(network: Any) -> Switches:
+    modules = list(network.modules()) if isinstance(network, torch.nn.Module) else []
+    processors = [module.processor for module in modules if hasattr(module, "processor")]
+    return Switches(
+        {processor: _copied(processor.scale) for processor in processors if hasattr(processor, "scale")},
+        {layer: _lora(layer) for layer in modules if hasattr(layer, "active_adapters") and _scaled(layer)},
+        {fuser: on for fuser in modules if isinstance(on := getattr(fuser, "enabled", None), bool)},
+    )
+
+
+def _scaled(layer: Any) -> bool:
+    """Whether a module with adapters is one of peft's layers, and not the network around them."""
+    return isinstance(getattr(layer, "scaling", None), dict)
+
+
+def _lora(layer: Any) -> Lora:
+    return Lora(tuple(layer.active_adapters), layer.disable_adapters, dict(layer.scaling))
+
+
+def _then(bound: Lora | None, now: Lora) -> Lora:
+    """A layer as it was bound: what came later is off, and keeps its scaling."""
+    if bound is None or bound.disabled:
+        return now._replace(disabled=True)
+    return bound._replace(
+        scaling={name: scale for name, scale in bound.scaling.items() if name in bound.active}
+    )
+
+
+def _check(bound: Switches, now: Switches) -> None:
+    if bound.scales.keys() != now.scales.keys():
+        raise RuntimeError(
+            f"the network has {len(now.scales)} IP-Adapter processors, expected the {len(bound.scales)} that "
+            "it was bound with: an IP-Adapter was loaded or unloaded since, bind it again"
+        )
+    for layer, lora in bound.loras.items():
+        there = now.loras[layer].scaling if layer in now.loras else {}
+        gone = [name for name in lora.scaling if name in lora.active and name not in there]
+        if gone and not lora.disabled:
+            raise RuntimeError(
+                f"the network has no LoRA {gone[0]!r} any more, expected it as when bound: bind again"
+            )
+
+
+def _switch(to: Switches) -> None:
+    for processor, scale in to.scales.items():
+        processor.scale = _copied(scale)
+    for fuser, enabled in to.fusers.items():
+        fuser.enabled = enabled
+    for layer, lora in to.loras.items():
+        layer.scaling.update(lora.scaling)
+        if _lora(layer)[:2] != lora[:2]:
+            trained = [(parameter, parameter.requires_grad) for parameter in layer.parameters()]
+            layer.set_adapter(list(lora.active))
+            layer.enable_adapters(not lora.disabled)
+            for parameter, wanted in trained:  # peft's setters decide that too
+                parameter.requires_grad_(wanted)
+
+
+def _copied(scale: Any) -> Any:
+    return list(scale) if isinstance(scale, list) else scale
