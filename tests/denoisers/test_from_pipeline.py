@@ -184,10 +184,31 @@ def test_the_start_is_the_generators():
     del kwargs["latents"]
     expected = pipe(**kwargs, generator=generator()).images
     prepared = from_pipeline(pipe, **kwargs, generator=generator())
-    state = torch.get_rng_state()
     images = prepared.decode(sample_ddim(prepared.model, prepared.x, prepared.sigmas, disable=True)).images
     assert_equal(images, expected, EPS_OR_V)
-    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_decode_draws_from_nobodys_generator():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=2)
+    del kwargs["latents"]
+    for given in (None, generator(), [generator()]):
+        sources = [torch.default_generator, *(given if isinstance(given, list) else [given] if given else [])]
+        before = [source.get_state() for source in sources]
+        prepared = from_pipeline(pipe, **kwargs, generator=given)
+        after = [source.get_state() for source in sources]
+        assert not torch.equal(before[-1], after[-1]), "the start is drawn"
+        prepared.decode(prepared.x)
+        assert all(
+            torch.equal(source.get_state(), state) for source, state in zip(sources, after, strict=True)
+        )
+
+
+def test_offloaded_models_are_put_back_though_the_pipeline_is_stopped():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=2)
+    freed = []
+    pipe.maybe_free_model_hooks = lambda: freed.append(True)
+    from_pipeline(pipe, **kwargs)
+    assert freed
 
 
 def test_from_an_image():

@@ -184,6 +184,13 @@ def noisy(x, timestep, **kwargs):
     return (x + 1e-5 * order.reshape(1, -1, *[1] * (x.ndim - 2)),)
 
 
+def test_a_flow_is_told_its_time_and_that_of_pure_noise_is_one():
+    denoiser = NetworkDenoiser(lambda x, timestep: (x,), "flow", time_scale=1000.0)
+    levels = torch.tensor([0.25, 1.0, 3.0, 1e6])
+    assert_equal(denoiser.timestep(levels), torch.tensor([200.0, 500.0, 750.0, 1000.0]), 1e-7)
+    assert denoiser.timestep(levels)[-1] == 1000.0, "1e6 stands for infinity"
+
+
 def test_a_network_that_draws_is_made_a_function_and_leaves_the_generators():
     table = training_sigmas(tiny.ddim())
     x, sigma = tiny.randn(0, 1, 50), torch.ones(1)

@@ -176,6 +176,32 @@ def test_zero_terminal_snr_is_finite():
     assert_equal(pipe(**kwargs).images, expected, 2e-5)
 
 
+def test_a_steps_options_are_ddims():
+    """Clipping that bites, eps from what was clipped, noise that is given."""
+    plain = tiny.ddim(clip_sample=True)
+    model = lambda x, sigma: 0.9 * x
+    lead, latent, noise = (tiny.randn(seed, 1, 4, 8, 8) for seed in (1, 2, 3))
+    scheduler = AggregatingScheduler.of(plain, Partners([model], window=1.0))
+    plain.set_timesteps(10)
+    scheduler.set_timesteps(10)
+    t = int(plain.timesteps[5])
+    options = {"eta": 0.5, "use_clipped_model_output": True}
+    scheduler.step(lead, t, latent, **options, variance_noise=noise, generator=generator())
+    met = scheduler.aggregation
+    sigma = float(training_sigmas(plain)[t])
+    x = latent * math.sqrt(1 + sigma**2)
+    outputs = [lead, (x - model(x, sigma)) / sigma]
+    own = torch.randn(latent.shape, generator=generator())  # the lead's is given, the partner's comes first
+    for i, (output, drawn) in enumerate(zip(outputs, (noise, own), strict=True)):
+        step = lambda noise, output=output: (
+            plain.step(output, t, latent, **options, variance_noise=noise).prev_sample
+        )
+        assert torch.equal(met.means[i], step(torch.zeros_like(latent)))
+        assert torch.equal(met.xs[i], step(drawn))
+        unclipped = plain.step(output, t, latent, eta=0.5, variance_noise=drawn).prev_sample
+        assert (met.xs[i] - unclipped).abs().max() > 0.1
+
+
 def test_no_window_is_ddim_and_the_record_is_of_the_last_step():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
     expected = pipe(**kwargs, eta=0.5, generator=generator()).images
