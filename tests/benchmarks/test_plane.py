@@ -28,6 +28,18 @@ def test_the_truths_likelihood():
     assert plane.covariance_error(x) < 0.005 < 0.02 < plane.covariance_error(x[x[:, 1] > 0])
 
 
+def test_what_is_left_of_the_truths_likelihood_at_the_notebooks_last_level():
+    """-log 8 - log(2 pi s^2) - t^2/s^2 with t^2 = abar s^2 + 1 - abar, of a VP level abar = 0.999369."""
+    abar = 0.999369
+    assert ((1 - abar) / abar) ** 0.5 == pytest.approx(0.025, abs=2e-4)
+    variance = abar * plane.STD**2 + 1 - abar
+    expected = -math.log(8) - math.log(2 * math.pi * plane.STD**2) - variance / plane.STD**2
+    assert f"{expected:.2f}" == "1.40" and "1.40" in table7.PROTOCOL
+    noise = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = abar**0.5 * drawn(plane.WHOLE, 20_000, 0) + (1 - abar) ** 0.5 * noise
+    assert plane.WHOLE.log_density(x).mean().item() == pytest.approx(expected, abs=0.04)
+
+
 def test_the_halves_make_the_whole():
     x = drawn(plane.WHOLE, 50, 0)
     halves = torch.stack([half.log_density(x) for half in (plane.UPPER, plane.LOWER)]).logsumexp(0)
