@@ -21,9 +21,10 @@ AMDM = "AMDM"
 HALF = round(float(denoisers.training_sigmas()[499]), 4)  # the level of t = 500 of 1000
 SETTINGS = """What the authors' scripts have, on these models: Liu: weights of 7.5, 50 steps. Bradley: 50
 steps, no settings. SuperDiff: all 1000 steps (999 here), guidance 7.5, OR with a temperature of 1. FKC:
-guidance 1.4, 64 steps of Karras levels, 8 particles. Du: 100 levels, 20 Langevin moves at those of the upper
-half, weights of 4; h = 2 beta is their paper's, of which a slip leaves 0.035 beta in this script. Which of
-their scripts fits two models of images is our choice, and so is that both conditions weigh alike."""
+guidance 1.4, 64 steps of Karras levels, 8 particles; their clamping of the weights is left out. Du: 100
+levels, 20 Langevin moves at those of the upper half, weights of 4; h = 2 beta is their paper's, of which a
+slip leaves 0.035 beta in this script. Which of their scripts fits two models of images is our choice, and so
+is that both conditions weigh alike."""
 
 
 def experiment(size: str) -> Experiment:
