@@ -277,12 +277,14 @@ def ddim(
 
 def _eta_of(pipe: Any) -> float:
     """The eta that a running pipeline was called with: it tells its callback nothing of it."""
+    if "eta" not in inspect.signature(pipe.__call__).parameters:
+        return 0.0
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_locals.get("self") is pipe and "eta" in frame.f_locals:
             return float(frame.f_locals["eta"])
         frame = frame.f_back
-    return 0.0
+    raise RuntimeError(f"{type(pipe).__name__} does not show its eta, expected to find it in its call")
 
 
 def _output(model: Denoiser, latent: Tensor, sigma: float, prediction: str) -> Tensor:

@@ -1,5 +1,6 @@
 """AMDM where a k-diffusion sampler stood."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ def sampler_with(
         options: keywords of `sample_amdm`: weights, correction, window, fold, sampler, eta, ...
 
     Returns:
-        `sample(model, x, sigmas, extra_args=None, callback=None, disable=None)`.
+        `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, s_churn=0., s_tmin=0.,
+        s_tmax=inf, s_noise=1.)`. It raises ValueError for `s_churn` other than 0: there is no churn here, and
+        without it the other three say nothing.
     """
     check_models(partners)
     theirs = per_model(extra_args, len(partners), "extra_args")
@@ -47,8 +50,16 @@ def sampler_with(
         extra_args: ExtraArgs | None = None,
         callback: Callback | None = None,
         disable: bool | None = None,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
     ) -> Tensor:
         """A(+B): `sample_amdm` with the partners that were given."""
+        if s_churn != 0:
+            raise ValueError(
+                f"s_churn is {s_churn}, expected 0: fresh noise is eta's, sampler_with(..., eta=1.0)"
+            )
         return sample_amdm([model, *partners], x, sigmas, [extra_args, *theirs], callback, disable, **options)
 
     return sample

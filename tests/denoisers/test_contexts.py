@@ -72,6 +72,25 @@ def test_a_call_leaves_loras_as_it_found_them(leave):
     assert torch.equal(pipe(**kwargs).images, theirs)
 
 
+def test_a_fused_lora_is_not_unfused_by_a_call():
+    """The weights would change, and not come back; what needs no switching works on."""
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=STEPS)
+    pipe.unet.set_adapters(["other"])
+    other = from_pipeline(pipe, **kwargs)
+    pipe.unet.set_adapters(["one"])
+    pipe.unet.fuse_lora(adapter_names=["one"])
+    weights = [layer.base_layer.weight.clone() for layer in layers(pipe)]
+    fused = from_pipeline(pipe, **kwargs)
+    with pytest.raises(RuntimeError, match="LoRA 'one' is fused into its weights"):
+        other.model(other.x, other.sigmas[:1])
+    assert_equal(drawn(fused), pipe(**kwargs).images, 5e-6)
+    assert all(
+        torch.equal(layer.base_layer.weight, w) for layer, w in zip(layers(pipe), weights, strict=True)
+    )
+    pipe.unet.unfuse_lora()
+    drawn(other)
+
+
 def test_an_error_in_the_network_leaves_them_too():
     pipe, _ = tiny.sd_lora(tiny.ddim())
     pipe.unet.set_adapters(["one"], [0.7])

@@ -23,6 +23,7 @@ from amdm.denoisers.diffusers import (
     sdxl,
     sigmas_from_scheduler,
     span_of,
+    stepwise,
     t2i_adapter,
     text,
     told,
@@ -132,6 +133,19 @@ def test_spans_follow_the_steps_and_end_between_them():
     assert span.low == pytest.approx((SIGMAS[5] * SIGMAS[6]).sqrt().item())
     for empty in (span_of(SIGMAS, 0, 0), span_of(SIGMAS, 4, 2)):
         assert not any(empty.holds(sigma[None]) for sigma in SIGMAS)
+
+
+def test_steps_have_the_levels_of_their_spans_and_equal_ones_are_not_asked():
+    recipes = [told(i=i) for i in range(10)]
+    level = lambda sigma: Call(torch.ones(1, 1), torch.ones(1), sigma.reshape(1), {})
+    for nearly in (1 - 1e-6, 1, 1 + 1e-6):
+        found = [stepwise(SIGMAS, recipes)(level(nearly * sigma)).kwargs["i"] for sigma in SIGMAS[:-1]]
+        assert found == list(range(10))
+    assert stepwise(SIGMAS, recipes)(level(SIGMAS[0] * 9)).kwargs["i"] == 0
+    assert stepwise(SIGMAS, recipes)(level(SIGMAS[-1] / 9)).kwargs["i"] == 9
+    assert stepwise(SIGMAS, [recipes[3]] * 10) is recipes[3]
+    with pytest.raises(ValueError, match="recipes has 9 entries, expected one for each of 10 steps"):
+        stepwise(SIGMAS, recipes[:9])
 
 
 def test_a_denoiser_with_a_span_runs_on_other_schedules():

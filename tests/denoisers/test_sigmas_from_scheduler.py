@@ -17,6 +17,7 @@ from tolerances import assert_equal
 from amdm import sample_ddim
 from amdm.denoisers import GaussianMixture
 from amdm.denoisers.diffusers import sigma_to_t, sigmas_from_scheduler, training_sigmas
+from amdm.integrations.diffusers import AggregatingScheduler, Partners
 
 
 def test_every_training_step_comes_back_from_its_level():
@@ -51,6 +52,25 @@ def test_the_scheduler_is_left_as_it_is():
     scheduler.set_timesteps(7)
     sigmas_from_scheduler(scheduler, 50)
     assert len(scheduler.timesteps) == 7
+
+
+def test_partners_of_a_scheduler_are_not_copied():
+    class Model:
+        def __call__(self, x, sigma):
+            return x
+
+        def __deepcopy__(self, memo):
+            raise AssertionError("a model of gigabytes is copied")
+
+    scheduler = AggregatingScheduler.of(tiny.ddim(), Partners([Model()]))
+    assert torch.equal(sigmas_from_scheduler(scheduler, 50), sigmas_from_scheduler(tiny.ddim(), 50))
+
+
+def test_a_last_level_that_is_not_left_is_there_once():
+    betas = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    scheduler = EulerDiscreteScheduler(**betas, final_sigmas_type="sigma_min", timestep_spacing="linspace")
+    sigmas = sigmas_from_scheduler(scheduler, 10)
+    assert len(sigmas) == 10 and bool((sigmas.diff() < 0).all()) and sigmas[-1] > 0
 
 
 def test_others_levels():
@@ -128,5 +148,5 @@ def test_what_is_refused():
     for scheduler in (PNDMScheduler(), EDMEulerScheduler()):
         with pytest.raises(TypeError, match=f"scheduler is {type(scheduler).__name__}, whose levels"):
             sigmas_from_scheduler(scheduler, 50)
-    with pytest.raises(TypeError, match="HeunDiscreteScheduler, which calls the network several times"):
+    with pytest.raises(TypeError, match="HeunDiscreteScheduler with 99 timesteps and the levels"):
         sigmas_from_scheduler(HeunDiscreteScheduler(), 50)

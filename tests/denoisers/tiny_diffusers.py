@@ -14,6 +14,7 @@ import_beside_torchvision("diffusers")  # before transformers looks for torchvis
 from diffusers import (  # noqa: E402
     AutoencoderKL,
     ControlNetModel,
+    ControlNetXSAdapter,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -23,6 +24,7 @@ from diffusers import (  # noqa: E402
     StableDiffusion3Pipeline,
     StableDiffusionAdapterPipeline,
     StableDiffusionControlNetPipeline,
+    StableDiffusionControlNetXSPipeline,
     StableDiffusionGLIGENPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLAdapterPipeline,
@@ -240,6 +242,15 @@ def sd_controlnet(scheduler, several=False, **kwargs):
     image = [image_of(64), image_of(64, 9)] if several else image_of(64)
     # Without a size the pipeline would take the latents' as the image's.
     return quiet(pipe), call(**PROMPT, image=image, height=64, width=64, **kwargs)
+
+
+def sd_controlnet_xs(scheduler, **kwargs):
+    unet = seeded(UNet2DConditionModel, **{**SD_UNET, "layers_per_block": 2})  # it knows no others
+    adapter = seeded(ControlNetXSAdapter.from_unet, unet, size_ratio=0.5)
+    pipe = StableDiffusionControlNetXSPipeline(
+        vae(), **text_parts(), unet=unet, controlnet=adapter, scheduler=scheduler, **without_checker()
+    )
+    return quiet(pipe), call(**PROMPT, image=image_of(64), height=64, width=64, **kwargs)
 
 
 def sdxl_controlnet(scheduler, **kwargs):

@@ -222,6 +222,11 @@ def test_no_window_is_ddim_and_the_record_is_of_the_last_step():
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     pipe(**kwargs, callback_on_step_end=keep)
     assert 1.2 < angles[0] < 1.9 and angles[1] < angles[0] and angles[2:] == [None] * 4
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([partner_model("sd")], window=1.0))
+    pipe(**kwargs)
+    assert pipe.scheduler.aggregation is not None
+    pipe.scheduler.set_timesteps(6)
+    assert pipe.scheduler.aggregation is None
 
 
 def test_partners_of_a_pipeline_in_half_precision_work_in_float32():
@@ -266,6 +271,20 @@ def test_the_callback_is_the_scheduler(lead):
     )
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     assert torch.equal(actual, pipe(**kwargs).images)
+
+
+def test_an_eta_that_the_callback_cannot_see_is_an_error():
+    """Called by somebody else's loop, and not from a pipeline's own."""
+
+    class Pipe:
+        scheduler = tiny.ddim()
+
+        def __call__(self, eta=0.0):
+            pass
+
+    callback = aggregate_on_step_end(Partners([lambda x, sigma: x], latents=tiny.randn(0, 1, 4, 8, 8)))
+    with pytest.raises(RuntimeError, match="Pipe does not show its eta"):
+        callback(Pipe(), 0, 981, {"latents": tiny.randn(0, 1, 4, 8, 8)})
 
 
 def test_the_callback_refuses_noise_and_other_schedulers():
@@ -316,6 +335,11 @@ def test_what_is_refused():
         pipe(**kwargs)
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([larger, partner_model("sd")]))
     with pytest.raises(ValueError, match=r"models\[0\].*models\[1\].*do not share a latent space: shape"):
+        pipe(**kwargs)
+    narrow = lambda x, sigma: x
+    narrow.sigma_min, narrow.sigma_max = 0.1, 2.0
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([narrow]))
+    with pytest.raises(ValueError, match=r"outside the range"):
         pipe(**kwargs)
     pipe.scheduler = AggregatingScheduler(**tiny.SD_SCHEDULE)
     with pytest.raises(ValueError, match=r"expected a scheduler made by AggregatingScheduler\.of"):

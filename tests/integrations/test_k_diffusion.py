@@ -19,11 +19,20 @@ def partner():
     return GaussianMixture(torch.ones(1, 6, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
 
 
-def test_its_signature_is_sample_eulers_up_to_churn(k_diffusion):
-    theirs = list(inspect.signature(k_diffusion.sampling.sample_euler).parameters.values())
-    ours = list(inspect.signature(sampler_with([partner()])).parameters.values())
-    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs[: len(ours)]]
-    assert all(p.name.startswith("s_") for p in theirs[len(ours) :])
+def test_its_signature_is_sample_eulers(k_diffusion):
+    theirs = inspect.signature(k_diffusion.sampling.sample_euler).parameters.values()
+    ours = inspect.signature(sampler_with([partner()])).parameters.values()
+    assert [(p.name, p.default, p.kind) for p in ours] == [(p.name, p.default, p.kind) for p in theirs]
+
+
+def test_churn_that_acts_is_refused():
+    x = 20 * randn(0, 3, 6)
+    sample = sampler_with([partner()], window=3)
+    plain = sample(mixture(), x, SIGMAS, disable=True)
+    said = sample(mixture(), x, SIGMAS, None, None, True, 0.0, 0.05, 50.0, 1.003)
+    assert torch.equal(said, plain)
+    with pytest.raises(ValueError, match=r"s_churn is 40\.0, expected 0"):
+        sample(mixture(), x, SIGMAS, disable=True, s_churn=40.0)
 
 
 def test_with_no_aggregated_step_it_is_sample_euler(k_diffusion):

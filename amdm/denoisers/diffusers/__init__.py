@@ -6,7 +6,7 @@ Needs the extra `diffusers`; nothing in `amdm` imports this package by itself.
 from amdm.denoisers.diffusers.contexts import as_switched, without_randomness
 from amdm.denoisers.diffusers.levels import sigma_to_t, sigmas_from_scheduler, training_sigmas
 from amdm.denoisers.diffusers.network import NetworkDenoiser
-from amdm.denoisers.diffusers.pipeline import Prepared, from_pipeline
+from amdm.denoisers.diffusers.pipeline import Decoder, Prepared, from_pipeline
 from amdm.denoisers.diffusers.recipes import (
     Call,
     Recipe,
@@ -18,6 +18,7 @@ from amdm.denoisers.diffusers.recipes import (
     migc,
     sdxl,
     span_of,
+    stepwise,
     t2i_adapter,
     text,
     told,
@@ -25,6 +26,7 @@ from amdm.denoisers.diffusers.recipes import (
 
 __all__ = [
     "Call",
+    "Decoder",
     "NetworkDenoiser",
     "Prepared",
     "Recipe",
@@ -40,6 +42,7 @@ __all__ = [
     "sigma_to_t",
     "sigmas_from_scheduler",
     "span_of",
+    "stepwise",
     "t2i_adapter",
     "text",
     "told",

@@ -76,19 +76,32 @@ def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Con
     return still
 
 
+def fusers_of(network: Any) -> dict[Any, bool]:
+    """GLIGEN's fusers, InteractDiffusion's, and whether each is on."""
+    states = {module: vars(module).get("enabled") for module in _modules(network)}
+    return {module: on for module, on in states.items() if isinstance(on, bool)}
+
+
 def _switches(network: Any) -> Switches:
-    modules = list(network.modules()) if isinstance(network, torch.nn.Module) else []
-    processors = [module.processor for module in modules if hasattr(module, "processor")]
+    modules = _modules(network)
+    processors = [vars(each).get("processor") or each._modules.get("processor") for each in modules]
     return Switches(
-        {processor: _copied(processor.scale) for processor in processors if hasattr(processor, "scale")},
-        {layer: _lora(layer) for layer in modules if hasattr(layer, "active_adapters") and _scaled(layer)},
-        {fuser: on for fuser in modules if isinstance(on := getattr(fuser, "enabled", None), bool)},
+        {each: _copied(each.scale) for each in processors if each is not None and hasattr(each, "scale")},
+        {layer: _lora(layer) for layer in modules if _is_lora(layer)},
+        fusers_of(network),
     )
 
 
-def _scaled(layer: Any) -> bool:
-    """Whether a module with adapters is one of peft's layers, and not the network around them."""
-    return isinstance(getattr(layer, "scaling", None), dict)
+def _modules(network: Any) -> list[Any]:
+    return list(network.modules()) if isinstance(network, torch.nn.Module) else []
+
+
+def _is_lora(layer: Any) -> bool:
+    """Whether a module is one of peft's layers, and not the network around them.
+
+    Asked of its class: `hasattr` of what a module has not takes ten times as long, at every call.
+    """
+    return hasattr(type(layer), "active_adapters") and isinstance(vars(layer).get("scaling"), dict)
 
 
 def _lora(layer: Any) -> Lora:
@@ -127,6 +140,11 @@ def _switch(to: Switches) -> None:
     for layer, lora in to.loras.items():
         layer.scaling.update(lora.scaling)
         if _lora(layer)[:2] != lora[:2]:
+            if layer.merged:
+                raise RuntimeError(
+                    f"the network's LoRA {layer.merged_adapters[0]!r} is fused into its weights, expected to "
+                    "switch it: unfuse_lora(), or bind again"
+                )
             trained = [(parameter, parameter.requires_grad) for parameter in layer.parameters()]
             layer.set_adapter(list(lora.active))
             layer.enable_adapters(not lora.disabled)

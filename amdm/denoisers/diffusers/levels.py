@@ -79,7 +79,7 @@ def sigmas_from_scheduler(
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected 1 or more")
-    scheduler = copy.deepcopy(scheduler)
+    scheduler = copy.copy(scheduler)  # its timesteps are set anew, not in place; partners are not copied
     scheduler.set_timesteps(steps, **options)
     return visited(scheduler, compat).sigmas
 
@@ -108,15 +108,16 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
     ):
         raise TypeError(
             f"scheduler is {type(scheduler).__name__}, whose levels are not known here, expected "
-            "DDIMScheduler.from_config(scheduler.config) or Euler's"
+            "DDIMScheduler.from_config(scheduler.config, clip_sample=False) or Euler's"
         )
     sigmas = scheduler.sigmas.detach().double().cpu()
     if len(sigmas) > 2 and sigmas[-1] == sigmas[-2]:
         sigmas, timesteps = sigmas[:-1], timesteps[:-1]
     if len(sigmas) != len(timesteps) + 1 or not bool((sigmas.diff() < 0).all()):
         raise TypeError(
-            f"scheduler is {type(scheduler).__name__}, which calls the network several times at a level, "
-            "expected one call a step: take DDIMScheduler or Euler's and our sampler, `sample_heun` say"
+            f"scheduler is {type(scheduler).__name__} with {len(timesteps)} timesteps and the levels "
+            f"{sigmas[0]:.4g} to {sigmas[-1]:.4g}, expected one more level than timesteps, decreasing: take "
+            "DDIMScheduler or Euler's and a sampler of ours, `sample_heun` say"
         )
     return Levels(timesteps, sigmas)
 
@@ -134,7 +135,7 @@ def _ddim_levels(scheduler: Any, compat: Compat) -> Float[Tensor, " levels"]:
         if following[:-1] != timesteps[1:] or following[-1] >= 0:
             trouble = "its steps do not end where the next ones begin"
         elif config.clip_sample or config.thresholding:
-            trouble = "it clips what is denoised but not the noise"
+            trouble = "it clips what is denoised but not the noise (clip_sample or thresholding is on)"
         if trouble is not None:
             raise ValueError(
                 f"the scheduler with {len(timesteps)} {config.timestep_spacing!r} steps follows no schedule "

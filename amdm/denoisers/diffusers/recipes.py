@@ -7,6 +7,7 @@ each call are those of diffusers 0.42.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -125,28 +126,28 @@ def controlnet(
         scales = list(scale) if isinstance(scale, Sequence) else [scale] * len(on)
         scales = [value * float(each) for value, each in zip(scales, on, strict=True)]
         half = guess_mode and len(call.x) == 2 * len(call.sigma)
-        cond = _second_half if half else _whole
+        rows = _second_half if half else _whole
         if "encoder_hidden_states" not in call.kwargs:
             raise ValueError("recipes has controlnet before text, expected it after what the U-Net is told")
-        told: dict[str, Any] = {"encoder_hidden_states": cond(call.kwargs["encoder_hidden_states"])}
+        told: dict[str, Any] = {"encoder_hidden_states": rows(call.kwargs["encoder_hidden_states"])}
         if "text_embeds" in (call.kwargs.get("added_cond_kwargs") or {}):
             told["added_cond_kwargs"] = {
-                name: cond(call.kwargs["added_cond_kwargs"][name]) for name in ("text_embeds", "time_ids")
+                name: rows(call.kwargs["added_cond_kwargs"][name]) for name in ("text_embeds", "time_ids")
             }
-        down, mid = network(
-            cond(call.x),
-            cond(call.t),
-            controlnet_cond=image,
-            conditioning_scale=scales if several else scales[0],
-            guess_mode=guess_mode,
-            return_dict=False,
-            **told,
-        )
-        if half:
-            down, mid = [torch.cat([torch.zeros_like(d), d]) for d in down], torch.cat([0 * mid, mid])
-        return call.told(down_block_additional_residuals=down, mid_block_additional_residual=mid)
+        scaled = scales if several else scales[0]
+        told |= {"controlnet_cond": image, "conditioning_scale": scaled, "guess_mode": guess_mode}
+        return controlled(call, network, half=half, **told)
 
     return recipe
+
+
+def controlled(call: Call, network: Callable[..., Any], *, half: bool, **told: Any) -> Call:
+    """The call with what a ControlNet that is told this adds to it; of the second half of its rows only."""
+    rows = _second_half if half else _whole
+    down, mid = network(rows(call.x), rows(call.t), **{**told, "return_dict": False})
+    if half:
+        down, mid = [torch.cat([torch.zeros_like(d), d]) for d in down], torch.cat([0 * mid, mid])
+    return call.told(down_block_additional_residuals=down, mid_block_additional_residual=mid)
 
 
 def t2i_adapter(residuals: Sequence[Float[Tensor, "rows ..."]], span: Span = always) -> Recipe:
@@ -184,14 +185,31 @@ def migc(sigmas: Float[Tensor, " levels"], **conditions: Any) -> Recipe:
     One image per call, two latents and 2 + instances rows of text; its processors draw from the global
     generators: call it in `without_randomness`.
     """
-    edges = [span_of(sigmas, i, i + 1).low for i in range(len(sigmas) - 1)]
 
-    def recipe(call: Call) -> Call:
+    def recipe(call: Call, ith: int) -> Call:
         if len(call.sigma) != 1:
             raise ValueError(f"x has batch {len(call.sigma)}, expected 1: MIGC takes one image per call")
-        sigma = float(call.sigma[0])
-        ith = sum(sigma <= edge for edge in edges[:-1])
         return call.told(cross_attention_kwargs={**conditions, "ith": ith, "timestep": call.t[0]})
+
+    return stepwise(sigmas, [partial(recipe, ith=i) for i in range(len(sigmas) - 1)])
+
+
+def stepwise(sigmas: Float[Tensor, " levels"], recipes: Sequence[Recipe]) -> Recipe:
+    """The recipe of the step that a level belongs to, as `span_of` has it: one for each step of a schedule.
+
+    Waits for the device to tell the level, unless all steps have the same recipe.
+    """
+    if len(recipes) != len(sigmas) - 1:
+        raise ValueError(
+            f"recipes has {len(recipes)} entries, expected one for each of {len(sigmas) - 1} steps"
+        )
+    edges = [span_of(sigmas, i, i + 1).low for i in range(len(recipes) - 1)]
+    if all(recipe is recipes[0] for recipe in recipes):
+        return recipes[0]
+
+    def recipe(call: Call) -> Call:
+        sigma = float(call.sigma[0])
+        return recipes[sum(sigma <= edge for edge in edges)](call)
 
     return recipe
 
