@@ -194,5 +194,5 @@ def section(table: Table, differences: Table) -> Section:
 
 
 AT_THE_END = """Some of these are the last that was tried in a direction, and beyond there may be better: OR's
-guidance, still rising at 7.5, ULA's and HMC's smallest steps, FKC's largest weights. Half of FKC's trials have
-half the noise, with which its weights leave the product too narrow (`amdm.fkc`)."""
+guidance, still rising at 7.5, ULA's and HMC's smallest steps, FKC's largest weights. Half of FKC's trials
+have half the noise, with which its weights leave the product too narrow (`amdm.fkc`)."""
