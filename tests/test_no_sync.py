@@ -54,9 +54,11 @@ def test_samplers_read_nothing(sampler):
         (mcmc, {"kernel": "hmc", "acceptance": 0.6}),
     ],
 )
-def test_samplers_of_several_models_read_nothing(sampler, options):
-    steps = list(sampler([model] * 3, X, SIGMAS, **options))
-    assert [step.x_next.shape for step in steps] == [X.shape] * 4
+def test_samplers_of_several_models_read_nothing_before_their_last_step(sampler, options):
+    steps = sampler([model] * 3, X, SIGMAS, **options)
+    assert [next(steps).x_next.shape for _ in range(3)] == [X.shape] * 3
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        next(steps)
 
 
 @pytest.mark.parametrize("fold", FOLDS)

@@ -27,6 +27,7 @@ from amdm.geometry import radial_correct, slerp_fold
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.runner import Callback, run
 from amdm.samplers.single import ddim
+from amdm.samplers.watch import Watch
 from amdm.samplers.window import Window, resolve_window
 from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Sampler, Sigmas, Step, Steps, Weight
 
@@ -189,14 +190,6 @@ class _Plan(NamedTuple):
     check: bool
 
 
-class _Watched(NamedTuple):
-    """One step's predictions: finite or not, `(models, batch)`, not read yet."""
-
-    step: int
-    sigma: float
-    finite: Tensor
-
-
 @torch.no_grad()
 def _lockstep(samplers: list[Steps], plan: _Plan) -> Steps:
     """Algorithm 1. Knows nothing of the step inside the samplers."""
@@ -205,14 +198,14 @@ def _lockstep(samplers: list[Steps], plan: _Plan) -> Steps:
             stack.callback(sampler.close)
         if plan.stop == 0:
             samplers = samplers[:1]
-        watch: list[_Watched] = []
+        watch = Watch([f"models[{i}]" for i in range(len(samplers))])
         steps = [step for step in (next(sampler, None) for sampler in samplers) if step is not None]
         while steps:
             lead, latents = steps[0], [step.x_next for step in steps]
             if lead.index < plan.stop or plan.check:
-                watch.append(_Watched(lead.index, lead.sigma, _finite(steps)))
+                watch.note(lead.index, lead.sigma, [step.denoised for step in steps])
             if plan.check or lead.index + 1 == plan.stop:
-                _raise_unless_finite(watch)
+                watch.raise_unless_finite()
             if plan.start <= lead.index < plan.stop:
                 aggregation = _aggregate(steps, plan)
                 latents = [x.to(step.x) for x, step in zip(aggregation.corrected, steps, strict=True)]
@@ -265,24 +258,6 @@ def _send(sampler: Steps, value: Tensor | Restart) -> Step | None:
         return sampler.send(value)
     except StopIteration:
         return None
-
-
-def _finite(steps: list[Step]) -> Tensor:
-    """Whether each model's prediction is finite, per sample: `(models, batch)`, left on the device."""
-    device = steps[0].x.device
-    return torch.stack([step.denoised.isfinite().flatten(1).all(1).to(device) for step in steps])
-
-
-def _raise_unless_finite(watch: list[_Watched]) -> None:
-    """Read the flags kept since the last reading, and name the first step, model and sample that failed."""
-    flags = torch.stack([watched.finite for watched in watch])
-    if not bool(flags.all()):
-        row, model, sample = (~flags).nonzero()[0].tolist()
-        raise FloatingPointError(
-            f"models[{model}] returned NaN or infinity for sample {sample}, first at step "
-            f"{watch[row].step} (sigma = {watch[row].sigma:.6g})"
-        )
-    watch.clear()
 
 
 def _starts(x: Tensor | Sequence[Tensor], num_models: int) -> list[Tensor]:

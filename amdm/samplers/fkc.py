@@ -68,6 +68,7 @@ def fkc(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
+    check: bool = False,
 ) -> Steps:
     """Feynman-Kac correctors: a generator whose weighted samples follow prod_i q_i^beta_i at every level.
 
@@ -96,6 +97,8 @@ def fkc(
         eta: the share of fresh noise, 0 or more; 1 is the reverse SDE. Near 0 copies stay copies.
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
+        check: look for NaN and infinity after every step, not only at the last one: a wait for the device
+            each time.
 
     Returns:
         A generator of `Step`s with a `Particles` as record; `denoised` is that of S. N evaluations a step,
@@ -103,6 +106,8 @@ def fkc(
 
     Raises:
         TypeError, ValueError: an argument is not as above.
+        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It is
+            raised at the last step; with `check` at the step itself.
 
     References:
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819; with `log_densities`
@@ -130,7 +135,9 @@ def fkc(
         eta=float(eta),
         generator=generator,
     )
-    return march(rule, models, x / math.sqrt(sum(exponents)), sigmas, extra_args, eta, noise_sampler)
+    return march(
+        rule, models, x / math.sqrt(sum(exponents)), sigmas, extra_args, eta, noise_sampler, check=check
+    )
 
 
 def sample_fkc(
@@ -148,6 +155,7 @@ def sample_fkc(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
+    check: bool = False,
 ) -> Latent:
     """Run `fkc` and return the last latent. `callback` and `disable` are k-diffusion's."""
     steps = fkc(
@@ -162,6 +170,7 @@ def sample_fkc(
         eta=eta,
         noise_sampler=noise_sampler,
         generator=generator,
+        check=check,
     )
     return run(steps, x, sigmas, callback, disable)
 
@@ -178,6 +187,7 @@ def _rule(
     generator: torch.Generator | None,
 ) -> Move:
     predictions = at.denoise(at.x, at.sigma)
+    at.watch(predictions)
     towards = pull(at.x, predictions, exponents)
     factor, std = score_step(at.sigma, at.sigma_next, eta)
     mean = (at.x + factor / at.sigma**2 * towards).to(at.x.dtype)

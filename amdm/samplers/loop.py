@@ -19,6 +19,7 @@ from amdm.checks import (
     per_model,
 )
 from amdm.samplers.noise import default_noise
+from amdm.samplers.watch import Watch
 from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Step, Steps
 
 
@@ -28,10 +29,14 @@ class At(NamedTuple):
     x: Tensor
     sigma: float
     sigma_next: float
+    last: bool
+    """Whether it ends the schedule."""
     denoise: Callable[[Tensor, float], list[Tensor]]
     """All models' predictions."""
     noise: Callable[[], Tensor]
     """Standard normal noise of the latent's shape, from sigma to sigma_next."""
+    watch: Callable[[Sequence[Tensor]], None]
+    """Note all models' predictions: `FloatingPointError` at the schedule's end if one is not finite."""
 
 
 class Move(NamedTuple):
@@ -59,8 +64,12 @@ def march(
     eta: float,
     noise_sampler: NoiseSampler | None,
     names: Sequence[str] | None = None,
+    check: bool = False,
 ) -> Steps:
-    """Check the arguments at the call; the loop then trusts them. `names` are the models' in messages."""
+    """Check the arguments at the call; the loop then trusts them. `names` are the models' in messages.
+
+    What a rule notes by `At.watch` is read before the last step is yielded, with `check` before every step.
+    """
     check_models(models)
     check_latent(x)
     levels = check_sigmas(sigmas)
@@ -69,12 +78,11 @@ def march(
     check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
     names = [f"models[{i}]" for i in range(len(models))] if names is None else names
     calls = []
-    for name, model, args in zip(
-        names, models, per_model(extra_args, len(models), "extra_args"), strict=True
-    ):
-        check_extra_args(args)
+    every = per_model(extra_args, len(models), "extra_args")
+    for i, (name, model, args) in enumerate(zip(names, models, every, strict=True)):
+        check_extra_args(args, f"extra_args[{i}]" if isinstance(extra_args, list | tuple) else "extra_args")
         calls.append(partial(checked(model, name), **(args or {})))
-    return _loop(rule, calls, x, sigmas, levels, noise_sampler)
+    return _loop(rule, calls, x, sigmas, levels, noise_sampler, Watch(names), check)
 
 
 @torch.no_grad()
@@ -85,6 +93,8 @@ def _loop(
     sigmas: Tensor,
     levels: list[float],
     noise_sampler: NoiseSampler,
+    watch: Watch,
+    check: bool,
 ) -> Steps:
     def denoise(x: Tensor, sigma: float) -> list[Tensor]:
         return [call(x, x.new_full((x.shape[0],), sigma)) for call in calls]
@@ -92,9 +102,13 @@ def _loop(
     memory = None
     for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
         noise = partial(draw, noise_sampler, sigmas[index], sigmas[index + 1], x)
-        denoised, mean, std, memory, x_next, record = rule(At(x, sigma, sigma_next, denoise, noise), memory)
+        last, note = index + 2 == len(levels), partial(watch.note, index, sigma)
+        at = At(x, sigma, sigma_next, last, denoise, noise, note)
+        denoised, mean, std, memory, x_next, record = rule(at, memory)
         if x_next is None:
             x_next = mean + std * noise() if std > 0 else mean
+        if check or last:
+            watch.raise_unless_finite()
         sent = yield Step(index, sigma, sigma_next, x, denoised, mean, std, x_next, record=record)
         if isinstance(sent, Restart):
             sent, memory = sent.x, None

@@ -4,6 +4,7 @@ One move serves all four of Du et al. 2023. With unit mass and a leapfrog of ste
 fresh momentum is Langevin's step of size h, and the acceptance of the one is that of the other.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def metropolis(
     """Each sample goes to `end` with probability min(1, pi(end) K(v_end)/(pi(start) K(v))), or stays.
 
     Whoever stays turns round, v to -v: else a momentum that is kept for the next move breaks the balance.
+    A ratio that is NaN is a probability of 0.
 
     Args:
         start: the place before the leaps.
@@ -85,7 +87,7 @@ def metropolis(
         The place and the velocity after the decision, and the probabilities.
     """
     kinetic = (as_rows(velocity).double() ** 2 - as_rows(velocity_end).double() ** 2).sum(1) / 2
-    acceptance = (log_ratio + kinetic).clamp(max=0).exp()
+    acceptance = (log_ratio + kinetic).nan_to_num(nan=-math.inf).clamp(max=0).exp()
     accepted = (u < acceptance).reshape(-1, *[1] * (start.x.ndim - 1))
     log_density = None
     if start.log_density is not None and end.log_density is not None:

@@ -51,6 +51,7 @@ def mcmc(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
+    check: bool = False,
 ) -> Steps:
     """Reduce, reuse, recycle: a generator whose samples visit prod_i q_i^beta_i at every level.
 
@@ -82,6 +83,8 @@ def mcmc(
         eta: of DDIM's steps, 0 or more.
         noise_sampler: of DDIM's steps; None draws `randn_like(x)` as k-diffusion does.
         generator: of the moves; None for the global one.
+        check: look for NaN and infinity after every step, not only at the last one: a wait for the device
+            each time.
 
     Returns:
         A generator of `Step`s with `Moves` as record; `x` is the step's input, `denoised` is that of S where
@@ -90,6 +93,9 @@ def mcmc(
 
     Raises:
         TypeError, ValueError: an argument is not as above.
+        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It is
+            raised at the last step; with `check` at the step itself. A proposal of "mala" and "hmc" that is
+            not finite is rejected like any other.
 
     References:
         Du et al. 2023, "Reduce, reuse, recycle: compositional generation with energy-based diffusion models
@@ -129,7 +135,7 @@ def mcmc(
         adjusted=kernel in ("mala", "hmc"),
         points=points,
     )
-    return march(rule, models, x / sum(exponents) ** 0.5, sigmas, extra_args, eta, noise_sampler)
+    return march(rule, models, x / sum(exponents) ** 0.5, sigmas, extra_args, eta, noise_sampler, check=check)
 
 
 def sample_mcmc(
@@ -152,6 +158,7 @@ def sample_mcmc(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
+    check: bool = False,
 ) -> Latent:
     """Run `mcmc` and return the last latent. `callback` and `disable` are k-diffusion's."""
     steps = mcmc(
@@ -171,6 +178,7 @@ def sample_mcmc(
         eta=eta,
         noise_sampler=noise_sampler,
         generator=generator,
+        check=check,
     )
     return run(steps, x, sigmas, callback, disable)
 
@@ -197,8 +205,11 @@ def _rule(
     adjusted: bool,
     points: int,
 ) -> Move:
-    def score(x: Tensor) -> Tensor:
-        return pull(x, at.denoise(x.to(at.x.dtype), at.sigma), exponents) / at.sigma**2
+    def score(x: Tensor, proposed: bool = True) -> Tensor:
+        predictions = at.denoise(x.to(at.x.dtype), at.sigma)
+        if not (proposed and adjusted):  # a proposal that is not finite is rejected
+            at.watch(predictions)
+        return pull(x, predictions, exponents) / at.sigma**2
 
     def log_density(x: Tensor) -> Tensor:
         assert log_densities is not None
@@ -208,7 +219,7 @@ def _rule(
     normal = partial(_draw, torch.randn, x, generator)
     if memory is None:
         memory = _Memory(normal(), torch.zeros(len(x), dtype=torch.float64, device=x.device))
-    (velocity, log_scale), place = memory, Place(x, score(x))
+    (velocity, log_scale), place = memory, Place(x, score(x, proposed=False))
     h, count = step_size(at.sigma, at.sigma_next), moves(at.sigma, at.sigma_next)
     if not 0 < h < float("inf"):
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from amdm.checks import check_extra_args
 from amdm.samplers.loop import At, Move, Rule, march
 from amdm.samplers.runner import Callback, run
 from amdm.samplers.steps import ddim_step, dpmpp_2m_step, heun_step
@@ -193,6 +194,7 @@ def _one(
     eta: float,
     noise_sampler: NoiseSampler | None,
 ) -> Steps:
+    check_extra_args(extra_args)
     return march(rule, [model], x, sigmas, [extra_args], eta, noise_sampler, names=["model"])
 
 

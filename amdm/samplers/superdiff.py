@@ -41,6 +41,7 @@ def superdiff(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
+    check: bool = False,
 ) -> Steps:
     """SuperDiff: a generator that weighs N scores by the densities q_i, estimated along the way.
 
@@ -71,6 +72,8 @@ def superdiff(
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
         generator: for the divergences' random signs, on the CPU, the same for all models; None for the
             global one.
+        check: look for NaN and infinity after every step, not only at the last one: a wait for the device
+            each time.
 
     Returns:
         A generator of `Step`s with a `Superposition` as record. N evaluations a step, N + 1 with guidance. A
@@ -78,6 +81,8 @@ def superdiff(
 
     Raises:
         TypeError, ValueError: an argument is not as above; a model without gradients, if eta is not 1.
+        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It is
+            raised at the last step; with `check` at the step itself.
 
     References:
         Skreta et al. 2025, "The superposition of diffusion models using the Ito density estimator",
@@ -120,7 +125,7 @@ def superdiff(
     )
     every = [*models] if unconditional is None else [*models, unconditional]
     names = [*(f"models[{i}]" for i in range(len(models))), "unconditional"][: len(every)]
-    return march(rule, every, x, sigmas, extra_args, eta, noise_sampler, names)
+    return march(rule, every, x, sigmas, extra_args, eta, noise_sampler, names, check)
 
 
 def sample_superdiff(
@@ -139,6 +144,7 @@ def sample_superdiff(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
+    check: bool = False,
 ) -> Latent:
     """Run `superdiff` and return the last latent. `callback` and `disable` are k-diffusion's."""
     steps = superdiff(
@@ -154,6 +160,7 @@ def sample_superdiff(
         eta=eta,
         noise_sampler=noise_sampler,
         generator=generator,
+        check=check,
     )
     return run(steps, x, sigmas, callback, disable)
 
@@ -185,6 +192,7 @@ def _rule(
     factor, std = score_step(at.sigma, at.sigma_next, eta)
     delta = 2 * factor / (1 + eta**2)
     predictions, divergences = _evaluate(at, num_models, eta, generator)
+    at.watch(predictions)
     every = torch.stack([score(at.x, each, at.sigma) for each in predictions], dim=1)
     scores, rest = every[:, :num_models], every[:, num_models:].sum(1)
     squares = scores.square().sum(2) + (1 - eta**2) * divergences
