@@ -30,7 +30,8 @@ STEP_SIZES: dict[str, Callable[[float, float], float]] = {
 class Composition:
     """Two models composed at every step, on one latent: the first one's start.
 
-    An image depends on its own seed alone, but for `mcmc`, whose moves draw for the batch as a whole.
+    An image depends on its own seed alone, but for `mcmc`, whose moves draw for the batch as a whole, and for
+    `fkc` with several particles, whose resampling does, and the choice of the one that is kept.
 
     Attributes:
         kind: the denoiser or sampler; `linear` and `conjunction` are sampled by `solver`.

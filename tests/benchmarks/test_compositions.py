@@ -65,7 +65,7 @@ def test_without_particles_moves_or_noise_they_are_the_conjunction():
         assert_equal(Composition(kind, 3, (1.5, 1.5), options=option).draw(SCENES, 0), plain, 1e-3)
 
 
-# MCMC's moves draw from one generator for a batch: there the batch is a seed's, not the image.
+# MCMC's moves and FKC's resampling draw from one generator for a batch: there it is a seed's, not the image.
 @pytest.mark.slow
 @pytest.mark.parametrize("composition", CASES, ids=lambda c: c.kind)
 def test_a_seed_is_an_image_and_another_is_another(composition):
