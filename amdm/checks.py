@@ -1,12 +1,12 @@
 """The argument checks at the boundary: once, before the first step, naming what was wrong."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from amdm.types import Denoiser, Weight
 
@@ -37,7 +37,7 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
 
 def check_eta(eta: float) -> None:
     """Raise unless `eta` is a finite number, 0 or more."""
-    _check_number(eta, "eta", math.inf, "a finite number of 0 or more")
+    check_number(eta, "eta", "a finite number of 0 or more", lambda eta: eta >= 0)
 
 
 def check_models(models: Sequence[Denoiser]) -> None:
@@ -50,9 +50,8 @@ def check_models(models: Sequence[Denoiser]) -> None:
 
 def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[float]:
     """N exponents of a product that has a start, as numbers: None for ones; raise unless their sum is > 0."""
-    exponents = [1.0] * num_models if exponents is None else list(exponents)
-    if len(exponents) != num_models:
-        raise ValueError(f"exponents has {len(exponents)} entries but there are {num_models} models")
+    exponents = [1.0] * num_models if exponents is None else exponents
+    check_count(exponents, num_models, "exponents")
     for i, exponent in enumerate(exponents):
         check_finite(exponent, f"exponents[{i}]")
     if sum(exponents) <= 0:
@@ -66,8 +65,7 @@ def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) ->
     """Raise unless there are none, or N that can be called with (x, sigma); results: `check_result`."""
     if log_densities is None:
         return
-    if len(log_densities) != num_models:
-        raise ValueError(f"log_densities has {len(log_densities)} entries but there are {num_models} models")
+    check_count(log_densities, num_models, "log_densities")
     for i, each in enumerate(log_densities):
         check_callable(each, f"log_densities[{i}]", "log_density(x, sigma)")
 
@@ -80,7 +78,7 @@ def check_weights(weights: Sequence[Weight], num_models: int) -> None:
         )
     for i, weight in enumerate(weights):
         if not isinstance(weight, Tensor):
-            _check_number(weight, f"weights[{i}]", 1.0, "a share in [0, 1]")
+            check_number(weight, f"weights[{i}]", "a share in [0, 1]", lambda share: 0 <= share <= 1)
 
 
 def check_lengths(lengths: Sequence[Weight], num_models: int) -> None:
@@ -91,13 +89,27 @@ def check_lengths(lengths: Sequence[Weight], num_models: int) -> None:
         )
     for i, length in enumerate(lengths):
         if not isinstance(length, Tensor):
-            _check_number(length, f"correction[{i}]", math.inf, "a finite length of 0 or more")
+            check_number(length, f"correction[{i}]", "a finite length of 0 or more", lambda size: size >= 0)
 
 
 def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
     """Raise unless `extra_args` is None or a mapping."""
     if extra_args is not None and not isinstance(extra_args, Mapping):
         raise TypeError(f"{name} is {_kind(extra_args)}, expected a dictionary or None")
+
+
+def check_generator(generator: object) -> None:
+    """Raise unless `generator` is one of torch's, or None for the global one."""
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(f"generator is {_kind(generator)}, expected a torch.Generator or None")
+
+
+def check_levels(sigma: float, sigma_next: float) -> None:
+    """Raise unless a step from sigma goes down to sigma_next, 0 or more."""
+    check_number(sigma, "sigma", "a finite level above 0", lambda level: level > 0)
+    check_number(
+        sigma_next, "sigma_next", f"a level in [0, sigma = {sigma})", lambda level: 0 <= level < sigma
+    )
 
 
 def check_callable(value: object, name: str, call: str) -> None:
@@ -142,18 +154,31 @@ def per_model(value: Any, num_models: int, name: str) -> list[Any]:
 
 def check_finite(value: object, name: str) -> None:
     """Raise unless `value` is a finite number."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} is {_kind(value)}, expected a finite number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}, expected a finite number")
+    check_number(value, name, "a finite number", lambda _: True)
 
 
-def _check_number(value: object, name: str, high: float, expected: str) -> None:
-    """Raise unless `value` is a finite number in [0, high]; numpy's scalars are numbers."""
+def check_number(value: object, name: str, expected: str, holds: Callable[[float], bool]) -> None:
+    """Raise unless `value` is a finite number for which `holds`; numpy's scalars are numbers."""
     if not isinstance(value, Real):
         raise TypeError(f"{name} is {_kind(value)}, expected {expected}")
-    if not (math.isfinite(value) and 0 <= float(value) <= high):
+    if not (math.isfinite(value) and holds(float(value))):
         raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+def check_whole(value: object, name: str, expected: str, holds: Callable[[int], bool]) -> None:
+    """Raise unless `value` is a whole number for which `holds`; numpy's are such."""
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}, expected {expected}")
+    if not holds(int(value)):
+        raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+def check_count(values: object, num_models: int, name: str) -> None:
+    """Raise unless `values` is a list of as many entries as there are models."""
+    if not isinstance(values, Sized) or getattr(values, "ndim", 1) == 0:
+        raise TypeError(f"{name} is {_kind(values)}, expected a list of {num_models}, one per model")
+    if len(values) != num_models:
+        raise ValueError(f"{name} has {len(values)} entries but there are {num_models} models")
 
 
 def _kind(value: object) -> str:

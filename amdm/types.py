@@ -54,7 +54,8 @@ class NoiseSampler(Protocol):
 class Step:
     """What a sampler generator yields after each step, in VE coordinates.
 
-    `x_next = mean + std * noise`, eq. (4) of the paper, unless an aggregation replaced it.
+    `x_next = mean + std * noise`, eq. (4) of the paper, unless an aggregation replaced it or resampling
+    permuted its samples (`fkc`, whose `Particles.ancestors` tell how).
     """
 
     index: int

@@ -6,10 +6,20 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from amdm.checks import check_exponents, check_finite, check_latent, check_log_densities, check_models
+from amdm.checks import (
+    check_count,
+    check_exponents,
+    check_generator,
+    check_latent,
+    check_levels,
+    check_log_densities,
+    check_models,
+    check_number,
+    check_whole,
+)
 from amdm.geometry.rows import check_same_shape
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.particles import effective_samples, systematic_resample
@@ -20,7 +30,7 @@ from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sig
 
 
 class Particles(NamedTuple):
-    """`Step.record` of `fkc`: the weights after the step, before any resampling."""
+    """`Step.record` of `fkc`: the weights after the step, before any resampling, and what that did."""
 
     log_weights: Float[Tensor, " batch"]
     """Natural, since the last resampling, float64."""
@@ -28,11 +38,18 @@ class Particles(NamedTuple):
     """What this step added."""
     effective: Float[Tensor, " groups"]
     """Kish's effective number of particles."""
+    ancestors: Int[Tensor, " batch"]
+    """Whose copy each sample became, by its index in the batch: `x_next` is (mean + std noise)[ancestors]."""
 
     @property
     def variance(self) -> Float[Tensor, " groups"]:
-        """Of this step's increments within a group: 0 where the composition is safe without correction."""
-        return self.increment.reshape(len(self.effective), -1).var(1)
+        """Of this step's increments within a group; 0 for a single particle.
+
+        A diagnostic of `fkc_log_weight`: 0 where the composition is safe without correction. The weights
+        from `log_densities` also correct the step's own error, and vary where it is safe too.
+        """
+        grouped = self.increment.reshape(len(self.effective), -1)
+        return grouped.var(1, correction=min(1, grouped.shape[1] - 1))
 
 
 def fkc_log_weight(
@@ -47,6 +64,8 @@ def fkc_log_weight(
     References:
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
     """
+    check_levels(sigma, sigma_next)
+    check_count(exponents, len(denoised), "exponents")
     for i, each in enumerate(denoised):
         check_same_shape(**{"x": x, f"denoised[{i}]": each})
     scores = [score(x, each, sigma) for each in denoised]
@@ -74,9 +93,14 @@ def fkc(
 
     x' = x + ((1 - eta^2) sigma (sigma - sigma_next) + eta^2 Delta) S + eta sqrt(Delta) noise, with S =
     sum_i beta_i s_i and Delta = sigma^2 - sigma_next^2 (VE): the score sum's own step, whose error in law the
-    weights undo. These are of first order: variances come out too large by a part that shrinks with the
-    number of steps. With the densities themselves they are the exact ratios of the steps' kernels: then it
-    is energy-based sequential Monte Carlo, right at any number of steps. Exact denoisers are assumed; few
+    weights undo. These are of first order: with eta = 1 variances come out too large by a part that shrinks
+    with the number of steps. With less noise errors, of the steps and of finitely many particles, live on:
+    relative to the variances they change as (v + sigma^2)^(1 - B (1 - eta^2)), B the sum of the exponents,
+    so they grow as sigma falls unless B (1 - eta^2) < 1. A product of two Gaussians from sigma = 10 with eta
+    = 0.5 comes out, of 20,000 particles after 400 steps, with a variance of 0.19 for 1/3.
+
+    With the densities themselves the weights are the exact ratios of the steps' kernels: then it is
+    energy-based sequential Monte Carlo, right at any number of steps. Exact denoisers are assumed; few
     particles in many dimensions leave one ancestor.
 
     Args:
@@ -94,7 +118,8 @@ def fkc(
         log_densities: N functions `(x, sigma) -> log q_i`, one number per sample, up to numbers that do not
             depend on x, for the exact weights; None for `fkc_log_weight`. The last step, which draws no
             noise if it goes to 0, then adds nothing.
-        eta: the share of fresh noise, 0 or more; 1 is the reverse SDE. Near 0 copies stay copies.
+        eta: the share of fresh noise, 0 or more; 1 is the reverse SDE, and less is biased as above. Near 0
+            copies stay copies.
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
         check: look for NaN and infinity after every step, not only at the last one: a wait for the device
@@ -120,16 +145,15 @@ def fkc(
     check_log_densities(log_densities, len(models))
     if log_densities is not None and eta == 0:
         raise ValueError("eta is 0, expected more with log_densities: steps without noise have no density")
-    check_finite(resample, "resample")
-    if not 0 <= resample <= 1:
-        raise ValueError(f"resample is {resample}, expected a part in [0, 1]")
+    check_number(resample, "resample", "a part in [0, 1]", lambda part: 0 <= part <= 1)
     particles = len(x) if particles is None else particles
-    if not isinstance(particles, int) or particles < 1 or len(x) % particles:
-        raise ValueError(f"particles is {particles!r}, expected a divisor of the batch size {len(x)}")
+    divisor = f"a divisor of the batch size {len(x)}"
+    check_whole(particles, "particles", divisor, lambda count: count > 0 and len(x) % count == 0)
+    check_generator(generator)
     rule = partial(
         _rule,
         exponents=exponents,
-        particles=particles,
+        particles=int(particles),
         resample=float(resample),
         log_densities=log_densities,
         eta=float(eta),
@@ -203,13 +227,14 @@ def _rule(
     log_weights = increment if log_weights is None else log_weights + increment
     grouped = log_weights.reshape(-1, particles)
     effective = effective_samples(grouped)
-    record = Particles(log_weights, increment, effective)
-    if resample > 0 and at.sigma_next > 0:
+    record = Particles(log_weights, increment, effective, torch.arange(len(at.x), device=at.x.device))
+    if resample > 0 and not at.last:
         u = torch.rand(len(grouped), dtype=torch.float64, generator=generator).to(grouped)
         due = (effective <= resample * particles * (1 + 1e-9))[:, None]
         stay = torch.arange(particles, device=grouped.device).expand_as(grouped)
         chosen = torch.where(due, systematic_resample(grouped, u), stay)
         offset = particles * torch.arange(len(grouped), device=grouped.device)[:, None]
-        x_next = x_next[(offset + chosen).flatten()]
+        record = record._replace(ancestors=(offset + chosen).flatten())
+        x_next = x_next[record.ancestors]
         log_weights = torch.where(due, 0.0, grouped).flatten()
     return Move((at.x + towards).to(at.x.dtype), mean, std, log_weights, x_next, record)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from samplers.models import gaussian, karras, product
+from samplers.models import Recorder, gaussian, karras, noises, product
 from strategies import randn
 from tolerances import assert_equal
 
@@ -27,20 +27,18 @@ CASES = {
 }
 
 
-def sampled(models, exponents, steps, samples=20_000, seed=0, **options):
+def sampled(models, exponents, steps, samples=20_000, seed=0, sigma_max=10.0, **options):
     """From the product's own law at the first level."""
-    sigmas = karras(steps, 10.0, 0.002)
-    mean, variance = product(models, exponents, 10.0)
+    sigmas = karras(steps, sigma_max, 0.002)
+    mean, variance = product(models, exponents, sigma_max)
     start = mean + math.sqrt(variance) * randn(seed, samples, 1)
-    g = torch.Generator().manual_seed(seed)
-    noise = lambda sigma, sigma_next: torch.randn(samples, 1, generator=g, dtype=torch.float64)
     x = sample_fkc(
         models,
         math.sqrt(sum(exponents)) * start,
         sigmas,
         disable=True,
         exponents=exponents,
-        noise_sampler=noise,
+        noise_sampler=noises(1000 + seed, samples, 1),
         generator=torch.Generator().manual_seed(seed),
         **options,
     )
@@ -80,6 +78,57 @@ def test_the_variances_bias_shrinks_with_the_steps():
         for steps in (25, 100)
     ]
     assert bias[0] > 0.02 and abs(bias[1]) < bias[0] / 2
+
+
+def of_infinitely_many(models, exponents, steps, sigma_max, eta):
+    """Mean and variance after the same weights and steps of Gaussians on the line, whose law stays one."""
+    mean, variance = product(models, exponents, sigma_max)
+    for sigma, sigma_next in pairwise(karras(steps, sigma_max, 0.002).tolist()):
+        parts = [
+            (beta, model.means.item(), 1 / (model.variances.item() + sigma**2))
+            for beta, model in zip(exponents, models, strict=True)
+        ]
+        slope, offset = sum(b * p for b, _, p in parts), sum(b * p * m for b, m, p in parts)
+        delta = sigma**2 - sigma_next**2
+        precision = 1 / variance - delta * (slope**2 - sum(b * p**2 for b, _, p in parts))
+        shift = delta * (sum(b * p**2 * m for b, m, p in parts) - offset * slope)
+        mean, variance = (mean / variance + shift) / precision, 1 / precision
+        factor = (1 - eta**2) * sigma * (sigma - sigma_next) + eta**2 * delta
+        mean = mean + factor * (offset - slope * mean)
+        variance = (1 - factor * slope) ** 2 * variance + (eta**2 * delta if sigma_next > 0 else 0)
+    return mean, variance
+
+
+@pytest.mark.slow
+def test_with_less_noise_from_a_low_level_samples_follow_the_product():
+    """The mean over 8 runs of 20,000 particles and 200 steps.
+
+    Between runs means have a spread of 0.017 and variances of 0.013 (measured): the tolerances are three
+    standard errors about what infinitely many particles give, which is within 0.006 of 1/3.
+    """
+    models, exponents = CASES["product"]
+    limit = of_infinitely_many(models, exponents, 200, 1.0, 0.5)
+    assert limit == pytest.approx((1 / 3, 1 / 3), abs=0.006)
+    runs = [sampled(models, exponents, 200, seed=seed, sigma_max=1.0, eta=0.5) for seed in range(8)]
+    found = np.mean(runs, axis=0)
+    assert found[0] == pytest.approx(limit[0], abs=0.018)
+    assert found[1] == pytest.approx(limit[1], abs=0.014)
+
+
+@pytest.mark.slow
+def test_with_less_noise_from_a_high_level_variances_come_out_too_small():
+    """As documented, where B (1 - eta^2) is above 1: 0.19 for 1/3, whose spread between runs is 0.02."""
+    models, exponents = CASES["product"]
+    runs = [sampled(models, exponents, 200, 5000, seed, eta=0.5) for seed in range(4)]
+    assert np.mean(runs, axis=0)[1] < 0.25
+
+
+def test_errors_grow_with_less_noise_unless_the_exponents_are_small():
+    """Of infinitely many particles after 200 steps from sigma = 10, relative to the variance 1/3."""
+    models = CASES["product"][0]
+    error = lambda eta, sigma_max: of_infinitely_many(models, [1.0, 1.0], 200, sigma_max, eta)[1] * 3 - 1
+    assert error(0.5, 10.0) < -0.2 and abs(error(0.5, 1.0)) < 0.02
+    assert abs(error(1.0, 10.0)) < 0.04 and abs(error(0.8, 10.0)) < 0.04
 
 
 def test_one_model_has_no_weights():
@@ -164,6 +213,82 @@ def test_weights_are_kept_until_resampling_and_restart():
     first = next(steps)
     second = steps.send(Restart(first.x_next))
     assert torch.equal(second.record.log_weights, second.record.increment)
+
+
+def written_out(x, sigma, sigma_next, eta, exponents, noise):
+    """One step's mean, standard deviation and unresampled end; of the models of `PAIR`."""
+    score = sum(b * model.score(x, sigma) for b, model in zip(exponents, PAIR, strict=True))
+    delta = sigma**2 - sigma_next**2
+    mean = x + ((1 - eta**2) * sigma * (sigma - sigma_next) + eta**2 * delta) * score
+    return mean, eta * math.sqrt(delta), mean + eta * math.sqrt(delta) * noise
+
+
+@pytest.mark.parametrize("energies", [False, True])
+def test_a_step_and_its_weights_written_out(energies):
+    """With eta 0.5 and unequal exponents; weights of where the step began, copies by `ancestors`."""
+    exponents, sigmas, eta = [0.7, 0.6], torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64), 0.5
+    models, x, noise = [Recorder(model) for model in PAIR], 3 * randn(0, 12, 2), randn(1, 12, 2)
+    steps = fkc(
+        models,
+        x,
+        sigmas,
+        exponents=exponents,
+        particles=6,
+        eta=eta,
+        log_densities=[model.log_density for model in PAIR] if energies else None,
+        noise_sampler=lambda sigma, sigma_next: noise,
+        generator=torch.Generator().manual_seed(0),
+    )
+    for step, (sigma, sigma_next) in zip(steps, [(3.0, 2.0), (2.0, 1.0)], strict=True):
+        mean, std, drawn = written_out(step.x, sigma, sigma_next, eta, exponents, noise)
+        if energies:
+            log_pi = lambda x, sigma: sum(
+                b * model.log_density(x, sigma) for b, model in zip(exponents, PAIR, strict=True)
+            )
+            normal = lambda mean, std, x: torch.distributions.Normal(mean, std).log_prob(x).sum(1)
+            increment = log_pi(drawn, sigma_next) - log_pi(step.x, sigma)
+            increment += normal(drawn, math.sqrt(sigma**2 - sigma_next**2), step.x) - normal(mean, std, drawn)
+        else:
+            scores = [model.score(step.x, sigma) for model in PAIR]
+            total = sum(b * s for b, s in zip(exponents, scores, strict=True)).square().sum(1)
+            apart = sum(b * s.square().sum(1) for b, s in zip(exponents, scores, strict=True))
+            increment = (sigma**2 - sigma_next**2) / 2 * (total - apart)
+        assert_equal(step.mean, mean)
+        assert step.std == pytest.approx(std)
+        assert_equal(step.record.increment, increment, 1e-10)
+        assert_equal(step.x_next, drawn[step.record.ancestors])
+    assert torch.equal(step.record.ancestors, torch.arange(12))
+    for model in models:
+        assert model.sigmas == [3.0, 2.0]
+
+
+def test_ancestors_are_of_their_own_group():
+    """All weight on one particle: the others of its group, and only they, become its copies."""
+    sigmas = torch.tensor([1.0, 0.5, 0.0]).double()
+    x = torch.tensor([[1.0], [1.0], [1.0], [1.0], [60.0], [1.0]]).double()
+    step = next(fkc(FIRST, x, sigmas, particles=3, generator=torch.Generator().manual_seed(0)))
+    assert step.record.ancestors.tolist() == [0, 1, 2, 4, 4, 4]
+    assert (
+        step.record.ancestors.tolist() != next(fkc(FIRST, x, sigmas, particles=1)).record.ancestors.tolist()
+    )
+    kept = next(fkc(FIRST, x, sigmas, resample=0.0)).record
+    assert torch.equal(kept.ancestors, torch.arange(6))
+
+
+@pytest.mark.parametrize("end", [0.5, 0.0])
+def test_the_last_step_is_not_resampled_wherever_it_ends(end):
+    sigmas, x = torch.tensor([2.0, 1.0, end]).double(), 3 * randn(0, 8, 2)
+    first, last = fkc(PAIR, x, sigmas, noise_sampler=lambda sigma, sigma_next: torch.zeros_like(x))
+    assert not torch.equal(first.x_next, first.mean)
+    assert torch.equal(last.x_next, last.mean)
+    assert torch.equal(last.record.ancestors, torch.arange(8))
+
+
+def test_one_particle_is_never_replaced_and_has_no_variance():
+    x = 3 * randn(0, 4, 2)
+    for step in fkc(PAIR, x, karras(4), particles=1):
+        assert torch.equal(step.record.ancestors, torch.arange(4))
+        assert step.record.variance.tolist() == [0.0] * 4 and step.record.increment.abs().max() > 0
 
 
 def test_it_resamples_where_few_particles_count():
