@@ -1,14 +1,24 @@
 """Annealed MCMC on composed scores: moves that keep the density of a level, before the step to the next."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_exponents, check_latent, check_log_densities, check_models
+from amdm.checks import (
+    check_exponents,
+    check_generator,
+    check_latent,
+    check_log_densities,
+    check_models,
+    check_number,
+    check_whole,
+)
 from amdm.geometry.rows import working_dtype
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.markov import Place, move
@@ -107,15 +117,15 @@ def mcmc(
     if kernel not in ("ula", "mala", "uhmc", "hmc"):
         raise ValueError(f"kernel is {kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
     number = 0 if callable(moves) else moves
-    for name, value, least in (("moves", number, 0), ("leaps", leaps, 1), ("points", points, 2)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}, expected a whole number of {least} or more")
-    if not callable(step_size) and not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size is {step_size}, expected a positive share of sigma^2 or a function")
-    if not 0 <= damping < 1:
-        raise ValueError(f"damping is {damping}, expected a part in [0, 1)")
-    if acceptance is not None and not 0 < acceptance < 1:
-        raise ValueError(f"acceptance is {acceptance}, expected a probability in (0, 1)")
+    check_whole(number, "moves", "a whole number of 0 or more, or a function", lambda count: count >= 0)
+    check_whole(leaps, "leaps", "a whole number of 1 or more", lambda count: count >= 1)
+    check_whole(points, "points", "a whole number of 2 or more", lambda count: count >= 2)
+    if not callable(step_size):
+        check_number(step_size, "step_size", "a positive share of sigma^2 or a function", lambda h: h > 0)
+    check_number(damping, "damping", "a part in [0, 1)", lambda part: 0 <= part < 1)
+    if acceptance is not None:
+        check_number(acceptance, "acceptance", "a probability in (0, 1)", lambda part: 0 < part < 1)
+    check_generator(generator)
     for name, option in (("acceptance", acceptance), ("log_densities", log_densities)):
         if option is not None and kernel not in ("mala", "hmc"):
             raise ValueError(f"{name} is given, expected none: kernel is {kernel!r}, which rejects nothing")
@@ -221,9 +231,13 @@ def _rule(
         memory = _Memory(normal(), torch.zeros(len(x), dtype=torch.float64, device=x.device))
     (velocity, log_scale), place = memory, Place(x, score(x, proposed=False))
     h, count = step_size(at.sigma, at.sigma_next), moves(at.sigma, at.sigma_next)
-    if not 0 < h < float("inf"):
+    if not isinstance(h, Real) or not 0 < h < math.inf:
         raise ValueError(
-            f"step_size returned {h} at sigma = {at.sigma:.6g}, expected a positive length squared"
+            f"step_size returned {h!r} at sigma = {at.sigma:.6g}, expected a positive length squared"
+        )
+    if not isinstance(count, Integral) or count < 0:
+        raise ValueError(
+            f"moves returned {count!r} at sigma = {at.sigma:.6g}, expected a whole number of 0 or more"
         )
     total, last = torch.zeros_like(log_scale), h * log_scale.exp()
     for _ in range(count):

@@ -8,7 +8,15 @@ import math
 
 import torch
 
-from amdm.checks import check_extra_args, check_finite, check_latent, check_sigmas, checked
+from amdm.checks import (
+    check_extra_args,
+    check_finite,
+    check_latent,
+    check_levels,
+    check_sigmas,
+    check_whole,
+    checked,
+)
 from amdm.geometry.rows import as_rows, check_same_shape
 from amdm.samplers.loop import draw
 from amdm.samplers.noise import default_noise
@@ -46,6 +54,8 @@ def rne_log_ratio(
         He et al. 2025, "RNE: plug-and-play diffusion inference-time control and energy-based training",
         arXiv:2506.05668; the form with a reference is ours.
     """
+    check_levels(sigma, sigma_next)
+    check_same_shape(x=x, x_next=x_next, denoised=denoised)
     s, delta = score(x, denoised, sigma), sigma**2 - sigma_next**2
     step = as_rows(x_next).double() - as_rows(x).double()
     if reference is None:
@@ -89,6 +99,7 @@ def smc_log_weight(
         Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
         Monte Carlo", arXiv:2502.12786; He et al. 2025, arXiv:2506.05668.
     """
+    check_levels(sigma, sigma_next)
     check_finite(std, "std")
     if std <= 0:
         raise ValueError(f"std is {std}, expected more than 0: a step without noise has no density")
@@ -140,8 +151,7 @@ def rne_log_density(
     check_finite(mean, "reference's mean")
     if not 0 < variance < math.inf:
         raise ValueError(f"reference's variance is {variance}, expected a positive number")
-    if not isinstance(paths, int) or paths < 1:
-        raise ValueError(f"paths is {paths!r}, expected a whole number of 1 or more")
+    check_whole(paths, "paths", "a whole number of 1 or more", lambda count: count >= 1)
     denoise, args = checked(model, "model"), extra_args or {}
     noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
     totals = []

@@ -9,7 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_finite, check_latent, check_models
+from amdm.checks import (
+    check_count,
+    check_finite,
+    check_generator,
+    check_latent,
+    check_models,
+    check_number,
+)
 from amdm.geometry.rows import as_rows
 from amdm.samplers.loop import At, Move, march
 from amdm.samplers.runner import Callback, run
@@ -80,7 +87,8 @@ def superdiff(
         `Restart` sets the estimates to those of pure noise.
 
     Raises:
-        TypeError, ValueError: an argument is not as above; a model without gradients, if eta is not 1.
+        TypeError, ValueError: an argument is not as above; a model without gradients, if eta is not 1, or
+            `torch.inference_mode()`.
         FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It is
             raised at the last step; with `check` at the step itself.
 
@@ -100,16 +108,12 @@ def superdiff(
             f"x is {x.dtype}, expected float32 or better for 'and': the scores' differences round off"
         )
     temperature = 1.0 if temperature is None else temperature
-    check_finite(temperature, "temperature")
-    if temperature < 0:
-        raise ValueError(f"temperature is {temperature}, expected 0 or more")
-    weights = [1.0] * len(models) if weights is None else list(weights)
-    if len(weights) != len(models):
-        raise ValueError(f"weights has {len(weights)} entries but there are {len(models)} models")
+    check_number(temperature, "temperature", "a finite number of 0 or more", lambda value: value >= 0)
+    weights = [1.0] * len(models) if weights is None else weights
+    check_count(weights, len(models), "weights")
     for i, weight in enumerate(weights):
-        check_finite(weight, f"weights[{i}]")
-        if weight <= 0:
-            raise ValueError(f"weights[{i}] is {weight}, expected a positive number")
+        check_number(weight, f"weights[{i}]", "a positive number", lambda weight: weight > 0)
+    check_generator(generator)
     check_finite(guidance, "guidance")
     if guidance == 0 or (guidance != 1 and unconditional is None):
         raise ValueError(f"guidance is {guidance}, expected 1 or a scale other than 0 and `unconditional`")
@@ -226,10 +230,15 @@ def _evaluate(
     """All predictions; and `(batch, models)` divergences of the scores, 0 where they are not needed."""
     if eta == 1:
         return at.denoise(at.x, at.sigma), at.x.new_zeros(len(at.x), num_models, dtype=torch.float64)
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            f"eta is {eta}, which needs the divergences of the scores, and torch.inference_mode() keeps no "
+            "gradients: expected torch.no_grad() or no mode (eta = 1 needs none)"
+        )
     signs = torch.randint(0, 2, at.x.shape, generator=generator)
     probe = (2 * signs - 1).to(at.x)
     with torch.enable_grad():
-        x = at.x.detach().requires_grad_()
+        x = at.x.detach().clone().requires_grad_()  # a clone may have gradients if x is of inference mode
         predictions = at.denoise(x, at.sigma)
         divergences = []
         for i, each in enumerate(predictions[:num_models]):
