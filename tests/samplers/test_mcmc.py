@@ -320,3 +320,50 @@ def test_a_restart_renews_the_step_sizes():
 def test_arguments_that_make_no_sense_are_named(options, message, unchecked):
     with pytest.raises((TypeError, ValueError), match=message):
         mcmc([mixture(0), mixture(1)], randn(0, 4, 6), karras(5), **options)
+
+
+@pytest.mark.parametrize("energies", [True, False])
+def test_a_move_of_mala_written_out(energies):
+    """At the step's own level, with unequal exponents: the acceptance, and who moved."""
+    models, exponents, h, sigma = PAIR, [0.7, 0.6], 1.5, 2.0
+    sigmas, x = torch.tensor([sigma, 0.5, 0.0], dtype=torch.float64), 2 * randn(0, 9, 1)
+    options = {"exponents": exponents, "kernel": "mala", "moves": 1, "points": 2, "eta": 0.0}
+    options |= {"step_size": lambda sigma, sigma_next: h, "generator": torch.Generator().manual_seed(3)}
+    log_densities = [model.log_density for model in models] if energies else None
+    step = next(mcmc(models, x, sigmas, log_densities=log_densities, **options))
+    g = torch.Generator().manual_seed(3)
+    torch.randn(9, 1, generator=g, dtype=torch.float64)  # the first momentum, of which MALA keeps nothing
+    z = torch.randn(9, 1, generator=g, dtype=torch.float64)
+    u = torch.rand(9, generator=g, dtype=torch.float64)
+    total = lambda values: sum(b * value for b, value in zip(exponents, values, strict=True))
+    s = lambda x: total([model.score(x, sigma) for model in models])
+    log_pi = lambda x: total([model.log_density(x, sigma) for model in models])
+    start = x / math.sqrt(1.3)
+    end = start + h * s(start) + math.sqrt(2 * h) * z
+    forth, back = ((b - a - h * s(a)).square().sum(1) / (4 * h) for a, b in ((start, end), (end, start)))
+    acceptance = (log_pi(end) - log_pi(start) + forth - back).clamp(max=0).exp()
+    assert 0 < (u < acceptance).sum() < 9 and acceptance.min() < 0.95
+    assert_equal(step.record.acceptance, acceptance, 1e-9)
+    moved = torch.where((u < acceptance)[:, None], end, start)
+    assert_equal(step.denoised, moved + sigma**2 * s(moved), 1e-9)
+
+
+def test_a_part_of_the_momentum_is_kept_from_move_to_move_and_from_level_to_level():
+    """UHMC with one leap and damping 0.5, written out over two moves at each of two levels."""
+    model, sigmas, h = PAIR[1], torch.tensor([2.0, 1.0, 0.5], dtype=torch.float64), 0.3
+    options = {"kernel": "uhmc", "moves": 2, "leaps": 1, "damping": 0.5, "eta": 0.0}
+    options |= {"step_size": lambda sigma, sigma_next: h, "generator": torch.Generator().manual_seed(3)}
+    steps = list(mcmc([model], 2 * randn(0, 5, 1), sigmas, **options))
+    g = torch.Generator().manual_seed(3)
+    draw = lambda: torch.randn(5, 1, generator=g, dtype=torch.float64)
+    x, v, delta = steps[0].x, draw(), math.sqrt(2 * h)
+    for step in steps:
+        assert_equal(step.x, x, 1e-9)
+        for _ in range(2):
+            v = 0.5 * v + math.sqrt(0.75) * draw()
+            torch.rand(5, generator=g, dtype=torch.float64)  # of a decision, which UHMC does not take
+            v = v + delta / 2 * model.score(x, step.sigma)
+            x = x + delta * v
+            v = v + delta / 2 * model.score(x, step.sigma)
+        x = ddim_step(x, model(x, step.sigma), step.sigma, step.sigma_next)[0]
+        assert_equal(step.x_next, x, 1e-9)

@@ -144,3 +144,15 @@ def test_a_density_keeps_no_graph():
     weight = torch.ones(6, dtype=torch.float64, requires_grad=True)
     found = rne_log_density(lambda x, sigma: weight * mixture(0)(x, sigma), randn(0, 4, 6), karras(3))
     assert not found.requires_grad
+
+
+def test_the_mean_over_paths_is_that_of_their_own_noises():
+    """Two paths are the mean, as densities, of the one path of each noise."""
+    model, x, sigmas = mixture(0), randn(0, 4, 6), karras(3)
+    draws = randn(1, 2, 3, 4, 6)
+    density = lambda noise, paths: rne_log_density(
+        model, x, sigmas, paths=paths, noise_sampler=lambda sigma, sigma_next: next(noise)
+    )
+    one, other = (density(iter(each), 1) for each in draws)
+    assert not torch.equal(one, other)
+    assert_equal(density(iter(draws.flatten(0, 1)), 2), torch.logaddexp(one, other) - math.log(2))

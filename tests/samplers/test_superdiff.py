@@ -264,3 +264,90 @@ def test_and_refuses_half_precision(dtype):
 def test_arguments_that_make_no_sense_are_named(options, message, unchecked):
     with pytest.raises((TypeError, ValueError), match=message):
         superdiff([mixture(0), mixture(1)], randn(0, 4, 6), karras(5), **options)
+
+
+@pytest.mark.parametrize("combine", ["or", "and"])
+def test_a_step_with_half_the_noise_written_out(combine):
+    """eta 0.5: the divergences, exact for diagonal covariances, count by 1 - eta^2."""
+    models, eta, sigma, sigma_next = (
+        [gaussian([-2.0, 0.5], [0.3, 2.0]), gaussian([1.0, 0.0], 1.0)],
+        0.5,
+        3.0,
+        2.0,
+    )
+    sigmas, x, z = torch.tensor([sigma, sigma_next, 1.0]).double(), 3 * randn(0, 7, 2), randn(1, 7, 2)
+    options = {"combine": combine, "eta": eta, "noise_sampler": lambda sigma, sigma_next: z}
+    step = next(superdiff(models, x, sigmas, **options))
+    scores = torch.stack([model.score(x, sigma) for model in models], 1)
+    traces = torch.stack([-(1 / (model.variances + sigma**2)).expand(1, 2).sum() for model in models])
+    variance = sigma**2 - sigma_next**2
+    factor = (1 - eta**2) * sigma * (sigma - sigma_next) + eta**2 * variance
+    delta, std = 2 * factor / (1 + eta**2), eta * math.sqrt(variance)
+    squares = scores.square().sum(2) + (1 - eta**2) * traces
+    kappa = step.record.kappa
+    total = (kappa[:, :, None] * scores).sum(1)
+    moved = factor * total + std * z
+    start = -x.square().sum(1) / (2 * sigma**2) - math.log(2 * math.pi * sigma**2)
+    estimates = start[:, None] + (scores * moved[:, None]).sum(2) - delta / 2 * squares
+    if combine == "or":
+        assert_equal(kappa, torch.full((7, 2), 0.5).double())
+    else:
+        assert (estimates[:, 0] - estimates[:, 1]).abs().max() < 1e-9
+        assert_equal(kappa.sum(1), torch.ones(7).double())
+    assert_equal(step.record.log_densities, estimates, 1e-10)
+    assert_equal(step.denoised, x + sigma**2 * total, 1e-10)
+    assert_equal(step.mean, x + factor * total, 1e-10)
+    assert step.std == pytest.approx(std)
+    assert_equal(step.x_next, x + moved, 1e-10)
+
+
+def full_covariance(x, sigma, covariance):
+    """The denoiser of N(0, covariance)."""
+    return x @ torch.linalg.solve(covariance + sigma**2 * torch.eye(4).double(), covariance)
+
+
+def test_the_divergence_averaged_over_all_signs_is_exact():
+    """For any covariance: over all 2^4 vectors of signs; one of them alone is not."""
+    a, sigma, signs = randn(0, 4, 4), 1.3, torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * 4)
+    covariance = a @ a.T
+    x = randn(1, 16, 4).requires_grad_()
+    found = divergence(full_covariance(x, sigma, covariance), x, signs, sigma)
+    exact = -torch.linalg.inv(covariance + sigma**2 * torch.eye(4).double()).trace()
+    assert found.mean().item() == pytest.approx(exact.item()) and found.std() > 1e-3
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_the_divergences_signs_are_random_and_the_generators(eta):
+    """Of a full covariance, whose estimate depends on the signs."""
+    a = randn(0, 4, 4)
+    model = lambda x, sigma: full_covariance(x, sigma[0], a @ a.T)
+    x, sigmas, z = (
+        randn(1, 1, 4).expand(64, 4),
+        torch.tensor([2.0, 1.0]).double(),
+        torch.zeros(64, 4).double(),
+    )
+    estimates = []
+    for seed in (0, 0, 1):
+        steps = superdiff(
+            [model] * 2,
+            x,
+            sigmas,
+            combine="or",
+            eta=eta,
+            noise_sampler=lambda sigma, sigma_next: z,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        estimates.append(next(steps).record.log_densities)
+    assert torch.equal(estimates[0], estimates[1]) and not torch.equal(estimates[0], estimates[2])
+    assert estimates[0][:, 0].unique().numel() > 4
+
+
+@pytest.mark.parametrize(("apart", "equal"), [(4.0, True), (64.0, False)])
+def test_the_guard_against_rounding_is_at_16_roundings_of_a_latent(apart, equal):
+    """Two predictions apart by so many: below it the shares are equal ones, above it they are not."""
+    x = torch.zeros(1, 2).double() + torch.tensor([3.0, 4.0]).double()
+    shift = apart * torch.finfo(torch.float64).eps * torch.tensor([3.0, 4.0]).double()
+    models = [lambda x, sigma: 0 * x, lambda x, sigma: 0 * x + shift]
+    sigmas = torch.tensor([2.0, 1.0, 0.5]).double()
+    step = next(superdiff(models, x, sigmas, noise_sampler=lambda sigma, sigma_next: x))
+    assert ((step.record.kappa - 0.5).abs().max() < 1e-9) == equal
