@@ -10,10 +10,13 @@ import torch
 from denoisers import test_paper_systems as paper
 from denoisers import tiny_diffusers as tiny
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from amdm.denoisers.diffusers import from_pipeline
 from examples.stable_diffusion import interact_ip, interact_migc, interact_migc_ip, memory, systems
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -80,7 +83,10 @@ def test_a_script_leaves_both_pictures_and_their_table(script, checkpoints, tmp_
     assert len(joined) == settings["aggregated"] * number == len(settings["weights"]) * settings["aggregated"]
     assert {row["image"] for row in joined} == {names[1]}
     assert 1.2 < float(joined[0]["angle"]) < 1.9, "independent starts are nearly orthogonal"
-    assert f"{number + 1} models: " in said.out and "(computed, not measured)" in said.out
+    assert (
+        f"{number + 1} models: " in said.out
+        and "(computed from the tensors on cpu, not measured)" in said.out
+    )
     assert "InteractDiffusion: pipeline Apache-2.0 by its header" in said.err
     assert ("MIGC: code and weights for non-commercial" in said.err) == ("migc" in parts)
 
@@ -137,10 +143,40 @@ def test_no_pickle_is_executed(checkpoints, tmp_path, monkeypatch):
     assert not Path("touched").exists()
 
 
+@pytest.mark.parametrize(
+    ("function", "peak"),
+    [
+        (lambda x: x.view(-1), 0),  # what was there
+        (lambda x: x + 1, 1),
+        (lambda x: (x + 1) * 2, 2),  # a sum and the product made of it
+        (lambda x: ((x + 1) * 2).exp(), 2),  # by then the sum is gone
+        (lambda x: (x + 1).mul_(2).view(-1), 1),
+        (lambda x: torch.cat([x + 1, x + 2]), 4),
+        (nn.Linear(100, 300, bias=False), 3),
+        (nn.Sequential(nn.Linear(100, 300, bias=False), nn.Linear(300, 50, bias=False)), 3.5),
+    ],
+)
+def test_a_peak_is_what_lives_at_once_and_came_with_the_call(function, peak):
+    x = torch.ones(10, 100)
+    assert memory.peak_of(function, x) == peak * 10 * 100 * 4
+
+
+def test_an_attention_matrix_counts_where_it_is_made():
+    attention = Attention(8, heads=2, dim_head=4).eval()
+    tokens, numbers = torch.randn(1, 512, 8), 512 * 8
+    attention.set_processor(AttnProcessor())
+    matrix = 2 * 512**2
+    written_out = memory.peak_of(attention, tokens) / 4
+    # The scores and their softmax, beside a few tensors of the tokens' size.
+    assert 2 * matrix <= written_out <= 3 * matrix + 8 * numbers
+    attention.set_processor(AttnProcessor2_0())
+    assert memory.peak_of(attention, tokens) / 4 <= 8 * numbers < matrix / 10
+    scores = lambda q: torch.softmax(q @ q.transpose(-1, -2), -1) @ q
+    assert memory.peak_of(scores, tokens) / 4 == 2 * 512**2  # the scores, and then their softmax
+
+
 def test_memory_counts_shared_networks_once():
     pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=4)
-    from amdm.denoisers.diffusers import from_pipeline
-
     prepared = [from_pipeline(pipe, **kwargs) for _ in range(3)]
     one, three = memory.memory_of([pipe], prepared[:1]), memory.memory_of([pipe] * 3, prepared)
     parts = [pipe.unet, pipe.vae, pipe.text_encoder]
@@ -148,3 +184,11 @@ def test_memory_counts_shared_networks_once():
     assert one == three and expected <= one.parameters <= 1.01 * expected
     # At least the first layer's input and output, two rows of 8 channels at 8 x 8; less than a hundred of it.
     assert 2 * 2 * 8 * 8 * 8 * 4 <= one.activations < 100 * 2 * 2 * 8 * 8 * 8 * 4
+
+
+def test_memory_counts_the_decoder():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4, output_type="pt")
+    found = memory.memory_of([pipe], [from_pipeline(pipe, **kwargs)])
+    layer = 8 * 64 * 64 * 4  # of the decoder's last block: 8 channels at the picture's size
+    assert 2 * layer <= found.decoding <= 8 * layer
+    assert " to decode (computed from the tensors on cpu, not measured)" in str(found)

@@ -1,63 +1,95 @@
 """How much memory N models take, computed from their tensors: nothing is measured on a device."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from amdm.denoisers.diffusers import Prepared
 
 
 class Memory(NamedTuple):
-    """Bytes."""
+    """Bytes. Parameters stay; activations and decoding come after one another."""
 
     parameters: int
     """Of all pipelines; what they share is counted once."""
     activations: int
-    """The most that one layer of a network reads and writes, and the skip connections beside it."""
+    """The peak of one call of a network, of the largest."""
+    decoding: int
+    """The peak of one call of the decoder, the first pipeline's."""
+    device: str
+    """Where the calls were: the kernels, and so what they keep, depend on it."""
 
     def __str__(self) -> str:
-        weights, work = self.parameters / 2**30, self.activations / 2**30
-        return f"{weights:.2f} GiB of parameters, {work:.2f} GiB of activations (computed, not measured)"
+        parameters, activations, decoding = (f"{size / 2**30:.2f} GiB" for size in self[:3])
+        return (
+            f"{parameters} of parameters, {activations} of activations of the largest network, "
+            f"{decoding} to decode (computed from the tensors on {self.device}, not measured)"
+        )
 
 
 def memory_of(pipes: Sequence[Any], prepared: Sequence[Prepared]) -> Memory:
-    """What these pipelines take. Calls every network once, on its start.
+    """What these pipelines take. Calls every network once, on its start, and the first one's decoder.
 
     The networks run one after the other, so their activations do not add up: the largest counts.
     """
     parts = [part for pipe in pipes for part in pipe.components.values() if isinstance(part, nn.Module)]
-    tensors = {t.data_ptr(): t for part in parts for t in [*part.parameters(), *part.buffers()]}
-    parameters = sum(_bytes(tensor) for tensor in tensors.values())
-    return Memory(parameters, max(map(_activations, prepared)))
+    storages = [t.untyped_storage() for part in parts for t in [*part.parameters(), *part.buffers()]]
+    parameters = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    lead = prepared[0]
+    return Memory(
+        parameters,
+        max(peak_of(one.model, one.x, one.sigmas[0].to(one.x).expand(len(one.x))) for one in prepared),
+        peak_of(lead.decode, torch.zeros_like(lead.x)),  # what noise decodes to may overflow
+        str(lead.x.device),
+    )
 
 
 @torch.no_grad()
-def _activations(prepared: Prepared) -> int:
-    network: Any = prepared.model.network
-    layers, skips = [0], 0
+def peak_of(function: Callable[..., Any], *args: Any) -> int:
+    """The most bytes that a call's tensors take at once, without what lived before it.
 
-    def layer(module: nn.Module, args: Any, output: Any) -> None:
-        layers.append(_bytes(args) + _bytes(output))
-
-    def skip(module: nn.Module, args: Any, output: Any) -> None:
-        nonlocal skips
-        skips += _bytes(output)
-
-    leaves = [module for module in network.modules() if not any(module.children())]
-    hooks = [module.register_forward_hook(layer) for module in leaves]
-    hooks += [block.register_forward_hook(skip) for block in getattr(network, "down_blocks", [])]
-    try:
-        sigma = prepared.sigmas[0].to(prepared.x).expand(len(prepared.x))
-        prepared.model(prepared.x, sigma)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(layers) + skips
+    Kernels' workspaces are not seen, and fused attention's matrix is never made.
+    """
+    live = _Live()
+    with live:
+        function(*args)
+    return live.peak
 
 
-def _bytes(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation's tensors: storages that first come out of one are counted until they die."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        for storage in _storages([args, dict(kwargs or {})]):  # parameters and what else was there
+            self._know(storage, 0)
+        made = func(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            self._know(storage, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return made
+
+    def _know(self, storage: torch.UntypedStorage, size: int) -> None:
+        if storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.now += size
+            weakref.finalize(storage, self._forget, storage._cdata, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
