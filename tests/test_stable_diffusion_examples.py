@@ -1,5 +1,6 @@
 """The scripts of the paper's three settings, on tiny checkpoints with the real ones' layout."""
 
+import argparse
 import csv
 import json
 import shutil
@@ -37,7 +38,7 @@ def checkpoints(tmp_path_factory):
     del interact.unet.position_net  # made by the pipeline, as its U-Net's own class would
     interact.save_pretrained(folder / "interactdiffusion")
     shutil.copy(paper.STANDINS / "interactdiffusion" / "pipeline.py", folder / "interactdiffusion")
-    torch.save({"state_dict": {"strength": torch.ones(1)}}, folder / "MIGC_SD14.ckpt")
+    torch.save({"state_dict": {"migc.strength": torch.ones(1)}}, folder / "MIGC_SD14.ckpt")
     groups = tiny.ip_weights(tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET))
     flat = {f"{group}.{key}": t.contiguous() for group, part in groups.items() for key, t in part.items()}
     save_file(flat, folder / "ip-adapter_sd15.safetensors")
@@ -89,6 +90,23 @@ def test_a_script_leaves_both_pictures_and_their_table(script, checkpoints, tmp_
     )
     assert "InteractDiffusion: pipeline Apache-2.0 by its header" in said.err
     assert ("MIGC: code and weights for non-commercial" in said.err) == ("migc" in parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["interact_migc", "interact_migc_ip"])
+def test_migc_runs_beside_models_in_half_precision(script, checkpoints, tmp_path):
+    module, parts = SCRIPTS[script]
+    module.main([*arguments(checkpoints, parts, tmp_path), "--dtype", "bfloat16"])
+    alone, together = sorted(tmp_path.glob("*.png"), key=lambda path: len(path.name))
+    assert Image.open(alone).tobytes() != Image.open(together).tobytes()
+
+
+def test_migc_is_loaded_in_float32(checkpoints):
+    paths = {"migc_checkout": paper.STANDINS, "migc_weights": checkpoints / "MIGC_SD14.ckpt"}
+    given = argparse.Namespace(**paths, sd14=checkpoints / "sd")
+    pipe = systems.load_migc(given, torch_dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.float32}
+    pipe(**{**paper.INSTANCES, "num_inference_steps": 1, "output_type": "latent"})
 
 
 def test_the_settings_are_the_papers():

@@ -64,7 +64,9 @@ def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.Arg
         made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help="IP-Adapter's strength")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    made.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], help="float16 on a GPU")
+    kept = "; MIGC is always in float32, as its code needs" if "MIGC" in names else ""
+    dtypes, default = ["float16", "bfloat16", "float32"], "default: float16 on a GPU, else float32"
+    made.add_argument("--dtype", choices=dtypes, help=default + kept)
     made.add_argument("--out", type=Path, default=Path("out/stable_diffusion"))
     made.add_argument("--quiet", action="store_true")
     return made

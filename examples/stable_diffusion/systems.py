@@ -83,14 +83,18 @@ def load_interact_diffusion(arguments: argparse.Namespace, **options: Any) -> An
 
 
 def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
-    """MIGC through the user's checkout of its repository, on Stable Diffusion 1.4."""
+    """MIGC through the user's checkout of its repository, on Stable Diffusion 1.4.
+
+    In float32 whatever the options say: its processors make boxes and masks in float32, which their
+    networks refuse in any other type.
+    """
     announce("Stable Diffusion", "MIGC")
     state = read_weights(arguments.migc_weights)
     check_keys(str(arguments.migc_weights), state, ["state_dict"])
     _libraries()
     pipeline, utils = _modules_of(arguments.migc_checkout, "migc.migc_pipeline", "migc.migc_utils")
     pipe = pipeline.StableDiffusionMIGCPipeline.from_pretrained(
-        arguments.sd14, local_files_only=True, **options
+        arguments.sd14, local_files_only=True, **{**options, "torch_dtype": torch.float32}
     )
     pipe.attention_store = pipeline.AttentionStore()
     utils.load_migc(pipe.unet, pipe.attention_store, state, attn_processor=pipeline.MIGCProcessor)

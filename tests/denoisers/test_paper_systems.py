@@ -69,7 +69,7 @@ def migc(latent=22, strength=1.5):
     unet = tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET)
     pipe = code.StableDiffusionMIGCPipeline(**parts(unet, tiny.ddim()), requires_safety_checker=False)
     pipe.attention_store = code.AttentionStore()
-    weights = {"state_dict": {"strength": torch.tensor([strength])}}
+    weights = {"state_dict": {"migc.strength": torch.tensor([strength])}}
     utils.load_migc(pipe.unet, pipe.attention_store, weights, attn_processor=code.MIGCProcessor)
     latents = tiny.randn(latent, 1, 4, 8, 8)
     kwargs = {**INSTANCES, "latents": latents, "num_inference_steps": STEPS, "output_type": "latent"}

@@ -2,7 +2,8 @@
 
 The contract: two latents and 2 + n rows of text; every attention processor is replaced and told the step's
 number and the boxes; after MIGCsteps the instances' rows are dropped; each call draws from torch's global
-generator; nothing guards against two images, which end in an error in the middle of the network.
+generator; masks are float32 whatever the weights are, so that half precision ends in an error; nothing guards
+against two images, which end in an error in the middle of the network.
 """
 
 import torch
@@ -25,7 +26,7 @@ class MIGCProcessor(torch.nn.Module):
         super().__init__()
         self.store, self.plain = attnstore, AttnProcessor()
         self.not_use_migc = config["not_use_migc"]
-        self.strength = torch.nn.Parameter(torch.ones(1))
+        self.strength = torch.nn.Linear(1, 1, bias=False)
 
     def __call__(
         self,
@@ -56,9 +57,9 @@ class MIGCProcessor(torch.nn.Module):
         seen = self.plain(attn, rows, encoder_hidden_states)
         blend = seen[1]
         for k in torch.randperm(number).tolist():  # the order of a sum: noise in its last bits
-            inside = self.inside(bboxes[0][k], rows.shape[1], height // 8, width // 8).to(seen)
+            inside = self.inside(bboxes[0][k], rows.shape[1], height // 8, width // 8).to(seen.device)
             late = 1 + 1e-4 * float(timestep) * embeds_pooler[k + 1].mean()
-            blend = blend + self.strength * late * inside * (seen[k + 2] - seen[1]) / number
+            blend = blend + late * self.strength(inside) * (seen[k + 2] - seen[1]) / number
         return torch.stack([seen[0], blend])
 
     @staticmethod
