@@ -3,8 +3,11 @@
 import argparse
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -18,7 +21,15 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amdm.denoisers.diffusers import from_pipeline
-from examples.stable_diffusion import interact_ip, interact_migc, interact_migc_ip, memory, systems
+from examples.stable_diffusion import (
+    files,
+    interact_ip,
+    interact_migc,
+    interact_migc_ip,
+    memory,
+    sampling,
+    systems,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 SCRIPTS = {
@@ -42,6 +53,7 @@ def checkpoints(tmp_path_factory):
     groups = tiny.ip_weights(tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET))
     flat = {f"{group}.{key}": t.contiguous() for group, part in groups.items() for key, t in part.items()}
     save_file(flat, folder / "ip-adapter_sd15.safetensors")
+    torch.save(groups, folder / "ip-adapter_sd15.bin")
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32,
         patch_size=8, projection_dim=12,
@@ -116,39 +128,206 @@ def test_the_settings_are_the_papers():
     assert interact_ip.SETTINGS.ip_scale == 0.8
 
 
-def test_all_paths_are_checked_before_anything_is_loaded(checkpoints, tmp_path, monkeypatch):
+def refused(given, monkeypatch, script="interact_migc_ip"):
+    """What a script says of its arguments, having loaded nothing."""
     monkeypatch.setattr(systems, "announce", lambda *names: pytest.fail("something was loaded"))
+    with pytest.raises(SystemExit) as stopped:
+        SCRIPTS[script][0].main(given)
+    return str(stopped.value).splitlines()
+
+
+def test_all_paths_are_checked_before_anything_is_loaded(checkpoints, tmp_path, monkeypatch):
     given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
     given[given.index("--migc-weights") + 1] = "nowhere.ckpt"
     given[given.index("--sd14") + 1] = str(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        interact_migc.main(given)
-    assert str(stopped.value).splitlines() == [
+    assert refused(given, monkeypatch, "interact_migc") == [
         "--migc-weights is nowhere.ckpt, expected a file",
         f"--sd14 is {tmp_path}, expected a folder with model_index.json",
     ]
 
 
-def test_missing_keys_are_one_line(checkpoints, tmp_path):
-    scene = tmp_path / "scene.json"
-    scene.write_text(json.dumps({"caption": "a cat", "interactions": [{"subject": "cat"}], "instances": []}))
+def written(name, content):
+    def make(at, checkpoints):
+        (at / name).parent.mkdir(parents=True, exist_ok=True)
+        (at / name).write_bytes(content)
+        return at / name
+
+    return make
+
+
+def saved(name, content):
+    def make(at, checkpoints):
+        (save_file if name.endswith("safetensors") else torch.save)(content, at / name)
+        return at / name
+
+    return make
+
+
+def cut(name, length=None, content=None):
+    """A file of the checkpoints, shortened or replaced; or a folder without it."""
+
+    def make(at, checkpoints):
+        folder, _, inside = name.partition("/")
+        shutil.copytree(checkpoints / folder, at / folder)
+        file = at / folder / inside
+        if file.is_dir():
+            shutil.rmtree(file)
+        elif length is None and content is None:
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:length] if content is None else content)
+        return at / folder
+
+    return make
+
+
+UNET = "diffusion_pytorch_model.safetensors"
+ONE = torch.ones(1)
+WRONG = [
+    ("--interactdiffusion", cut("interactdiffusion/pipeline.py"), "a folder with pipeline.py"),
+    ("--interactdiffusion", cut("interactdiffusion/vae/config.json"), "a folder with vae/config.json"),
+    ("--sd14", cut(f"sd/unet/{UNET}"), f"a folder with unet/{UNET} or unet/diffusion_pytorch_model.bin"),
+    (
+        "--sd14",
+        cut("sd/text_encoder/model.safetensors", 999),
+        "safetensors in text_encoder/model.safetensors: ",
+    ),
+    ("--sd14", cut("sd/unet/config.json", 9), "JSON in unet/config.json: "),
+    (
+        "--sd14",
+        cut("sd/model_index.json", content=b"[]"),
+        "model_index.json to be a dictionary, found a list",
+    ),
+    (
+        "--sd14",
+        cut("sd/model_index.json", content=b"{}"),
+        "unet, vae, text_encoder, tokenizer, scheduler in its model_index.json",
+    ),
+    ("--sd15", cut("sd/vae"), "a folder with vae, as its model_index.json says"),
+    ("--sd15", cut("sd/scheduler/scheduler_config.json"), "a folder with scheduler/scheduler_config.json"),
+    (
+        "--sd15",
+        cut("sd/tokenizer/tokenizer.json"),
+        "a folder with tokenizer/tokenizer.json or tokenizer/vocab.json",
+    ),
+    (
+        "--image-encoder",
+        cut("image_encoder/model.safetensors"),
+        "a folder with model.safetensors or pytorch_model.bin",
+    ),
+    ("--image-encoder", cut("image_encoder/model.safetensors", 5), "safetensors in model.safetensors: "),
+    ("--image", written("style.png", b"no image"), "an image that PIL can read"),
+    ("--image", lambda at, checkpoints: at, "a file"),
+    (
+        "--migc-checkout",
+        lambda at, checkpoints: at,
+        "a folder with migc/migc_pipeline.py, migc/migc_utils.py",
+    ),
+    (
+        "--migc-weights",
+        written("x.ckpt", b"text"),
+        "a checkpoint of tensors alone, found no such file format",
+    ),
+    ("--migc-weights", saved("x.ckpt", [1]), "it to be a dictionary, found a list"),
+    ("--migc-weights", saved("x.ckpt", {"migc.a": ONE}), "state_dict in it, found migc.a"),
+    ("--migc-weights", saved("x.ckpt", {"state_dict": {"a": ONE}}), "tensors of migc in it, found a"),
+    ("--ip-adapter", written("x.safetensors", b"text"), "safetensors in it: "),
+    ("--ip-adapter", saved("x.safetensors", {"a.b": ONE}), "image_proj and ip_adapter in it, found a"),
+    ("--ip-adapter", saved("x.safetensors", {"image_proj.b": ONE}), "ip_adapter in it, found image_proj"),
+    ("--ip-adapter", saved("x.bin", {"image_proj": {"b": ONE}}), "ip_adapter in it, found image_proj"),
+    (
+        "--ip-adapter",
+        saved("x.bin", {"image_proj": {}, "ip_adapter": {}}),
+        "image_proj and ip_adapter in it, found image_proj, ip_adapter",
+    ),
+    ("--device", lambda at, checkpoints: "abacus", "a device that is here: "),
+    ("--out", written("out", b""), "a folder that can be written to, and "),
+]
+
+
+@pytest.mark.parametrize(("option", "make", "expected"), WRONG)
+def test_what_is_wrong_is_one_line(option, make, expected, checkpoints, tmp_path, monkeypatch):
+    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14", "ip"], tmp_path)
+    made = make(tmp_path, checkpoints)
+    given[given.index(option) + 1] = str(made)
+    (line,) = refused(given, monkeypatch)
+    assert line.startswith(f"{option} is {made}, expected {expected}")
+
+
+SCENE = json.loads(sampling.HERE.joinpath("scene.json").read_text())
+INTERACTION, INSTANCE = SCENE["interactions"][0], SCENE["instances"][0]
+BOX = "to be x0 < x1 and y0 < y1 in [0, 1] as [x0, y0, x1, y1], found "
+SCENES = [
+    ("{", "JSON in it: "),
+    ([SCENE], "it to be a dictionary, found a list"),
+    ({"caption": "a cat"}, "interactions, instances in it, found caption"),
+    ({**SCENE, "caption": ["a cat"]}, "caption to be a string, found ['a cat']"),
+    ({**SCENE, "interactions": []}, "one or more interactions, found none"),
+    ({**SCENE, "interactions": {}}, "interactions to be a list, found {}"),
+    ({**SCENE, "interactions": ["a cat"]}, "interactions[0] to be a dictionary, found a str"),
+    (
+        {**SCENE, "interactions": [INTERACTION, {"subject": "cat"}]},
+        "action, object, subject_box, object_box in interactions[1], found subject",
+    ),
+    (
+        {**SCENE, "interactions": [{**INTERACTION, "action": 1}]},
+        "interactions[0].action to be a string, found 1",
+    ),
+    (
+        {**SCENE, "interactions": [{**INTERACTION, "object_box": [0.1, 0.2]}]},
+        f"interactions[0].object_box {BOX}",
+    ),
+    ({**SCENE, "instances": [{**INSTANCE, "box": [0.1, 0.2]}]}, f"instances[0].box {BOX}[0.1, 0.2]"),
+    ({**SCENE, "instances": [{**INSTANCE, "box": [0.5, 0.2, 0.4, 0.9]}]}, f"instances[0].box {BOX}"),
+    ({**SCENE, "instances": [{**INSTANCE, "box": [0, 0, 512, 512]}]}, f"instances[0].box {BOX}"),
+    ({**SCENE, "instances": [{**INSTANCE, "box": ["0", "0", "1", "1"]}]}, f"instances[0].box {BOX}"),
+]
+
+
+@pytest.mark.parametrize(("scene", "expected"), SCENES)
+def test_what_is_wrong_with_a_scene_is_one_line(scene, expected, checkpoints, tmp_path, monkeypatch):
+    path = tmp_path / "scene.json"
+    path.write_text(scene if isinstance(scene, str) else json.dumps(scene))
     given = arguments(checkpoints, ["interactdiffusion", "ip"], tmp_path)
-    with pytest.raises(SystemExit, match=r"interactions\[0\] has no action, object, subject_box, object_box"):
-        interact_ip.main([*given, "--scene", str(scene)])
-    scene.write_text("{")
-    with pytest.raises(SystemExit, match=r"scene.json is not JSON"):
-        interact_ip.main([*given, "--scene", str(scene)])
-    save_file({"image_proj.norm.bias": torch.ones(1)}, tmp_path / "half.safetensors")
-    given[given.index("--ip-adapter") + 1] = str(tmp_path / "half.safetensors")
-    with pytest.raises(
-        SystemExit, match=r"half.safetensors has no ip_adapter, expected image_proj, ip_adapter"
-    ):
-        interact_ip.main(given)
+    (line,) = refused([*given, "--scene", str(path)], monkeypatch, "interact_ip")
+    assert line.startswith(f"--scene is {path}, expected {expected}")
+
+
+def test_a_checkout_that_does_not_run_is_one_line(checkpoints, tmp_path, monkeypatch):
+    for name in ("migc_pipeline", "migc_utils"):
+        written(f"migc/{name}.py", b"import nothing_of_that_name")(tmp_path, checkpoints)
+    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
+    given[given.index("--migc-checkout") + 1] = str(tmp_path)
+    with patch.dict(sys.modules):
+        for name in [name for name in sys.modules if name.split(".")[0] == "migc"]:
+            del sys.modules[name]
+        (line,) = refused(given, monkeypatch, "interact_migc")
+    assert line.endswith(
+        "expected code that runs here: ModuleNotFoundError, No module named 'nothing_of_that_name'"
+    )
+
+
+def test_an_image_encoder_without_all_its_weights_is_refused(checkpoints, tmp_path):
+    shutil.copytree(checkpoints / "image_encoder", tmp_path / "image_encoder")
+    save_file({"other": torch.ones(1)}, tmp_path / "image_encoder" / "model.safetensors", {"format": "pt"})
+    paths = {"ip_adapter": checkpoints / "ip-adapter_sd15.bin", "image_encoder": tmp_path / "image_encoder"}
+    with pytest.raises(SystemExit, match=r"^--image-encoder is [^\n]*, expected vision_model\.[^\n]* in it$"):
+        systems.load_ip_adapter(argparse.Namespace(**paths))
+
+
+def test_both_formats_of_an_ip_adapter_are_read_alike(checkpoints):
+    flat, grouped = (
+        files.read_ip_adapter(checkpoints / f"ip-adapter_sd15.{suffix}") for suffix in ("safetensors", "bin")
+    )
+    assert flat.keys() == grouped.keys() == {"image_proj", "ip_adapter"}
+    for name, group in flat.items():
+        assert group.keys() == grouped[name].keys()
+        assert all(torch.equal(tensor, grouped[name][key]) for key, tensor in group.items())
 
 
 class Dangerous:
     def __reduce__(self):
-        return Path.touch, (Path("touched"),)
+        return os.mkdir, ("touched",)
 
 
 def test_no_pickle_is_executed(checkpoints, tmp_path, monkeypatch):
@@ -156,8 +335,8 @@ def test_no_pickle_is_executed(checkpoints, tmp_path, monkeypatch):
     torch.save({"state_dict": Dangerous()}, tmp_path / "evil.ckpt")
     given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
     given[given.index("--migc-weights") + 1] = "evil.ckpt"
-    with pytest.raises(SystemExit, match=r"evil.ckpt is no checkpoint of tensors alone: [^\n]*$"):
-        interact_migc.main(given)
+    (line,) = refused(given, monkeypatch, "interact_migc")
+    assert line == "--migc-weights is evil.ckpt, expected a checkpoint of tensors alone, found posix.mkdir"
     assert not Path("touched").exists()
 
 

@@ -1,10 +1,10 @@
-"""InteractDiffusion(+IP-Adapter) as in the paper: 10 steps, 5 aggregated, weight 0.5, IP-Adapter at 0.8."""
+"""InteractDiffusion(+IP-Adapter) as in the paper: 10 steps, 5 aggregated, weight 0.5."""
 
 from functools import partial
 
 from examples.stable_diffusion import sampling
 
-SETTINGS = sampling.Settings(steps=10, aggregated=5, weights=(0.5,))
+SETTINGS = sampling.Settings(steps=10, aggregated=5, weights=(0.5,), ip_scale=0.8)
 main = partial(sampling.main, str(__doc__), ["InteractDiffusion", "IP-Adapter"], SETTINGS)
 
 if __name__ == "__main__":

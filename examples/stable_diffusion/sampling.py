@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from amdm import Step, amdm, check_same_ecosystem, start_noise
 from amdm.denoisers.diffusers import Prepared, from_pipeline
-from examples.stable_diffusion import systems
+from examples.stable_diffusion import files, systems
 from examples.stable_diffusion.memory import memory_of
 
 HERE = Path(__file__).parent
@@ -28,19 +28,20 @@ class Settings:
     weights: tuple[float, ...]
     correction: float = 0.3
     guidance: float = 7.5
-    ip_scale: float = 0.8
+    ip_scale: float | None = None
+    """None where there is no IP-Adapter."""
 
 
 def main(text: str, names: Sequence[str], settings: Settings, argv: Sequence[str] | None = None) -> None:
     """A script: check everything, load the systems, the enriched one first, and sample."""
     arguments = _parser(text, names, settings).parse_args(argv)
-    systems.check_paths(arguments, names)
-    scene = read_scene(arguments.scene)
-    dtype = arguments.dtype or ("float16" if arguments.device.startswith("cuda") else "float32")
+    arguments.dtype = arguments.dtype or ("float16" if arguments.device.startswith("cuda") else "float32")
+    systems.check_arguments(arguments, names)
+    scene = files.read_scene(arguments.scene)
     pipes, prepared = [], []
     for name in names:
         system = systems.SYSTEMS[name]
-        pipe = system.load(arguments, torch_dtype=getattr(torch, dtype)).to(arguments.device)
+        pipe = system.load(arguments, torch_dtype=getattr(torch, arguments.dtype)).to(arguments.device)
         pipe.set_progress_bar_config(disable=True)
         told = system.told(scene, arguments, settings.steps)
         told |= {"num_inference_steps": settings.steps, "guidance_scale": settings.guidance}
@@ -50,41 +51,37 @@ def main(text: str, names: Sequence[str], settings: Settings, argv: Sequence[str
     memory = memory_of(pipes, prepared)
     print(f"{len(names)} models: {memory}")
     sample(arguments, names, settings, prepared)
-    said = {**asdict(settings), "seed": arguments.seed, "models": names, "memory": memory._asdict()}
-    (arguments.out / "settings.json").write_text(json.dumps(said, indent=2) + "\n")
+    used = {"models": names, **asdict(settings), **vars(arguments), "memory": memory._asdict()}
+    (arguments.out / "settings.json").write_text(json.dumps(used, indent=2, default=str) + "\n")
 
 
 def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=text)
     for name in names:
-        for option, (_, what) in systems.SYSTEMS[name].paths.items():
-            made.add_argument(f"--{option.replace('_', '-')}", type=Path, required=True, help=what)
-    made.add_argument("--scene", type=Path, default=HERE / "scene.json", help="JSON: what is wanted, where")
+        for option, (_, kind, what) in systems.SYSTEMS[name].paths.items():
+            given = f"--{option.replace('_', '-')}"
+            made.add_argument(given, type=Path, required=True, metavar=kind, help=what)
+    scene = HERE / "scene.json"
+    made.add_argument(
+        "--scene",
+        type=Path,
+        default=scene,
+        metavar="FILE",
+        help="JSON: what is wanted where; default: %(default)s",
+    )
     if "IP-Adapter" in names:
-        made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help="IP-Adapter's strength")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        strength = "IP-Adapter's strength; default: the paper's %(default)s"
+        made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help=strength)
+    made.add_argument("--seed", type=int, default=0, help="of the starts' noise; default: %(default)s")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made.add_argument("--device", default=device, help="default: cuda if there is one, else cpu")
     kept = "; MIGC is always in float32, as its code needs" if "MIGC" in names else ""
     dtypes, default = ["float16", "bfloat16", "float32"], "default: float16 on a GPU, else float32"
     made.add_argument("--dtype", choices=dtypes, help=default + kept)
-    made.add_argument("--out", type=Path, default=Path("out/stable_diffusion"))
-    made.add_argument("--quiet", action="store_true")
+    folder = "folder for pictures and their table; default: %(default)s"
+    made.add_argument("--out", type=Path, default=Path("out/stable_diffusion"), metavar="FOLDER", help=folder)
+    made.add_argument("--quiet", action="store_true", help="no progress bars")
     return made
-
-
-def read_scene(path: Path) -> dict[str, Any]:
-    """The scene; raises `Unusable` unless it is JSON with what the systems are told."""
-    try:
-        scene: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise systems.Unusable([f"{path} is not JSON: {error}"]) from error
-    systems.check_keys(str(path), scene, ["caption", "interactions", "instances"])
-    for i, interaction in enumerate(scene["interactions"]):
-        keys = ["subject", "action", "object", "subject_box", "object_box"]
-        systems.check_keys(f"{path}, interactions[{i}]", interaction, keys)
-    for i, instance in enumerate(scene["instances"]):
-        systems.check_keys(f"{path}, instances[{i}]", instance, ["phrase", "box"])
-    return scene
 
 
 def sample(
@@ -94,8 +91,8 @@ def sample(
     models, sigmas = [one.model for one in prepared], prepared[0].sigmas
     shape = prepared[0].x.shape[1:]
     starts = start_noise([arguments.seed], shape, sigmas[0], len(models), device=arguments.device)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     together = f"{names[0]}(+{', '.join(names[1:])})"
+    arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name, aggregated in {names[0]: 0, together: settings.aggregated}.items():
         joining: dict[str, Any] = {"weights": list(settings.weights), "correction": settings.correction}

@@ -12,10 +12,14 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from ecosystem.imports import import_beside_torchvision
+from examples.stable_diffusion import files
 
 LICENCES = {
     "Stable Diffusion": "weights CreativeML OpenRAIL-M",
@@ -28,40 +32,29 @@ LICENCES = {
 class System(NamedTuple):
     """One of them: the paths it needs, how it is loaded, and what its pipeline is told of a scene."""
 
-    paths: Mapping[str, tuple[str, str]]
-    """By argument: a file that must be in the folder ("" where the path is a file), and what it is."""
+    paths: Mapping[str, tuple[Callable[[Path], Any], str, str]]
+    """By argument: what raises `Expected` unless it is usable; FILE or FOLDER, and which, for the help."""
     load: Callable[..., Any]
     """`load(arguments, **options) -> pipeline`, with the options of `from_pretrained`."""
     told: Callable[[Mapping[str, Any], argparse.Namespace, int], dict[str, Any]]
     """`told(scene, arguments, steps)`: the arguments of the pipeline's call."""
 
 
-class Unusable(SystemExit):
-    """One line for each thing that is not as it must be; a script ends with it."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-
-
-def check_paths(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    """Raise `Unusable` unless all that these systems need is where the arguments say."""
-    needed, problems = {"scene": ("", "")}, []
+def check_arguments(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise `Unusable` unless all that these systems need is where the arguments say. Nothing is loaded."""
+    checks: dict[str, Callable[[Any], Any]] = {"scene": files.read_scene}
     for name in names:
-        needed |= SYSTEMS[name].paths
-    for option, (inside, _) in needed.items():
-        path = getattr(arguments, option)
-        if not (path / inside if inside else path).is_file():
-            expected = f"a folder with {inside}" if inside else "a file"
-            problems.append(f"--{option.replace('_', '-')} is {path}, expected {expected}")
+        checks |= {option: check for option, (check, _, _) in SYSTEMS[name].paths.items()}
+    checks |= {"device": files.check_device, "out": files.check_out}
+    problems = []
+    for option, check in checks.items():
+        value = getattr(arguments, option)
+        try:
+            check(value)
+        except files.Expected as expected:
+            problems.append(f"--{option.replace('_', '-')} is {value}, expected {expected}")
     if problems:
-        raise Unusable(problems)
-
-
-def check_keys(name: str, found: Mapping[str, Any], expected: Sequence[str]) -> None:
-    """Raise `Unusable` unless all these keys are there."""
-    missing = [key for key in expected if key not in found]
-    if missing:
-        raise Unusable([f"{name} has no {', '.join(missing)}, expected {', '.join(expected)}"])
+        raise files.Unusable(problems)
 
 
 def announce(*systems: str) -> None:
@@ -75,11 +68,10 @@ def load_interact_diffusion(arguments: argparse.Namespace, **options: Any) -> An
     announce("Stable Diffusion", "InteractDiffusion")
     diffusers, _ = _libraries()
     folder = arguments.interactdiffusion
-    return _with_ddim(
-        diffusers.DiffusionPipeline.from_pretrained(
-            folder, custom_pipeline=str(folder), trust_remote_code=True, local_files_only=True, **options
-        )
+    pipe = diffusers.DiffusionPipeline.from_pretrained(
+        folder, custom_pipeline=str(folder), trust_remote_code=True, **UNCHECKED, **options
     )
+    return _with_ddim(pipe)
 
 
 def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
@@ -89,13 +81,10 @@ def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
     networks refuse in any other type.
     """
     announce("Stable Diffusion", "MIGC")
-    state = read_weights(arguments.migc_weights)
-    check_keys(str(arguments.migc_weights), state, ["state_dict"])
-    _libraries()
-    pipeline, utils = _modules_of(arguments.migc_checkout, "migc.migc_pipeline", "migc.migc_utils")
-    pipe = pipeline.StableDiffusionMIGCPipeline.from_pretrained(
-        arguments.sd14, local_files_only=True, **{**options, "torch_dtype": torch.float32}
-    )
+    state = files.read_migc(arguments.migc_weights)
+    pipeline, utils = migc_modules(arguments.migc_checkout)
+    options = {**UNCHECKED, **options, "torch_dtype": torch.float32}
+    pipe = pipeline.StableDiffusionMIGCPipeline.from_pretrained(arguments.sd14, **options)
     pipe.attention_store = pipeline.AttentionStore()
     utils.load_migc(pipe.unet, pipe.attention_store, state, attn_processor=pipeline.MIGCProcessor)
     return _with_ddim(pipe)
@@ -104,14 +93,16 @@ def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
 def load_ip_adapter(arguments: argparse.Namespace, **options: Any) -> Any:
     """IP-Adapter through diffusers, on Stable Diffusion 1.5."""
     announce("Stable Diffusion", "IP-Adapter")
-    state = read_ip_adapter(arguments.ip_adapter)
-    check_keys(str(arguments.ip_adapter), state, ["image_proj", "ip_adapter"])
+    state = files.read_ip_adapter(arguments.ip_adapter)
     diffusers, transformers = _libraries()
-    encoder = transformers.CLIPVisionModelWithProjection.from_pretrained(
-        arguments.image_encoder, local_files_only=True, **options
+    encoder, found = transformers.CLIPVisionModelWithProjection.from_pretrained(
+        arguments.image_encoder, local_files_only=True, output_loading_info=True, **options
     )
+    if found["missing_keys"]:
+        missing = ", ".join(sorted(found["missing_keys"])[:3])
+        raise files.Unusable([f"--image-encoder is {arguments.image_encoder}, expected {missing} in it"])
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-        arguments.sd15, image_encoder=encoder, local_files_only=True, **options
+        arguments.sd15, image_encoder=encoder, **UNCHECKED, **options
     )
     size = encoder.config.image_size
     pipe.register_modules(
@@ -145,50 +136,21 @@ def instances(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: in
 
 def style(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
     """What IP-Adapter is told: the caption and an image."""
-    from PIL import Image
-
-    with Image.open(arguments.image) as opened:
-        picture = opened.convert("RGB")
     told = {"prompt": scene["caption"], "negative_prompt": scene.get("negative", "")}
-    return {**told, "ip_adapter_image": picture}
-
-
-def read_weights(path: Path) -> Mapping[str, Any]:
-    """A checkpoint's tensors; no code in it is run."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return {"state_dict": load_file(path)}
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch says of a file that is no checkpoint, or more than tensors
-        why = str(error).splitlines()[0]
-        raise Unusable([f"{path} is no checkpoint of tensors alone: {why}"]) from error
-    if not isinstance(loaded, Mapping):
-        raise Unusable([f"{path} holds {type(loaded).__name__}, expected a dictionary"])
-    return loaded
-
-
-def read_ip_adapter(path: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """IP-Adapter's two groups of weights from safetensors, whose names begin with the group's."""
-    groups: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in read_weights(path)["state_dict"].items():
-        group, _, rest = name.partition(".")
-        groups.setdefault(group, {})[rest] = tensor
-    return groups
+    return {**told, "ip_adapter_image": files.read_picture(arguments.image)}
 
 
 def _with_ddim(pipe: Any) -> Any:
-    """The paper's sampler, and no checker: the example's pictures are looked at."""
+    """The paper's sampler; Stable Diffusion's latents are not clipped, whatever its own scheduler says."""
     diffusers, _ = _libraries()
-    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.safety_checker = None
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     return pipe
 
 
 def _libraries() -> tuple[Any, Any]:
     """Diffusers and transformers, with the names that code older than theirs imports from them."""
-    diffusers, transformers = importlib.import_module("diffusers"), importlib.import_module("transformers")
+    diffusers = import_beside_torchvision("diffusers")
+    transformers = importlib.import_module("transformers")
     if not hasattr(transformers, "CLIPFeatureExtractor"):
         transformers.CLIPFeatureExtractor = transformers.CLIPImageProcessor  # type: ignore[attr-defined]
     for name, value in {"DIFFUSERS_CACHE": None, "HF_HUB_OFFLINE": True}.items():
@@ -197,23 +159,28 @@ def _libraries() -> tuple[Any, Any]:
     return diffusers, transformers
 
 
-def _modules_of(checkout: Path, *names: str) -> list[Any]:
-    """Modules of a repository that is not installed."""
+def migc_modules(checkout: Path) -> list[Any]:
+    """Two modules of MIGC's repository, which is not installed."""
+    names = ["migc_pipeline", "migc_utils"]
+    files.check_folder(checkout, [(f"migc/{name}.py",) for name in names])
+    _libraries()
     sys.path.insert(0, str(checkout))
     try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise Unusable([f"{checkout} could not be imported: {error}"]) from error
+        return [importlib.import_module(f"migc.{name}") for name in names]
+    except Exception as error:  # it is not our code: what it needs may be missing, or have changed
+        raise files.Expected(f"code that runs here: {type(error).__name__}, {error}") from error
     finally:
         sys.path.remove(str(checkout))
 
 
-BASE = "model_index.json"
+# Nothing is fetched; no checker: the example's pictures are looked at.
+UNCHECKED = {"safety_checker": None, "feature_extractor": None, "local_files_only": True}
 SYSTEMS = {
     "InteractDiffusion": System(
         {
             "interactdiffusion": (
-                BASE,
+                files.check_pipeline_with_code,
+                "FOLDER",
                 "interactdiffusion/diffusers-v1-2, or the paper's v1.0 in that format",
             )
         },
@@ -222,19 +189,27 @@ SYSTEMS = {
     ),
     "MIGC": System(
         {
-            "migc_checkout": ("migc/migc_pipeline.py", "a checkout of github.com/limuloo/MIGC"),
-            "migc_weights": ("", "MIGC_SD14.ckpt"),
-            "sd14": (BASE, "stable-diffusion-v1-4 in diffusers' format"),
+            "migc_checkout": (migc_modules, "FOLDER", "a checkout of github.com/limuloo/MIGC"),
+            "migc_weights": (partial(files.read_migc, names_only=True), "FILE", "MIGC_SD14.ckpt"),
+            "sd14": (files.check_pipeline, "FOLDER", "stable-diffusion-v1-4 in diffusers' format"),
         },
         load_migc,
         instances,
     ),
     "IP-Adapter": System(
         {
-            "ip_adapter": ("", "ip-adapter_sd15.safetensors"),
-            "image_encoder": ("config.json", "its image encoder, h94/IP-Adapter's models/image_encoder"),
-            "sd15": (BASE, "stable-diffusion-v1-5 in diffusers' format"),
-            "image": ("", "an image of the style"),
+            "ip_adapter": (
+                partial(files.read_ip_adapter, names_only=True),
+                "FILE",
+                "ip-adapter_sd15.safetensors or .bin",
+            ),
+            "image_encoder": (
+                files.check_image_encoder,
+                "FOLDER",
+                "its image encoder, h94/IP-Adapter's models/image_encoder",
+            ),
+            "sd15": (files.check_pipeline, "FOLDER", "stable-diffusion-v1-5 in diffusers' format"),
+            "image": (files.read_picture, "FILE", "an image of the style"),
         },
         load_ip_adapter,
         style,
