@@ -9,17 +9,19 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from denoisers import test_paper_systems as paper
 from denoisers import tiny_diffusers as tiny
-from diffusers import UNet2DConditionModel
+from diffusers import PNDMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from amdm import sample_amdm, sample_ddim, start_noise
 from amdm.denoisers.diffusers import from_pipeline
 from examples.stable_diffusion import (
     files,
@@ -37,6 +39,11 @@ SCRIPTS = {
     "interact_ip": (interact_ip, ["interactdiffusion", "ip"]),
     "interact_migc_ip": (interact_migc_ip, ["interactdiffusion", "migc", "sd14", "ip"]),
 }
+NAMES = {
+    "interact_migc": ["InteractDiffusion", "InteractDiffusion(+MIGC)"],
+    "interact_ip": ["InteractDiffusion", "InteractDiffusion(+IP-Adapter)"],
+    "interact_migc_ip": ["InteractDiffusion", "InteractDiffusion(+MIGC, IP-Adapter)"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +51,17 @@ def checkpoints(tmp_path_factory):
     """Everything that the three systems need on disk."""
     folder = tmp_path_factory.mktemp("checkpoints")
     base, _ = tiny.sd(tiny.ddim())
-    base.save_pretrained(folder / "sd")
     interact, _ = paper.interact()
     del interact.unet.position_net  # made by the pipeline, as its U-Net's own class would
-    interact.save_pretrained(folder / "interactdiffusion")
+    for name, pipe in {"sd": base, "interactdiffusion": interact}.items():
+        schedule = {key: value for key, value in tiny.SD_SCHEDULE.items() if key != "clip_sample"}
+        pipe.scheduler = PNDMScheduler(**schedule, skip_prk_steps=True)  # the published ones'
+        pipe.save_pretrained(folder / name)
+        index = folder / name / "model_index.json"
+        checker = {
+            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]
+        }  # named, not needed
+        index.write_text(json.dumps({**json.loads(index.read_text()), **checker}))
     shutil.copy(paper.STANDINS / "interactdiffusion" / "pipeline.py", folder / "interactdiffusion")
     torch.save({"state_dict": {"migc.strength": torch.ones(1)}}, folder / "MIGC_SD14.ckpt")
     groups = tiny.ip_weights(tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET))
@@ -78,30 +92,89 @@ def arguments(folder, parts, out):
     return [*given, "--out", str(out), "--device", "cpu", "--quiet"]
 
 
+def pictures_and_settings(script, checkpoints, out, *more):
+    """A script's two pictures as numbers, and what it says it used."""
+    module, parts = SCRIPTS[script]
+    module.main([*arguments(checkpoints, parts, out), *more])
+    pictures = [np.asarray(Image.open(out / f"{name}.png")).astype(int) for name in NAMES[script]]
+    return pictures, json.loads((out / "settings.json").read_text())
+
+
+def written_out(script, checkpoints, seed, steps, aggregated, weights, ip_scale=0.8):
+    """A alone and A(+B) with the paper's settings, over pipelines made here, with DDIM."""
+    scene = json.loads(sampling.HERE.joinpath("scene.json").read_text())
+    ((interaction,), instances) = (scene["interactions"], scene["instances"])
+    caption = {"prompt": scene["caption"], "negative_prompt": scene["negative"]}
+    said = {
+        "interactdiffusion_subject_phrases": [interaction["subject"]],
+        "interactdiffusion_object_phrases": [interaction["object"]],
+        "interactdiffusion_action_phrases": [interaction["action"]],
+        "interactdiffusion_subject_boxes": [interaction["subject_box"]],
+        "interactdiffusion_object_boxes": [interaction["object_box"]],
+        "interactdiffusion_scheduled_sampling_beta": 1.0,
+    }
+    calls = [(paper.interact()[0], {**caption, **said})]
+    if "migc" in script:
+        prompt = [[scene["caption"], *(instance["phrase"] for instance in instances)]]
+        boxes = [[instance["box"] for instance in instances]]
+        told = {**caption, "prompt": prompt, "bboxes": boxes, "MIGCsteps": steps // 2}
+        calls.append((paper.migc(strength=1.0)[0], told))
+    if "ip" in script:
+        pipe, _ = tiny.sd(tiny.ddim())
+        encoder = CLIPVisionModelWithProjection.from_pretrained(checkpoints / "image_encoder")
+        processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+        pipe.register_modules(image_encoder=encoder, feature_extractor=processor)
+        tiny.with_ip_adapter(pipe, ip_scale)
+        calls.append((pipe, {**caption, "ip_adapter_image": Image.open(checkpoints / "style.png")}))
+    prepared = [
+        from_pipeline(pipe, **told, num_inference_steps=steps, guidance_scale=7.5) for pipe, told in calls
+    ]
+    models, sigmas = [one.model for one in prepared], prepared[0].sigmas
+    starts = start_noise([seed], (4, 8, 8), sigmas[0], len(models))
+    together = sample_amdm(
+        models, starts, sigmas, weights=weights, correction=0.3, window=aggregated, disable=True
+    )
+    alone = sample_ddim(models[0], starts[0], sigmas, disable=True)
+    return [np.asarray(prepared[0].decode(x).images[0]).astype(int) for x in (alone, together)]
+
+
+PAPERS = {
+    "interact_migc": {"steps": 50, "aggregated": 20, "weights": [0.5]},
+    "interact_ip": {"steps": 10, "aggregated": 5, "weights": [0.5]},
+    "interact_migc_ip": {"steps": 10, "aggregated": 5, "weights": [0.5, 0.65]},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_leaves_both_pictures_and_their_table(script, checkpoints, tmp_path, capsys):
-    module, parts = SCRIPTS[script]
-    module.main(arguments(checkpoints, parts, tmp_path))
+def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path, capsys):
+    drawn, settings = pictures_and_settings(script, checkpoints, tmp_path, "--seed", "3")
     said = capsys.readouterr()
-    partners = {"interact_migc": "MIGC", "interact_ip": "IP-Adapter", "interact_migc_ip": "MIGC, IP-Adapter"}
-    names = ["InteractDiffusion", f"InteractDiffusion(+{partners[script]})"]
-    pictures = [Image.open(tmp_path / f"{name}.png") for name in names]
-    assert all(picture.size == (64, 64) for picture in pictures)
-    assert pictures[0].tobytes() != pictures[1].tobytes()
-    settings = json.loads((tmp_path / "settings.json").read_text())
+    for found, expected in zip(drawn, written_out(script, checkpoints, 3, **PAPERS[script]), strict=True):
+        assert found.shape == (64, 64, 3)
+        assert np.abs(found - expected).max() <= 1  # of 255
+    assert np.abs(drawn[0] - drawn[1]).max() > 10
     rows = list(csv.DictReader((tmp_path / "steps.csv").open()))
     joined = [row for row in rows if row["angle"]]
     number = len(settings["models"]) - 1
     assert len(joined) == settings["aggregated"] * number == len(settings["weights"]) * settings["aggregated"]
-    assert {row["image"] for row in joined} == {names[1]}
+    assert {row["image"] for row in joined} == {NAMES[script][1]}
     assert 1.2 < float(joined[0]["angle"]) < 1.9, "independent starts are nearly orthogonal"
-    assert (
-        f"{number + 1} models: " in said.out
-        and "(computed from the tensors on cpu, not measured)" in said.out
-    )
+    assert f"{number + 1} models: " in said.out
+    assert "(computed from the tensors on cpu, not measured)" in said.out
     assert "InteractDiffusion: pipeline Apache-2.0 by its header" in said.err
-    assert ("MIGC: code and weights for non-commercial" in said.err) == ("migc" in parts)
+    assert ("MIGC: code and weights for non-commercial" in said.err) == ("migc" in script)
+
+
+@pytest.mark.slow
+def test_what_was_used_is_recorded(checkpoints, tmp_path):
+    used = {"--seed": 4, "--ip-scale": 0.3, "--dtype": "float32"}
+    given = [str(word) for pair in used.items() for word in pair]
+    drawn, settings = pictures_and_settings("interact_ip", checkpoints, tmp_path, *given)
+    expected = written_out("interact_ip", checkpoints, 4, **PAPERS["interact_ip"], ip_scale=0.3)
+    assert np.abs(drawn[1] - expected[1]).max() <= 1
+    assert {option: settings[option[2:].replace("-", "_")] for option in used} == used
+    assert settings["sd15"] == str(checkpoints / "sd") and settings["guidance"] == 7.5
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ class StableDiffusionInteractDiffusionPipeline(StableDiffusionPipeline):
         tokenizer,
         unet,
         scheduler,
-        safety_checker=None,
-        feature_extractor=None,
+        safety_checker,
+        feature_extractor,
         image_encoder=None,
         requires_safety_checker=False,
     ):
