@@ -110,8 +110,9 @@ def read_migc(path: Path, names_only: bool = False) -> Mapping[str, Any]:
     state = read if path.suffix == ".safetensors" else read.get("state_dict")
     if not isinstance(state, Mapping):
         raise Expected(f"state_dict in it, found {_some(read)}")
-    if not any("migc" in name.split(".") for name in state):
-        raise Expected(f"tensors of migc in it, found {_some(state)}")
+    others = [name for name in state if "migc" not in str(name).split(".")]
+    if others or not state:
+        raise Expected(f"tensors of migc alone in it, found {_some(others)}")
     return {"state_dict": state}
 
 
@@ -122,7 +123,7 @@ def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str,
         if isinstance(value, Mapping):
             groups[name] = dict(value)
         else:
-            group, _, rest = name.partition(".")
+            group, _, rest = str(name).partition(".")
             groups.setdefault(group, {})[rest] = value
     missing = [name for name in ("image_proj", "ip_adapter") if not groups.get(name)]
     if missing:

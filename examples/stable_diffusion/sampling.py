@@ -61,14 +61,8 @@ def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.Arg
         for option, (_, kind, what) in systems.SYSTEMS[name].paths.items():
             given = f"--{option.replace('_', '-')}"
             made.add_argument(given, type=Path, required=True, metavar=kind, help=what)
-    scene = HERE / "scene.json"
-    made.add_argument(
-        "--scene",
-        type=Path,
-        default=scene,
-        metavar="FILE",
-        help="JSON: what is wanted where; default: %(default)s",
-    )
+    scene, wanted = HERE / "scene.json", "JSON: what is wanted where; default: %(default)s"
+    made.add_argument("--scene", type=Path, default=scene, metavar="FILE", help=wanted)
     if "IP-Adapter" in names:
         strength = "IP-Adapter's strength; default: the paper's %(default)s"
         made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help=strength)

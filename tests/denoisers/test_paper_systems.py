@@ -126,6 +126,14 @@ def test_migc_takes_one_image():
         prepared.model(prepared.x.expand(2, -1, -1, -1), torch.ones(2))
 
 
+def test_migc_refuses_half_precision_as_the_real_one():
+    """Its masks are float32, its networks what the U-Net is: why the examples load it in float32."""
+    pipe, kwargs = migc()
+    pipe.to(torch.bfloat16)
+    with pytest.raises(RuntimeError, match="to have the same dtype"):
+        pipe(**{**kwargs, "latents": kwargs["latents"].bfloat16()})
+
+
 def test_together_they_are_a_loop_written_out():
     """Algorithm 1 over both pipelines' own calls, seen from outside; DDIM by diffusers."""
     made = [interact(), migc()]
