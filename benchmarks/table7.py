@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm import sample_amdm, sample_ddim, sample_fkc, sample_mcmc, sample_superdiff
-from amdm.denoisers import compose, linear
+from amdm.denoisers import compose, conjunction, linear, projective
 from amdm.types import Denoiser
 from benchmarks import paper, pictures, plane
 from benchmarks.measures import Estimate
@@ -38,14 +38,17 @@ UNBIASED = {bandwidth: f"MMD^2 x 1000, unbiased, {bandwidth}" for bandwidth in B
 
 
 class Draw:
-    """What one sampling has: models that count how often they are asked, starts and noise of a seed."""
+    """What one sampling has: models that count how often they are asked, starts and noise of a seed.
+
+    The models are the halves', `background` is the whole ring's.
+    """
 
     def __init__(self, models: Sequence[Denoiser], seed: int, steps: int = STEPS) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.sigmas = karras_sigmas(steps, plane.SIGMA_MIN, plane.SIGMA_MAX)
         self.evaluations = 0
-        self.models = [self._counted(model) for model in models]
-        self.starts = [plane.SIGMA_MAX * self.noise() for _ in models]
+        *self.models, self.background = [self._counted(model) for model in models]
+        self.starts = [plane.SIGMA_MAX * self.noise() for _ in self.models]
         self.before_last = torch.empty(0, 2)
         self.watched: dict[str, Any] = {"disable": True, "callback": self._watch}
         self.plain = self.watched | {"noise_sampler": self.noise}
@@ -67,19 +70,15 @@ class Draw:
         return call
 
 
-def alone(draw: Draw) -> Points:
-    """The reverse SDE of one model; of both by `linear`."""
-    return sample_ddim(linear(draw.models), draw.starts[0], draw.sigmas, eta=1.0, **draw.plain)
-
-
-def summed(draw: Draw) -> Points:
-    """The reverse SDE of the sum of both scores, not corrected, from the product's start."""
-    both = compose(draw.models, [1.0, 1.0])
-    return sample_ddim(both, draw.starts[0] / math.sqrt(2), draw.sigmas, eta=1.0, **draw.plain)
+def reversed_by(denoiser: Callable[[Draw], Denoiser], total: float = 1.0) -> Callable[[Draw], Points]:
+    """The reverse SDE of a composed denoiser, from the start of scores' sums with such exponents in total."""
+    return lambda draw: sample_ddim(
+        denoiser(draw), draw.starts[0] / math.sqrt(total), draw.sigmas, eta=1.0, **draw.plain
+    )
 
 
 def superdiff(**options: Any) -> Callable[[Draw], Points]:
-    """SuperDiff with noise."""
+    """SuperDiff, with noise unless eta is 0."""
     return lambda draw: sample_superdiff(draw.models, draw.starts[0], draw.sigmas, **options, **draw.random)
 
 
@@ -89,9 +88,20 @@ def corrected(**options: Any) -> Callable[[Draw], Points]:
 
 
 def moved(**options: Any) -> Callable[[Draw], Points]:
-    """MCMC at fewer levels, ten moves at each."""
-    return lambda draw: sample_mcmc(
-        draw.models,
+    """MCMC on the product at fewer levels, ten moves at each."""
+    return lambda draw: walk(draw, draw.models, **options)
+
+
+def united(draw: Draw) -> Points:
+    """HMC on the energy log((q_1 + q_2)/2) and its gradient, both composed of the halves'."""
+    denoiser, log_density = plane.union(draw.models, ENERGIES)
+    return walk(draw, [denoiser], kernel="hmc", log_densities=[log_density])
+
+
+def walk(draw: Draw, models: Sequence[Denoiser], **options: Any) -> Points:
+    """MCMC with steps of a tenth of a mode's variance at each level."""
+    return sample_mcmc(
+        models,
         draw.starts[0],
         draw.sigmas,
         step_size=lambda sigma, sigma_next: 0.1 * (sigma**2 + plane.STD**2),
@@ -123,27 +133,30 @@ def true(draw: Draw) -> Points:
 METHODS: dict[str, Callable[[Draw], Points]] = {
     "SuperDiff OR, T = 1": superdiff(combine="or"),
     "SuperDiff OR, T = 1e6": superdiff(combine="or", temperature=1e6),
+    "SuperDiff OR, deterministic": superdiff(combine="or", eta=0.0),
     "SuperDiff AND": superdiff(combine="and"),
-    "linear": alone,
+    "SuperDiff AND, deterministic": superdiff(combine="and", eta=0.0),
+    "linear": reversed_by(lambda draw: linear(draw.models)),
+    "projective": reversed_by(lambda draw: projective(draw.background, draw.models)),
+    "conjunction, weights 2": reversed_by(lambda draw: conjunction(draw.background, draw.models, 2.0)),
     "FKC, geometric mean": corrected(exponents=(0.5, 0.5)),
     "FKC, product": corrected(),
-    "sum, not corrected": summed,
+    "sum, not corrected": reversed_by(lambda draw: compose(draw.models, [1.0, 1.0]), total=2.0),
     "ULA, product": moved(kernel="ula"),
+    "MALA, product": moved(kernel="mala"),
+    "UHMC, product": moved(kernel="uhmc"),
     "HMC, product": moved(kernel="hmc"),
     **{f"AMDM, window {window:g}": aggregated(window) for window in WINDOWS},
     "AMDM, window 0.4, eta 1": aggregated(0.4, eta=1.0),
 }
-# What takes a density, or is one.
-EXACT: dict[str, tuple[Sequence[Denoiser], Callable[[Draw], Points]]] = {
-    "truth": ([], true),
-    "the union's own score": ([plane.WHOLE], alone),
-    "HMC, the union's energy": (
-        [plane.WHOLE],
-        moved(kernel="hmc", log_densities=[plane.WHOLE.log_density]),
-    ),
-    "energy SMC, product": ([plane.UPPER, plane.LOWER], corrected(log_densities=ENERGIES)),
+# What takes densities at every level, which networks that predict noise do not have, or draws from one.
+EXACT: dict[str, Callable[[Draw], Points]] = {
+    "truth": true,
+    "the union's own score": reversed_by(lambda draw: plane.union(draw.models, ENERGIES)[0]),
+    "HMC, the union's energy": united,
+    "energy SMC, product": corrected(log_densities=ENERGIES),
 }
-AT_LEVELS = ("ULA, product", "HMC, product", "HMC, the union's energy")
+AT_LEVELS = ("ULA, product", "MALA, product", "UHMC, product", "HMC, product", "HMC, the union's energy")
 
 
 def label(method: str, models: str) -> str:
@@ -153,14 +166,13 @@ def label(method: str, models: str) -> str:
 
 def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
     """Every method on exact and on trained models."""
-    halves: dict[str, Sequence[Denoiser]] = {
-        "exact": [plane.UPPER, plane.LOWER],
-        "trained": [plane.train(half, k, quiet=quiet) for k, half in enumerate((plane.UPPER, plane.LOWER))],
+    densities = (plane.UPPER, plane.LOWER, plane.WHOLE)
+    kinds: dict[str, Sequence[Denoiser]] = {
+        "exact": densities,
+        "trained": [plane.train(density, k, quiet=quiet) for k, density in enumerate(densities)],
     }
-    runs: dict[str, tuple[Sequence[Denoiser], Callable[[Draw], Points]]] = {
-        label(method, "exact"): run for method, run in EXACT.items()
-    }
-    for (method, how), (kind, models) in product(METHODS.items(), halves.items()):
+    runs = {label(method, "exact"): (kinds["exact"], how) for method, how in EXACT.items()}
+    for (method, how), (kind, models) in product(METHODS.items(), kinds.items()):
         runs[label(method, kind)] = (models, how)
     table, drawn = {}, {}
     for row, (models, how) in tqdm(runs.items(), unit="row", disable=quiet):
@@ -202,32 +214,38 @@ def over_seeds(values: Sequence[float]) -> Cell:
 
 def figure(table: Table, drawn: dict[str, Points]) -> Figure:
     """Every row's samples of the first seed on the ring's density; likelihood and discrepancy beside."""
-    whole = pictures.picture(20, 13)
-    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[2.2, 1])[0]
-    columns = 7
+    whole = pictures.picture(24, 16)
+    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1.9, 1])[0]
+    columns = 8  # an even number: exact and trained side by side
     axes = left.subplots(-(-len(drawn) // columns), columns, sharex=True, sharey=True)
     for part in axes.flat[len(drawn) :]:
         part.remove()
     for part, (row, x) in zip(axes.flat, drawn.items(), strict=False):
-        scatter(part, x)
+        scatter(part, x, color(row))
         part.set_title(row, fontsize=7)
     rows = list(table)
     for part, metric in zip(right.subplots(1, 2, sharey=True), (MEDIAN, DISCREPANCY[0.5]), strict=True):
         cells = [table[row].cells[metric] for row in rows]
-        part.barh(range(len(rows)), [cell.value for cell in cells], xerr=pictures.errors(cells))
+        places, values = range(len(rows)), [cell.value for cell in cells]
+        part.barh(places, values, xerr=pictures.errors(cells), color=[color(row) for row in rows])
         part.set_title(metric, fontsize=9)
-        part.set_yticks(range(len(rows)), rows, fontsize=7)
-    part.invert_yaxis()
+        part.set_yticks(places, rows, fontsize=8)
+        part.set_ylim(len(rows) - 0.4, -0.6)
     return whole
 
 
-def scatter(axes: Axes, x: Points) -> None:
+def color(row: str) -> str:
+    """Exact models' or trained ones'."""
+    return "C0" if row.endswith("exact") else "C1"
+
+
+def scatter(axes: Axes, x: Points, color: str) -> None:
     """Samples over the density's contours."""
     grid = torch.linspace(-0.8, 0.8, 120, dtype=torch.float64)
     places = torch.cartesian_prod(grid, grid)
     density = plane.WHOLE.log_density(places, 0.03).exp().reshape(120, 120).T
     axes.contour(grid, grid, density, levels=3, colors="0.6", linewidths=0.5)
-    axes.plot(*x[:1000].T, ".", ms=1, alpha=0.5)
+    axes.plot(*x[:1000].T, ".", ms=1, alpha=0.5, color=color)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), xticks=[], yticks=[], aspect="equal")
 
 
@@ -241,9 +259,15 @@ protocol's**. Ours: eight modes of deviation 0.03 on a circle of radius 0.5, upp
 mean exact log-density of the union, whose own samples have 2.10, beside its median: a few points far off
 decide a mean, and its interval says little then. *Var: covariance* is the Frobenius distance of covariances,
 *within modes* the mean squared distance to the nearest mode per axis (0.0009 is right); kernels are
-exp(-|x - y|^2/(2 b^2)) for b = 0.1, 0.5, 1. Evaluations are of models, not of densities. *No last step*: as
-samples are at the last level, 0.002, before the step to 0. The notebook that Du et al. published stops at a
-level of 0.025 (VP), where the ring's own samples have an LL of 1.40."""
+exp(-|x - y|^2/(2 b^2)) for b = 0.1, 0.5, 1. Evaluations are of models: not of densities, nor of derivatives,
+of which SuperDiff's deterministic rows take one for each. *No last step*: as samples are at the last level,
+0.002, before the step to 0. The notebook that Du et al. published stops at a level of 0.025 (VP), where the
+ring's own samples have an LL of 1.40.
+
+The union's score and energy are composed of the halves' at every level: log((q_1 + q_2)/2), and the scores in
+shares q_i/(q_1 + q_2). That takes the densities themselves. Exact models have them; networks that predict
+noise do not, hence no trained row (Du et al. train networks that are energies). *projective* and
+*conjunction* are relative to the whole ring: exact, or a third network."""
 
 
 CAUSES = """Why: in the plane two latents meet at any angle, and near pi the sphere's formula makes one many

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from amdm import sample_superdiff
 from amdm.denoisers import GaussianMixture
 from benchmarks import plane, report, table7
 
@@ -44,6 +45,27 @@ def test_the_halves_make_the_whole():
     x = drawn(plane.WHOLE, 50, 0)
     halves = torch.stack([half.log_density(x) for half in (plane.UPPER, plane.LOWER)]).logsumexp(0)
     assert torch.allclose(halves - math.log(2), plane.WHOLE.log_density(x), rtol=0, atol=1e-9)
+
+
+def test_the_union_of_the_halves_is_the_whole_at_every_level():
+    """Its denoiser and its density, composed of the halves'."""
+    denoiser, log_density = plane.union([plane.UPPER, plane.LOWER], table7.ENERGIES)
+    for level in (0.002, 0.03, 0.2, 1.0, 10.0):
+        noise = torch.randn(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        x, sigma = drawn(plane.WHOLE, 50, 0) + level * noise, torch.full((50,), level, dtype=torch.float64)
+        assert torch.allclose(denoiser(x, sigma), plane.WHOLE(x, sigma), rtol=0, atol=1e-9)
+        assert torch.allclose(log_density(x, sigma), plane.WHOLE.log_density(x, sigma), rtol=0, atol=1e-9)
+
+
+def test_a_network_tells_superdiff_its_divergence():
+    """Gradients reach the samples, whose parameters have none."""
+    models = [plane.train(half, k, steps=2, quiet=True) for k, half in enumerate((plane.UPPER, plane.LOWER))]
+    x = 10 * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sigmas = torch.tensor([10.0, 1.0, 0.0], dtype=torch.float64)
+    made = [
+        sample_superdiff(models, x, sigmas, combine=rule, eta=0.0, disable=True) for rule in ("or", "and")
+    ]
+    assert all(bool(each.isfinite().all()) for each in made)
 
 
 @pytest.mark.parametrize("bandwidth", [0.5, 1.0])
@@ -98,6 +120,8 @@ def test_table_7_has_a_picture_and_a_section(monkeypatch, tmp_path):
     table, figure = table7.tabulate("full", quiet=True)
     figure.savefig(tmp_path / "picture.png")
     assert len(table) == len(table7.EXACT) + 2 * len(table7.METHODS)
+    both = table[table7.label("HMC, the union's energy", "exact")].evaluations
+    assert both == 2 * 4 * (1 + 10 * 3)  # of two halves at four levels: once, and ten moves of three leaps
     text = report.text("table7", table7, table, {}, {})
     assert "another protocol" in text and "nan" not in text
     for method in table7.METHODS:  # the same models under two names
