@@ -22,6 +22,7 @@ from amdm.denoisers.diffusers.levels import training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights, corrected, folded
 from amdm.samplers.aggregation import Aggregation
+from amdm.samplers.watch import Watch
 from amdm.samplers.window import Window, resolve_window
 from amdm.types import Denoiser, Latent
 
@@ -34,7 +35,8 @@ class Partners:
 
     Args:
         models: `model(x, sigma) -> denoised`, VE, guidance included: `from_pipeline(...).model`.
-        latents: their starts, VP as diffusers' `latents`: one for all or one each; None for the pipeline's.
+        latents: their starts, VP as diffusers' `latents` (not `Prepared.x`, which is VE): one for all or one
+            each; None for the pipeline's own, Algorithm 1 has independent ones.
         weights: N - 1 shares, or one for every merge; numbers, or tensors of one per sample.
         correction: eq. (8)'s VP length: one, N of them with the pipeline's model first, or "auto".
         window: which of the pipeline's steps aggregate.
@@ -81,6 +83,7 @@ class Run:
     """VP, float32 or better whatever the pipeline's are."""
     start: int
     stop: int
+    watch: Watch
     aggregation: Aggregation | None = None
 
 
@@ -91,7 +94,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
 
     `eta`, `generator` and the rest are the pipeline's. With `eta` above 0 all models draw from its generator
     in turn, its own first. After each aggregated step `aggregation` says how the latents met (VP); it is None
-    after the others.
+    after the others. NaN or infinity from a model is a `FloatingPointError` when the window closes.
     """
 
     partners: Partners | None = None
@@ -218,6 +221,7 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
         [(sample if latent is None else latent).to(sample.device, dtype) for latent in latents],
         start,
         stop,
+        Watch(["the pipeline's model", *(f"models[{i}]" for i in range(len(partners.models)))]),
     )
 
 
@@ -231,7 +235,11 @@ def advance(
     use_clipped: bool,
     generator: Any,
 ) -> Tensor:
-    """The partners' steps beside the pipeline's own, joined in the window: what the pipeline goes on from."""
+    """The partners' steps beside the pipeline's own, joined in the window: what the pipeline goes on from.
+
+    Raises:
+        FloatingPointError: when the window closes, if a model returned NaN or infinity before.
+    """
     index, partners = run.timesteps.index(timestep), run.partners
     run.aggregation = None
     if index >= run.stop or run.start == run.stop:
@@ -243,6 +251,9 @@ def advance(
         )
         noise = _noise(latent, generator) if eta > 0 else None
         moved.append(ddim(scheduler, output, timestep, latent, eta, use_clipped, noise))
+    run.watch.note(index, run.sigmas[index], [own.denoised for own in moved])
+    if index + 1 == run.stop:
+        run.watch.raise_unless_finite()
     run.latents = [own.latent for own in moved[1:]]
     if index < run.start:
         return lead.latent

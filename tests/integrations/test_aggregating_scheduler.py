@@ -299,6 +299,21 @@ def test_the_callback_refuses_noise_and_other_schedulers():
         pipe(**kwargs, callback_on_step_end=callback)
 
 
+def test_a_partner_that_returns_nan_is_named():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
+
+    def broken(x, sigma):
+        return x * float("nan") if sigma[0] < 4 else 0.5 * x
+
+    partners = Partners([lambda x, sigma: 0.5 * x, broken], latents=kwargs["latents"], window=4)
+    message = r"models\[1\] returned NaN or infinity for sample 0, first at step 1 "
+    with pytest.raises(FloatingPointError, match=message):
+        pipe(**kwargs, callback_on_step_end=aggregate_on_step_end(partners))
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    with pytest.raises(FloatingPointError, match=message):
+        pipe(**kwargs)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_refused():
     model = lambda x, sigma: x
