@@ -106,6 +106,7 @@ def test_a_proposal_that_is_not_finite_is_rejected(energies):
         "acceptance": 0.6,
         "log_densities": [model.log_density for model in good] if energies else None,
         "eta": 0.0,
+        "check": True,
     }
     step, other = (
         next(mcmc(m, X, SIGMAS, generator=torch.Generator().manual_seed(0), **options))
