@@ -17,7 +17,7 @@ LEFT, RIGHT = gaussian([-2.0], [0.3]), gaussian([1.0], [1.0])
 
 def union(weights, sign, seed=0, samples=20_000, steps=400):
     """OR of LEFT and RIGHT with T = 1 written out, for either sign of the estimator's square."""
-    sigmas, draw = karras(steps, 80.0, 0.002), noises(seed, samples, 1)
+    sigmas, draw = karras(steps, 80.0, 0.002), noises(1000 + seed, samples, 1)
     x = 80 * randn(seed, samples, 1)
     log_q = torch.tensor(weights).double().log().expand(samples, 2)
     for sigma, sigma_next in pairwise(sigmas.tolist()):
@@ -45,7 +45,7 @@ def test_or_draws_from_the_mixture(weights, mean, variance):
         disable=True,
         combine="or",
         weights=weights,
-        noise_sampler=noises(0, 20_000, 1),
+        noise_sampler=noises(1000, 20_000, 1),
     )
     normal = torch.distributions.Normal(0.0, 1.0)
     below = (torch.tensor([-0.7, -0.7]) - torch.tensor([-2.0, 1.0])) / torch.tensor([0.3, 1.0]).sqrt()
@@ -70,7 +70,7 @@ def test_or_is_the_estimator_written_out():
         disable=True,
         combine="or",
         weights=[0.8, 0.2],
-        noise_sampler=noises(0, 50, 1),
+        noise_sampler=noises(1000, 50, 1),
     )
     assert_equal(x, union((0.8, 0.2), -1, samples=50, steps=30), 1e-9)
 
@@ -87,7 +87,7 @@ def test_and_of_equal_covariances_lands_between():
     """N((+-1, 0), I): no noise along x_0, which every step shrinks by a known factor."""
     models, sigmas = [gaussian([1.0, 0.0], [1.0, 1.0]), gaussian([-1.0, 0.0], [1.0, 1.0])], karras(40)
     start = 20 * randn(0, 30, 2)
-    for step in superdiff(models, start, sigmas, noise_sampler=noises(0, 30, 2)):
+    for step in superdiff(models, start, sigmas, noise_sampler=noises(1000, 30, 2)):
         one, other = step.record.log_densities.unbind(1)
         assert (one - other).abs().max() < 1e-9
         assert_equal(step.record.kappa.sum(1), torch.ones(30).double(), 1e-9)
@@ -103,7 +103,7 @@ def test_and_of_equal_covariances_leaves_the_other_coordinate_alone():
         20 * randn(0, 5_000, 2),
         karras(400),
         disable=True,
-        noise_sampler=noises(0, 5_000, 2),
+        noise_sampler=noises(1000, 5_000, 2),
     )
     assert x[:, 1].mean().item() == pytest.approx(0, abs=0.045)
     assert x[:, 1].var().item() == pytest.approx(1, rel=0.07)
@@ -120,7 +120,7 @@ def test_and_of_unequal_covariances_ends_a_constant_apart_unless_deterministic(e
         karras(2000, 80.0, 0.002),
         disable=True,
         eta=eta,
-        noise_sampler=noises(0, 200, 2),
+        noise_sampler=noises(1000, 200, 2),
         generator=torch.Generator().manual_seed(0),
     )
     found = models[0].log_density(x) - models[1].log_density(x)
