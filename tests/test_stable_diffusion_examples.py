@@ -17,7 +17,7 @@ from denoisers import tiny_diffusers as tiny
 from diffusers import PNDMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -293,6 +293,11 @@ WRONG = [
         "a folder with model.safetensors or pytorch_model.bin",
     ),
     ("--image-encoder", cut("image_encoder/model.safetensors", 5), "safetensors in model.safetensors: "),
+    (
+        "--image-encoder",
+        cut("image_encoder/model.safetensors", content=save({"a": ONE})),
+        "visual_projection.weight in model.safetensors, found a",
+    ),
     ("--image", written("style.png", b"no image"), "an image that PIL can read"),
     ("--image", lambda at, checkpoints: at, "a file"),
     (

@@ -69,8 +69,11 @@ def check_pipeline_with_code(path: Path) -> None:
 
 
 def check_image_encoder(path: Path) -> None:
-    """A model of transformers."""
+    """A model of transformers that projects an image to one vector: not every CLIP's does."""
     check_folder(path, [("config.json",), TRANSFORMERS])
+    weights, key = path / TRANSFORMERS[0], "visual_projection.weight"
+    if weights.is_file() and key not in (names := _header(weights)):
+        raise Expected(f"{key} in {weights.name}, found {_some(names)}")
 
 
 def check_device(name: str) -> None:
