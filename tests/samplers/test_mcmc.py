@@ -1,6 +1,8 @@
 """MCMC's moves against the stationary laws of Gaussians, and the sampler around them."""
 
 import math
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,36 +19,38 @@ MEAN, VARIANCE = 0.7, 0.5
 KINDS = {"ula": (1, 0.0, False), "mala": (1, 0.0, True), "uhmc": (3, 0.5, False), "hmc": (3, 0.5, True)}
 
 
-def score(x):
-    return (MEAN - x) / VARIANCE
+def score(x, variance=VARIANCE):
+    return (MEAN - x) / variance
 
 
-def log_density(x):
-    return -((x - MEAN) ** 2).sum(1) / (2 * VARIANCE)
+def log_density(x, variance=VARIANCE):
+    return -((x - MEAN) ** 2).sum(1) / (2 * variance)
 
 
-def chain(kind, h, moves=60, samples=40_000, energy=True):
-    """Mean and variance of independent chains that begin far off."""
+def normal(g, samples=40_000):
+    return torch.randn(samples, 1, generator=g, dtype=torch.float64)
+
+
+def walked(x, g, kind, h, moves, energy=True, variance=VARIANCE):
+    """Where independent chains on N(MEAN, variance) come to."""
     leaps, damping, adjusted = KINDS[kind]
-    g = torch.Generator().manual_seed(0)
-    draw = lambda f, *shape: f(*shape, generator=g, dtype=torch.float64)
-    x = 2 + 0.1 * draw(torch.randn, samples, 1)
-    place, velocity = Place(x, score(x)), draw(torch.randn, samples, 1)
+    s, log_pi = partial(score, variance=variance), partial(log_density, variance=variance)
+    place, velocity = Place(x, s(x)), normal(g, len(x))
     for _ in range(moves):
         place, velocity, _ = move(
-            score,
-            log_density if energy else None,
+            s,
+            log_pi if energy else None,
             place,
             velocity,
-            torch.full((samples,), h, dtype=torch.float64),
+            torch.full((len(x),), h, dtype=torch.float64),
             leaps=leaps,
             damping=damping,
             adjusted=adjusted,
             points=2,
-            noise=draw(torch.randn, samples, 1),
-            u=draw(torch.rand, samples),
+            noise=normal(g, len(x)),
+            u=torch.rand(len(x), generator=g, dtype=torch.float64),
         )
-    return place.x.mean().item(), place.x.var().item()
+    return place.x
 
 
 @pytest.mark.parametrize(
@@ -65,9 +69,10 @@ def test_stationary_laws_of_a_gaussian(kind, h, variance, energy):
     40,000 chains: three standard errors of a variance are 2.1%, of a mean 0.013. With the energy and with
     the line integral's two points, which are exact here.
     """
-    mean, var = chain(kind, h, energy=energy)
-    assert mean == pytest.approx(MEAN, abs=0.015)
-    assert var == pytest.approx(variance, rel=0.03)
+    g = torch.Generator().manual_seed(0)
+    x = walked(2 + 0.1 * normal(g), g, kind, h, moves=60, energy=energy)  # from far off
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.015)
+    assert x.var().item() == pytest.approx(variance, rel=0.03)
 
 
 def published(slip, h, moves=60, samples=40_000):
@@ -108,6 +113,24 @@ def test_published_slips_have_other_laws(slip, h):
 @pytest.mark.parametrize(("slip", "h"), [("none, mala", 0.3), ("none", 0.32)])
 def test_without_a_slip_they_have_not(slip, h):
     assert published(slip, h) == pytest.approx(VARIANCE, rel=0.03)
+
+
+def reversed_and_moved(at):
+    """The variance after DDPM's steps, each then moved by HMC on the density of a level: 0 the old, 1 the new."""
+    g = torch.Generator().manual_seed(0)
+    x = MEAN + (VARIANCE + 4) ** 0.5 * normal(g)
+    for levels in pairwise([2.0, 1.0, 0.5, 0.0]):
+        denoised = x + levels[0] ** 2 * score(x, VARIANCE + levels[0] ** 2)
+        mean, std = ddim_step(x, denoised, *levels, eta=1.0)
+        variance = VARIANCE + levels[at] ** 2
+        x = walked(mean + std * normal(g), g, "hmc", 0.3 * variance, moves=40, variance=variance)
+    return x.var().item()
+
+
+def test_moves_on_the_level_that_was_left_leave_its_noise():
+    """The published script for images moves what has come to t - 1 on the density of t."""
+    assert reversed_and_moved(at=1) == pytest.approx(VARIANCE, rel=0.03)
+    assert reversed_and_moved(at=0) == pytest.approx(VARIANCE + 0.5**2, rel=0.03)
 
 
 def test_every_sample_is_decided_by_itself():
