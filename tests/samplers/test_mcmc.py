@@ -116,7 +116,7 @@ def test_without_a_slip_they_have_not(slip, h):
 
 
 def reversed_and_moved(at):
-    """The variance after DDPM's steps, each then moved by HMC on the density of a level: 0 the old, 1 the new."""
+    """The variance after DDPM's steps, each then moved by HMC on a level's density: 0 the old, 1 the new."""
     g = torch.Generator().manual_seed(0)
     x = MEAN + (VARIANCE + 4) ** 0.5 * normal(g)
     for levels in pairwise([2.0, 1.0, 0.5, 0.0]):
