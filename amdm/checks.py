@@ -40,12 +40,12 @@ def check_eta(eta: float) -> None:
     check_number(eta, "eta", "a finite number of 0 or more", lambda eta: eta >= 0)
 
 
-def check_models(models: Sequence[Denoiser]) -> None:
+def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
     """Raise unless there are some. That each can be called is checked where it is called, by `checked`."""
     if not hasattr(models, "__len__"):
-        raise TypeError(f"models is {_kind(models)}, expected a list of denoisers")
+        raise TypeError(f"{name} is {_kind(models)}, expected a list of denoisers")
     if len(models) == 0:
-        raise ValueError("models is empty, expected one denoiser or more")
+        raise ValueError(f"{name} is empty, expected one denoiser or more")
 
 
 def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[float]:

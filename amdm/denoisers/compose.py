@@ -58,6 +58,9 @@ def compose(
 ) -> Composed:
     """The denoiser whose score is sum_i exponents_i score_i.
 
+    Where the sum B of the exponents is not 1, start at x/sqrt(B), x being a start for one model: `sample_fkc`
+    and `sample_mcmc` do that themselves, a sampler of one denoiser does not.
+
     Args:
         models: N denoisers sharing a latent space.
         exponents: N finite numbers, negative ones included.

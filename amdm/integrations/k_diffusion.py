@@ -1,5 +1,6 @@
 """AMDM where a k-diffusion sampler stood."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,14 +32,16 @@ def sampler_with(
     Args:
         partners: models 2..N. Model 1 is the one that the function is called with.
         extra_args: the partners': one dictionary for all, or one each.
-        options: keywords of `sample_amdm`: weights, correction, window, fold, sampler, eta, ...
+        options: keywords of `sample_amdm`: weights, correction, window, fold, sampler, eta, ...; others raise
+            TypeError.
 
     Returns:
         `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, s_churn=0., s_tmin=0.,
         s_tmax=inf, s_noise=1.)`. It raises ValueError for `s_churn` other than 0: there is no churn here, and
         without it the other three say nothing.
     """
-    check_models(partners)
+    check_models(partners, "partners")
+    inspect.signature(sample_amdm).bind_partial(**options)
     theirs = per_model(extra_args, len(partners), "extra_args")
     for i, args in enumerate(theirs):
         check_extra_args(args, f"extra_args[{i}]")

@@ -151,7 +151,9 @@ def sample_amdm(
     noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None,
     check: bool = False,
 ) -> Tensor:
-    """Run `amdm` and return model 1's last latent. `callback` and `disable` are k-diffusion's.
+    """Run `amdm`, which explains the arguments, and return model 1's last latent.
+
+    `callback` and `disable` are k-diffusion's.
 
     >>> from amdm.denoisers import GaussianMixture
     >>> one = GaussianMixture(torch.zeros(1, 2), torch.ones(1))

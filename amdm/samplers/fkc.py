@@ -181,7 +181,10 @@ def sample_fkc(
     generator: torch.Generator | None = None,
     check: bool = False,
 ) -> Latent:
-    """Run `fkc` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `fkc`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     steps = fkc(
         models,
         x,

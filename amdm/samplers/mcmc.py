@@ -170,7 +170,10 @@ def sample_mcmc(
     generator: torch.Generator | None = None,
     check: bool = False,
 ) -> Latent:
-    """Run `mcmc` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `mcmc`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     steps = mcmc(
         models,
         x,

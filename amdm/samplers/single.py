@@ -118,7 +118,10 @@ def sample_ddim(
     eta: float = 0.0,
     noise_sampler: NoiseSampler | None = None,
 ) -> Latent:
-    """Run `ddim` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `ddim`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     return run(
         ddim(model, x, sigmas, extra_args, eta=eta, noise_sampler=noise_sampler), x, sigmas, callback, disable
     )
@@ -132,7 +135,10 @@ def sample_heun(
     callback: Callback | None = None,
     disable: bool | None = None,
 ) -> Latent:
-    """Run `heun` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `heun`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     return run(heun(model, x, sigmas, extra_args), x, sigmas, callback, disable)
 
 
@@ -144,7 +150,10 @@ def sample_dpmpp_2m(
     callback: Callback | None = None,
     disable: bool | None = None,
 ) -> Latent:
-    """Run `dpmpp_2m` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `dpmpp_2m`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     return run(dpmpp_2m(model, x, sigmas, extra_args), x, sigmas, callback, disable)
 
 
@@ -159,7 +168,10 @@ def sample_dpmpp_2m_sde(
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
 ) -> Latent:
-    """Run `dpmpp_2m_sde` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `dpmpp_2m_sde`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     steps = dpmpp_2m_sde(model, x, sigmas, extra_args, eta=eta, noise_sampler=noise_sampler)
     return run(steps, x, sigmas, callback, disable)
 

@@ -150,7 +150,10 @@ def sample_superdiff(
     generator: torch.Generator | None = None,
     check: bool = False,
 ) -> Latent:
-    """Run `superdiff` and return the last latent. `callback` and `disable` are k-diffusion's."""
+    """Run `superdiff`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's.
+    """
     steps = superdiff(
         models,
         x,

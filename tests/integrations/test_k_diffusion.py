@@ -65,5 +65,7 @@ def test_the_partners_arguments_are_checked():
         sampler_with([partner()], [3])
     with pytest.raises(ValueError, match="extra_args has 2 entries but there are 1 models"):
         sampler_with([partner()], [None, None])
-    with pytest.raises(TypeError, match="models is GaussianMixture, expected a list of denoisers"):
+    with pytest.raises(TypeError, match="partners is GaussianMixture, expected a list of denoisers"):
         sampler_with(partner())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'windw'"):
+        sampler_with([partner()], windw=3)

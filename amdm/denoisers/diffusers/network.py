@@ -102,7 +102,10 @@ class NetworkDenoiser:
     def __call__(self, x: Latent, sigma: PerSample) -> Latent:
         """The guided prediction. One level for the whole batch if a recipe has a span."""
         if self.batch is not None and len(x) != self.batch:
-            raise ValueError(f"x has batch {len(x)}, expected that of the conditions: {self.batch}")
+            raise ValueError(
+                f"x has batch {len(x)}, expected that of the conditions: {self.batch} (a pipeline's is "
+                "prompts times num_images_per_prompt)"
+            )
         sigma = sigma.to(torch.promote_types(x.dtype, torch.float32)).expand(len(x))
         c_in, c_skip, c_out = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in scaling(self.prediction, sigma))
         x_in, t = (c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
