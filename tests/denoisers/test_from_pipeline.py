@@ -435,6 +435,7 @@ def set_fusers(network, on):
             module.enabled = on
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_itself():
     pipe, kwargs = tiny.sd_controlnet(tiny.ddim(), num_inference_steps=4)
     expected = stock(pipe, kwargs)
