@@ -91,8 +91,11 @@ def test_other_predictions_in_fifty_steps(recipe, prediction, tol, spacing):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("recipe", tiny.RECIPES)
+@pytest.mark.parametrize(
+    ("recipe", "prediction"),
+    [(recipe, "epsilon") for recipe in tiny.RECIPES]
+    + [(recipe, prediction) for recipe in CALM for prediction in ("v_prediction", "sample")],
+)
 def test_double_networks_and_tables_agree_to_1e_9(recipe, prediction):
     scheduler = tiny.ddim(prediction_type=prediction)
     pipe, kwargs = tiny.RECIPES[recipe](scheduler, num_inference_steps=50)
