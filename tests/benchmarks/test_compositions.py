@@ -28,6 +28,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composition", CASES, ids=lambda c: f"{c.kind} {dict(c.options).get('kernel', '')}")
 def test_passes_are_counted(composition, monkeypatch):
     rows = 0

@@ -142,6 +142,7 @@ def test_what_was_bound_and_is_gone_is_an_error():
         with_image.model(with_image.x, with_image.sigmas[:1])
 
 
+@pytest.mark.slow
 def test_lead_and_partner_share_a_network_in_the_pipelines_own_loop():
     """Each by its LoRA: in the scheduler and in the callback as in `sample_amdm`, where both are bound."""
     pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=10)

@@ -145,9 +145,9 @@ def test_eulers_scheduler(spacing):
     ("recipe", "options"),
     [
         ("gligen", {"beta": 0.3}),
-        ("gligen", {"beta": 0.5}),
-        ("sdxl_controlnet", {"control_guidance_end": 0.5}),
-        ("sdxl_t2i_adapter", {"adapter_conditioning_factor": 0.5}),
+        pytest.param("gligen", {"beta": 0.5}, marks=pytest.mark.slow),
+        pytest.param("sdxl_controlnet", {"control_guidance_end": 0.5}, marks=pytest.mark.slow),
+        pytest.param("sdxl_t2i_adapter", {"adapter_conditioning_factor": 0.5}, marks=pytest.mark.slow),
     ],
 )
 def test_a_schedule_whose_last_step_goes_nowhere_has_its_steps_all_the_same(recipe, options):
@@ -157,6 +157,7 @@ def test_a_schedule_whose_last_step_goes_nowhere_has_its_steps_all_the_same(reci
     assert_is_stock(pipe, kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"control_guidance_end": 0.4}, {"control_guidance_start": 0.4}])
 def test_a_control_inside_the_network_is_switched_with_the_steps(options):
     """ControlNet-XS, which tells its network at every step whether it applies."""
@@ -342,6 +343,7 @@ def test_a_half_precision_pipeline_keeps_its_state_in_float32():
     assert error(half) < error(theirs) < 0.1
 
 
+@pytest.mark.slow
 def test_one_network_plays_three_models():
     pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=4)
     expected, prepared = [], []

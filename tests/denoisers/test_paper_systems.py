@@ -134,6 +134,7 @@ def test_migc_refuses_half_precision_as_the_real_one():
         pipe(**{**kwargs, "latents": kwargs["latents"].bfloat16()})
 
 
+@pytest.mark.slow
 def test_together_they_are_a_loop_written_out():
     """Algorithm 1 over both pipelines' own calls, seen from outside; DDIM by diffusers."""
     made = [interact(), migc()]

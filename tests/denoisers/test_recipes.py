@@ -148,6 +148,7 @@ def test_steps_have_the_levels_of_their_spans_and_equal_ones_are_not_asked():
         stepwise(SIGMAS, recipes[:9])
 
 
+@pytest.mark.slow
 def test_a_denoiser_with_a_span_runs_on_other_schedules():
     """Between the levels that its steps were taken from: Heun on another number of steps."""
     pipe, kwargs = tiny.sd_gligen(tiny.ddim(), num_inference_steps=10)

@@ -42,7 +42,9 @@ def prepare(name, scenes, stream=0):
     )
 
 
-@pytest.mark.parametrize("name", ["base", "layout", "attribute", "style"])
+@pytest.mark.parametrize(
+    "name", ["attribute", *(pytest.param(n, marks=pytest.mark.slow) for n in ("base", "layout", "style"))]
+)
 def test_images_are_those_of_the_loader(name, scenes):
     prepared = prepare(name, scenes)
     sigmas = denoisers.sigmas(STEPS)
@@ -55,6 +57,7 @@ def test_images_are_those_of_the_loader(name, scenes):
     assert_equal(images, stock, SAME)
 
 
+@pytest.mark.slow
 def test_two_of_them_together_are_those_of_the_loader_and_of_the_scheduler(scenes):
     prepared = [prepare(name, scenes, i) for i, name in enumerate(["layout", "attribute"])]
     models, starts = [one.model for one in prepared], [one.x for one in prepared]

@@ -17,6 +17,7 @@ from amdm.integrations.diffusers import AggregatingScheduler, Partners, aggregat
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 LEADS = {"sd": tiny.sd, "sdxl": tiny.sdxl, "controlnet": tiny.sd_controlnet}
+ONE_FAST = ["sd", *(pytest.param(lead, marks=pytest.mark.slow) for lead in ("sdxl", "controlnet"))]
 
 
 def generator():
@@ -87,7 +88,7 @@ def written_out(pipe, kwargs, models, starts, *, eta, window, weights, lengths, 
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.6])
-@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize("lead", ONE_FAST)
 def test_it_is_the_loop_written_out_bit_for_bit_and_sample_amdm_to_rounding(lead, eta):
     pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
     model, start = partner_model(lead), tiny.randn(21, 1, 4, 8, 8)
@@ -121,6 +122,7 @@ def test_it_is_the_loop_written_out_bit_for_bit_and_sample_amdm_to_rounding(lead
     assert_equal(x / (1 + prepared.sigmas[-1].item() ** 2) ** 0.5, actual, 5e-6)
 
 
+@pytest.mark.slow
 def test_three_models_a_late_window_and_another_fold():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
     models = [
@@ -153,6 +155,7 @@ def test_where_no_schedule_follows_the_pipeline_the_scheduler_does(config):
     assert torch.equal(actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_a_partner_that_is_the_lead_changes_nothing(prediction):
     """For every kind of prediction: the partner's denoised is turned into what the lead's network says."""
@@ -260,7 +263,7 @@ def test_it_clips_where_the_other_scheduler_did_and_nowhere_else():
     assert not AggregatingScheduler.of(tiny.ddim(), partners).config.clip_sample
 
 
-@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize("lead", ONE_FAST)
 def test_the_callback_is_the_scheduler(lead):
     pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
     partners = Partners([partner_model(lead)], latents=tiny.randn(21, 1, 4, 8, 8), window=4)
