@@ -40,6 +40,7 @@ def state(pipe):
     ]
 
 
+@pytest.mark.slow
 def test_a_lora_that_is_loaded_later_is_off_in_what_was_bound_before():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=STEPS)
     without, expected = from_pipeline(pipe, **kwargs), pipe(**kwargs).images

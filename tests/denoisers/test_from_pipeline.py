@@ -133,6 +133,7 @@ def test_flows_are_flow_match_euler(make):
     assert_is_stock(pipe, kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_eulers_scheduler(spacing):
     betas = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
@@ -253,6 +254,7 @@ def test_offloaded_models_are_put_back_though_the_pipeline_is_stopped():
     assert freed
 
 
+@pytest.mark.slow
 def test_a_part_of_the_steps_ends_at_its_level_and_another_pipeline_goes_on():
     """SDXL's base to its refiner: both halves are the stock ones'."""
     pipe, kwargs = tiny.sdxl(tiny.ddim(), num_inference_steps=10)
@@ -278,6 +280,7 @@ def test_another_schedules_last_level_is_told_to_decode():
     assert last > 0 and torch.equal(prepared.decode(x).images, prepared.decode(x, last).images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"final_sigmas_type": "sigma_min"}, {"use_karras_sigmas": True}])
 def test_latents_that_are_ve_are_not_divided(options):
     betas = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
@@ -328,6 +331,7 @@ def test_from_an_image():
     assert_equal(prepared.decode(x).images, expected, EPS_OR_V)
 
 
+@pytest.mark.slow
 def test_a_half_precision_pipeline_keeps_its_state_in_float32():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
     whole = stock(pipe, kwargs)
@@ -367,6 +371,7 @@ def test_one_network_plays_three_models():
         assert all(torch.equal(a, b) for a, b in zip(alone, own, strict=True))
 
 
+@pytest.mark.slow
 def test_ip_adapter_scales_are_bound():
     pipe, kwargs = tiny.sd_ip_adapter(tiny.ddim(), num_inference_steps=4)
     strong, images = from_pipeline(pipe, **kwargs), stock(pipe, kwargs)
@@ -390,6 +395,7 @@ def two_add_ons(steps=10):
     return (boxes, with_boxes), (style, with_style)
 
 
+@pytest.mark.slow
 def test_two_add_ons_aggregate_as_a_loop_over_both_pipelines_says():
     """Algorithm 1 in VP latents: networks called as the two stock pipelines call them, DDIM by diffusers."""
     steps, stop = 10, 4
@@ -449,6 +455,7 @@ def test_a_compiled_network_is_itself():
     assert_equal(ours(pipe, kwargs), expected, EPS_OR_V)
 
 
+@pytest.mark.slow
 def test_k_diffusions_samplers_take_it_as_it_is(k_diffusion):
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=10)
     prepared = from_pipeline(pipe, **kwargs)

@@ -84,7 +84,7 @@ def alone(pipe, kwargs, eta=0.0):
     return prepared.decode(x).images
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("eta", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 @pytest.mark.parametrize(("make", "tol"), [(interact, 5e-6), (migc, 2e-5)])  # MIGC's own calls differ
 def test_alone_it_is_the_pipeline(make, tol, eta):
     pipe, kwargs = make()

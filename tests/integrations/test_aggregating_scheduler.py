@@ -87,7 +87,7 @@ def written_out(pipe, kwargs, models, starts, *, eta, window, weights, lengths, 
     return z[0]
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.6])
+@pytest.mark.parametrize("eta", [pytest.param(0.0, marks=pytest.mark.slow), 0.6])
 @pytest.mark.parametrize("lead", ONE_FAST)
 def test_it_is_the_loop_written_out_bit_for_bit_and_sample_amdm_to_rounding(lead, eta):
     pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
@@ -139,6 +139,7 @@ def test_three_models_a_late_window_and_another_fold():
     assert torch.equal(actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{"timestep_spacing": "linspace"}, {"clip_sample": True}])
 def test_where_no_schedule_follows_the_pipeline_the_scheduler_does(config):
     # SDXL's pipeline leaves the scheduler as it is; Stable Diffusion's would turn the clipping off.
@@ -205,6 +206,7 @@ def test_a_steps_options_are_ddims():
         assert (met.xs[i] - unclipped).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_no_window_is_ddim_and_the_record_is_of_the_last_step():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
     expected = pipe(**kwargs, eta=0.5, generator=generator()).images
