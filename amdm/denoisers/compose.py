@@ -15,6 +15,7 @@ import torch
 
 from amdm.checks import (
     check_callable,
+    check_count,
     check_extra_args,
     check_finite,
     check_models,
@@ -180,7 +181,6 @@ def projective(
 
 def _check_numbers(values: Sequence[float], name: str, num_models: int) -> None:
     """Raise unless there are N finite numbers."""
-    if len(values) != num_models:
-        raise ValueError(f"{name} has {len(values)} entries but there are {num_models} models")
+    check_count(values, num_models, name)
     for i, value in enumerate(values):
         check_finite(value, f"{name}[{i}]")

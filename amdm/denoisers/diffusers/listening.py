@@ -72,7 +72,7 @@ def listen(pipe: Any, network: Any, call_kwargs: Mapping[str, Any]) -> Heard:
             raise _Reached
         return _output(latents)
 
-    heard_only = replaced(scheduler, "step", step)
+    heard_only = _replaced(scheduler, "step", step)
     with _idle(pipe, network, calls, control), heard_only, contextlib.suppress(_Reached):
         pipe(**call_kwargs)
     if not first:
@@ -90,7 +90,7 @@ def listen(pipe: Any, network: Any, call_kwargs: Mapping[str, Any]) -> Heard:
 def finish(pipe: Any, network: Any, latents: Tensor, call_kwargs: Mapping[str, Any]) -> Any:
     """The pipeline's output if its loop had come to these latents; nobody's generator is drawn from."""
     own_noise = torch.random.fork_rng(devices=[latents.device] if latents.is_cuda else [])
-    step = replaced(pipe.scheduler, "step", lambda *args, **kwargs: _output(latents))
+    step = _replaced(pipe.scheduler, "step", lambda *args, **kwargs: _output(latents))
     with own_noise, _idle(pipe, network, [], []), step:
         return pipe(**_with_own_generators(call_kwargs))
 
@@ -101,7 +101,7 @@ def bare(module: Any) -> Any:
 
 
 @contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """An instance's attribute replaced for a while, and what was there before put back."""
     had, before = name in vars(owner), vars(owner).get(name)
     setattr(owner, name, value)
@@ -137,8 +137,8 @@ def _idle(
     with contextlib.ExitStack() as stack:
         stack.callback(restore)
         stack.enter_context(as_switched(network)())
-        stack.enter_context(replaced(pipe, "_progress_bar_config", {"disable": True}))
-        stack.enter_context(replaced(network, "forward", idle))
+        stack.enter_context(_replaced(pipe, "_progress_bar_config", {"disable": True}))
+        stack.enter_context(_replaced(network, "forward", idle))
         if getattr(pipe, "controlnet", None) is not None:
             controlled = bare(pipe.controlnet).forward
 
@@ -146,7 +146,7 @@ def _idle(
                 control.append(_named(controlled, args, kwargs))
                 return [], next(iter(control[-1].values()))
 
-            stack.enter_context(replaced(pipe.controlnet, "forward", idle_control))
+            stack.enter_context(_replaced(pipe.controlnet, "forward", idle_control))
         yield
 
 
