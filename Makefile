@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check benchmarks speed clean
+.PHONY: demo test check mutants benchmarks speed clean
 
 demo: .venv/installed
 	$(BIN)/python examples/shapes.py --out out/demo
@@ -14,6 +14,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# One place of amdm/ changed at a time, 150 times: which changes do the tests not notice? Hours; it resumes.
+mutants: .venv/installed
+	$(BIN)/python tests/mutants.py
 
 benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks --size quick

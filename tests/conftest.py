@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Code that tests load as its users would, from where it lies.
-collect_ignore = ["denoisers/standins"]
+# Code that tests load as its users would, from where it lies; and a program, not tests.
+collect_ignore = ["denoisers/standins", "mutants.py"]
 
 settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("amdm")
