@@ -20,10 +20,12 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 
 from cosmic_ray.commands import init
-from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.mutating import mutate_and_test, mutate_code
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB
 from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
@@ -31,8 +33,8 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider"]
-# `|` joins types in annotations nearly everywhere: those mutants are not of the program.
-LEFT_OUT = re.compile(r"BitOr_")
+# Bit operators: `|` stands in annotations, and put in place of arithmetic they only raise a TypeError.
+LEFT_OUT = re.compile(r"Bit(Or|And|Xor)|[LR]Shift")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -40,6 +42,17 @@ def key_of(mutant: MutationSpec) -> str:
     """The name of a mutant: file, operator and occurrence."""
     options = "".join(f" {name}={value}" for name, value in sorted(mutant.operator_args.items()))
     return f"{mutant.module_path} {mutant.operator_name}{options} {mutant.occurrence}"
+
+
+def is_a_program(mutant: MutationSpec) -> bool:
+    """Return whether the mutated file compiles: Cosmic Ray also multiplies with the `*` of a signature."""
+    operator = get_operator(mutant.operator_name)(**mutant.operator_args)
+    code = mutate_code((ROOT / mutant.module_path).read_text(), operator, mutant.occurrence)
+    try:
+        compile(code, str(mutant.module_path), "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def sample(count: int) -> list[MutationSpec]:
@@ -51,7 +64,8 @@ def sample(count: int) -> list[MutationSpec]:
         mutants = [item.mutations[0] for item in listed.work_items]
         listed.close()
     mutants = [mutant for mutant in mutants if not LEFT_OUT.search(mutant.operator_name)]
-    return sorted(mutants, key=lambda mutant: hashlib.sha256(key_of(mutant).encode()).digest())[:count]
+    mutants.sort(key=lambda mutant: hashlib.sha256(key_of(mutant).encode()).digest())
+    return list(islice(filter(is_a_program, mutants), count))
 
 
 def copy_of_the_commit(folder: Path) -> None:
