@@ -47,10 +47,13 @@ SD_SCHEDULE = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-# unet/config.json of stable-diffusion-v1-4 and stable-diffusion-xl-base-1.0 with narrow layers.
+# unet/config.json of stable-diffusion-v1-4 and stable-diffusion-xl-base-1.0: narrow layers, one block of each
+# kind, one level below the top.
 SD_UNET = {
     "sample_size": 8,
-    "block_out_channels": (8, 16, 16, 16),
+    "block_out_channels": (8, 16),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     "layers_per_block": 1,
     "norm_num_groups": 4,
     "cross_attention_dim": CROSS,
@@ -58,14 +61,14 @@ SD_UNET = {
 }
 SDXL_UNET = {
     "sample_size": 8,
-    "block_out_channels": (8, 16, 16),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 1, 2),
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2),
     "layers_per_block": 1,
     "norm_num_groups": 4,
     "cross_attention_dim": CROSS,
-    "attention_head_dim": (1, 2, 4),
+    "attention_head_dim": (1, 2),
     "use_linear_projection": True,
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 8,
@@ -263,7 +266,7 @@ def sdxl_controlnet(scheduler, **kwargs):
 
 def sd_t2i_adapter(scheduler, **kwargs):
     unet = seeded(UNet2DConditionModel, **SD_UNET)
-    adapter = seeded(T2IAdapter, 3, [8, 16, 16, 16], 1, 8, "full_adapter")
+    adapter = seeded(T2IAdapter, 3, [8, 16], 1, 8, "full_adapter")
     pipe = StableDiffusionAdapterPipeline(
         vae(), **text_parts(), unet=unet, adapter=adapter, scheduler=scheduler, **without_checker()
     )
