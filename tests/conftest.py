@@ -1,7 +1,11 @@
 """Fixtures."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers one thread is the fastest, here and in programs
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
 import pytest
@@ -21,6 +25,18 @@ def k_diffusion() -> Any:
     from ecosystem.imports import import_beside_torchvision  # not there beside an installed amdm
 
     return import_beside_torchvision("k_diffusion")
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # a plugin may have imported torch before this file
+
+
+@pytest.fixture(autouse=True)
+def _unchecked_if_slow(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No run-time checks of shapes in loops of thousands of evaluations; fast tests call the same functions."""
+    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("slow") is not None)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

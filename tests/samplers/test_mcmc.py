@@ -202,7 +202,7 @@ def test_samples_follow_the_product(kernel, energies):
     x = sample_mcmc(
         PAIR,
         10 * randn(0, 10_000, 1),
-        karras(40, 10.0, 0.05),
+        karras(20, 10.0, 0.05),
         disable=True,
         kernel=kernel,
         moves=20,
@@ -220,11 +220,11 @@ def test_without_moves_they_do_not():
     """DDPM's steps on a score sum alone end too narrow: v/(2B - 1) for equal models, where v/B is right."""
     x = sample_mcmc(
         [PAIR[0]] * 2,
-        10 * randn(0, 20_000, 1),
+        10 * randn(0, 10_000, 1),
         karras(800, 10.0, 0.002),
         disable=True,
         moves=0,
-        noise_sampler=noises(1, 20_000, 1),
+        noise_sampler=noises(1, 10_000, 1),
     )
     assert x.var().item() == pytest.approx(1 / 3, rel=0.06)
 

@@ -115,10 +115,13 @@ def test_order_of_convergence_on_a_gaussians_exact_flow(sampler, order, within):
     ("sampler", "steps"), [(ddim, 400), (heun, 60), (dpmpp_2m, 100), (dpmpp_2m_sde, 200)]
 )
 def test_moments_on_a_mixture(sampler, steps):
-    """1e5 draws; mean and second moment within 4 Monte-Carlo standard errors (two-sided p = 6e-5 each)."""
+    """Mean and second moment within 4 Monte-Carlo standard errors (two-sided p = 6e-5 each).
+
+    Of 25,000 draws: an error of 6 of them, 0.04 standard deviations, is found with probability 0.98.
+    """
     means = torch.tensor([[-1.0, 0.5], [1.5, 0.0]]).double()
     model = GaussianMixture(means, torch.tensor([0.25, 0.5]).double(), torch.tensor([0.3, 0.7]).double())
-    draws, sigmas = 100_000, karras(steps, 80.0, 0.005)
+    draws, sigmas = 25_000, karras(steps, 80.0, 0.005)
     noise = torch.Generator().manual_seed(5)
     x = (1 + 80.0**2) ** 0.5 * randn(4, draws, 2)
     for step in sampler(model, x, sigmas, noise_sampler=lambda s, t: torch.randn(draws, 2, generator=noise)):

@@ -117,7 +117,7 @@ def test_and_of_unequal_covariances_ends_a_constant_apart_unless_deterministic(e
     x = sample_superdiff(
         models,
         80 * randn(0, 200, 2),
-        karras(2000, 80.0, 0.002),
+        karras(1000, 80.0, 0.002),
         disable=True,
         eta=eta,
         noise_sampler=noises(1000, 200, 2),
