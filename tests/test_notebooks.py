@@ -6,6 +6,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+# What makes a notebook small beside NOTEBOOK_SIZE, which those read that have sizes of their own.
+FEWER_STEPS = {
+    "quickstart": {"sigmas(50)": "sigmas(8)", "told), 20)": "told), 3)"},
+    "spherical_vs_linear": {"sigmas(50)": "sigmas(8)", "(1, 20)": "(1, 4)"},
+}
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
@@ -22,8 +27,12 @@ def test_outputs_are_committed_and_small(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, monkeypatch):
     monkeypatch.setenv("NOTEBOOK_SIZE", "small")
+    text = path.read_text()
+    for steps, fewer in FEWER_STEPS.get(path.stem, {}).items():
+        assert text.count(steps) == 1
+        text = text.replace(steps, fewer)
     client = NotebookClient(
-        nbformat.read(path, 4), timeout=300, resources={"metadata": {"path": path.parent}}
+        nbformat.reads(text, 4), timeout=300, resources={"metadata": {"path": path.parent}}
     )
     made = client.execute()  # an error in a cell is raised
     assert all(cell.execution_count for cell in made.cells if cell.cell_type == "code")

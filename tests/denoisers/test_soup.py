@@ -90,12 +90,12 @@ def test_models_of_the_ecosystem_that_differ_in_architecture_are_refused():
         average_state_dicts(states)
 
 
-def fine_tuned(style, steps=25, batch=16):
+def fine_tuned(style, steps=12, batch=8):
     """The base model's parameters after a few steps on scenes of one style alone."""
     network = networks.load("base")
     network.unet.requires_grad_(True)
     optimizer = torch.optim.AdamW(network.unet.parameters(), lr=1e-4)
-    scenes = world.sample_scenes(range(world.TRAIN.start, world.TRAIN.start + 4000))
+    scenes = world.sample_scenes(range(world.TRAIN.start, world.TRAIN.start + 400))
     chosen = torch.nonzero(scenes.styles == style)[:, 0]
     g = torch.Generator().manual_seed(0)
     for rows in chosen.split(batch)[:steps]:

@@ -73,9 +73,10 @@ def test_checkpoints_hold_tensors_only(tmp_path):
 
 @pytest.mark.slow
 def test_a_few_steps_reduce_the_loss(monkeypatch):
-    monkeypatch.setattr(training, "WARMUP", 20)
-    run = advanced(training.begin(replace(RECIPES["base"], images=16 * 400), CPU), 120)
-    held_out = world.sample_scenes(world.VALIDATION[:128])
+    monkeypatch.setattr(training, "WARMUP", 10)
+    monkeypatch.setattr(training, "BATCH", 8)
+    run = advanced(training.begin(replace(RECIPES["base"], images=8 * 400), CPU), 40)
+    held_out = world.sample_scenes(world.VALIDATION[:32])
     before = training.begin(SHORT, CPU).network
 
     def loss(network):
