@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check mutants benchmarks speed clean
+.PHONY: demo test test-slow check mutants benchmarks speed clean
 
 demo: .venv/installed
 	$(BIN)/python examples/shapes.py --out out/demo
 
+# One worker for each core, one thread each (tests/conftest.py); random order, whose seed is printed.
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
+
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# Statistics and whole programs.
+test-slow: .venv/installed
+	$(PYTEST) -m slow
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

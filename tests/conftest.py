@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers one thread is the fastest, here and in programs
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # beside other workers one thread is the fastest, here and in programs
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
@@ -33,7 +35,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.fixture(autouse=True)
 def _unchecked_if_slow(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No run-time checks of shapes in loops of thousands of evaluations; fast tests call the same functions."""
+    """No checks of shapes in loops of thousands of evaluations; fast tests call the same functions."""
     jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("slow") is not None)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

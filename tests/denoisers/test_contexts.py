@@ -134,9 +134,7 @@ def test_what_was_bound_and_is_gone_is_an_error():
     without = from_pipeline(pipe, **kwargs)
     image = tiny.with_ip_adapter(pipe)
     with_image = from_pipeline(pipe, **kwargs, **image)
-    with pytest.raises(
-        RuntimeError, match=r"4 IP-Adapter processors, expected the 0 that it was bound with"
-    ):
+    with pytest.raises(RuntimeError, match=r"4 IP-Adapter processors, expected the 0 that it was bound with"):
         without.model(without.x, without.sigmas[:1])
     pipe.unload_ip_adapter()
     with pytest.raises(RuntimeError, match=r"0 IP-Adapter processors, expected the 4"):

@@ -219,6 +219,31 @@ def test_a_network_that_draws_is_made_a_function_and_leaves_the_generators():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_in_guess_mode_a_controlnet_sees_and_changes_the_conditional_rows_alone():
+    seen = []
+
+    def network(x, timestep, **told):
+        seen.append((x, timestep, told["encoder_hidden_states"]))
+        return [x + 1], x + 2
+
+    x, words = torch.arange(6.0)[:, None], torch.arange(6.0)[:, None, None]
+    call = text(words)(Call(x, torch.arange(6.0), torch.ones(3), {}))
+    made = controlnet(network, torch.ones(1), guess_mode=True)(call)
+    for rows in seen[0]:
+        assert rows.flatten().tolist() == [3, 4, 5]
+    [down], mid = (
+        made.kwargs[name] for name in ("down_block_additional_residuals", "mid_block_additional_residual")
+    )
+    assert down.flatten().tolist() == [0, 0, 0, 4, 5, 6] and mid.flatten().tolist() == [0, 0, 0, 5, 6, 7]
+
+
+def test_the_least_and_the_greatest_level_are_those_of_the_training():
+    table = training_sigmas(tiny.ddim())
+    network = NetworkDenoiser(noisy, "epsilon", table)
+    assert (network.sigma_min, network.sigma_max) == (table[0].item(), table[-1].item())
+    assert (NetworkDenoiser(noisy, "flow").sigma_min, NetworkDenoiser(noisy, "flow").sigma_max) == (0.0, 1e6)
+
+
 def test_migc_is_told_its_step_from_the_level():
     said = []
 

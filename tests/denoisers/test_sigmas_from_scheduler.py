@@ -145,6 +145,8 @@ def test_what_is_refused():
         ValueError, match="steps is 1000, with which the scheduler begins at step 1000 of 1000"
     ):
         sigmas_from_scheduler(tiny.ddim(), 1000)
+    with pytest.raises(ValueError, match="steps is 0, expected 1 or more"):
+        sigmas_from_scheduler(tiny.ddim(), 0)
     for scheduler in (PNDMScheduler(), EDMEulerScheduler()):
         with pytest.raises(TypeError, match=f"scheduler is {type(scheduler).__name__}, whose levels"):
             sigmas_from_scheduler(scheduler, 50)

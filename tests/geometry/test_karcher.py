@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -21,12 +22,8 @@ def weights_for(shares: list[float]) -> list[float]:
     return [share / sum(shares[: k + 1]) for k, share in enumerate(shares)][1:]
 
 
-@pytest.mark.parametrize("spread", [1e-6, 1e-2, 1.0])
-@pytest.mark.parametrize("num", [2, 3, 5])
-def test_the_mean_is_where_the_pulls_cancel(num, spread):
-    """The gradient of the sum of share * angle^2 on the sphere is zero."""
-    xs, weights = units(0, num, spread), [0.5, 0.65, 0.2, 0.4][: num - 1]
-    mean = karcher_mean(xs, weights)
+def assert_pulls_cancel(mean, xs, weights):
+    """The gradient of the sum of share * angle^2 on the sphere is zero at the mean, which is on it."""
     pull = torch.zeros_like(mean)
     for share, x in zip(fold_shares(weights), xs, strict=True):
         theta = angle(mean, x)[:, None]
@@ -34,6 +31,22 @@ def test_the_mean_is_where_the_pulls_cancel(num, spread):
         pull += share * theta / theta.sin() * tangent
     assert pull.norm() <= 1e-13
     assert (mean.norm(dim=1) - 1).abs().max() <= 1e-13
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-2, 1.0])
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_the_mean_is_where_the_pulls_cancel(num, spread):
+    xs, weights = units(0, num, spread), [0.5, 0.65, 0.2, 0.4][: num - 1]
+    assert_pulls_cancel(karcher_mean(xs, weights), xs, weights)
+
+
+def test_one_of_little_weight_may_be_nearly_opposite():
+    """150 degrees from the other two, which are close: its distance to the mean is not cut off."""
+    a, b = pair_at(math.radians(150), seed=0)
+    xs, weights = [a, slerp(a, b, 0.01), b], [0.5, 0.05]
+    mean = karcher_mean(xs, weights)
+    assert math.radians(130) < angle(mean, b).min()
+    assert_pulls_cancel(mean, xs, weights)
 
 
 @given(latents(num=1), shares)

@@ -163,3 +163,5 @@ def test_shapes_that_differ_are_refused(unchecked):
         ValueError, match=r"expected equal shapes, but a has shape \(2, 4\), b has shape \(1, 4\)"
     ):
         slerp(torch.ones(2, 4), torch.ones(1, 4), 0.5)
+    with pytest.raises(ValueError, match=r"a has shape \(1, 4\), b has shape \(2, 4\)"):
+        slerp(torch.ones(1, 4), torch.ones(2, 4), 0.5)

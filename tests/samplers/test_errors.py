@@ -65,6 +65,7 @@ def test_noise_for_a_deterministic_sampler(sampler):
 
 AMDM = [
     ({"weights": [0.5, 0.5]}, ValueError, "weights has 2 entries but there are 2 models: expected 1"),
+    ({"weights": []}, ValueError, "weights has 0 entries but there are 2 models: expected 1"),
     ({"weights": 1.5}, ValueError, r"weights\[0\] is 1.5, expected a share in \[0, 1\]"),
     ({"weights": "0.5"}, TypeError, r"weights\[0\] is str, expected a share in \[0, 1\]"),
     ({"weights": None}, TypeError, r"weights\[0\] is NoneType, expected a share"),
