@@ -179,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main:
         every = {name: import_module(f"benchmarks.{name}") for name in SIZES["full"]}
         print(f"Wrote {report.write(args.out, every)}")
+    processes().destroy_process_group()  # else its threads may abort the interpreter at exit
 
 
 if __name__ == "__main__":

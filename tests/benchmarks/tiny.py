@@ -20,3 +20,4 @@ if __name__ == "__main__":
     runner.BATCH = 20
     assert processes().num_processes == int(os.environ.get("WORLD_SIZE", "1"))
     run("tiny", table1_2, experiment(60), Path(sys.argv[1]), quiet=True)
+    processes().destroy_process_group()  # as the command does
