@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -42,7 +43,7 @@ def check_eta(eta: float) -> None:
 
 def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
     """Raise unless there are some. That each can be called is checked where it is called, by `checked`."""
-    if not hasattr(models, "__len__"):
+    if not hasattr(models, "__len__") or isinstance(models, Tensor):
         raise TypeError(f"{name} is {_kind(models)}, expected a list of denoisers")
     if len(models) == 0:
         raise ValueError(f"{name} is empty, expected one denoiser or more")
@@ -75,6 +76,7 @@ def check_weights(weights: Sequence[Weight], num_models: int) -> None:
     if len(weights) != num_models - 1:
         raise ValueError(
             f"weights has {len(weights)} entries but there are {num_models} models: expected {num_models - 1}"
+            ", one a merge; for shares that change with the step, a function of the Step"
         )
     for i, weight in enumerate(weights):
         if not isinstance(weight, Tensor):
@@ -98,6 +100,16 @@ def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
         raise TypeError(f"{name} is {_kind(extra_args)}, expected a dictionary or None")
 
 
+def check_conditions(conditions: object, name: str) -> None:
+    """Raise unless `conditions` is a mapping from keyword arguments of a model to tensors."""
+    expected = f"a dictionary of the model's keyword arguments and tensors: {name}={{'name': tensor}}"
+    if not isinstance(conditions, Mapping):
+        raise TypeError(f"{name} is {_kind(conditions)}, expected {expected}")
+    for key, value in conditions.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}[{key!r}] is {_kind(value)}, expected {expected}")
+
+
 def check_generator(generator: object) -> None:
     """Raise unless `generator` is one of torch's, or None for the global one."""
     if generator is not None and not isinstance(generator, Generator):
@@ -118,16 +130,58 @@ def check_callable(value: object, name: str, call: str) -> None:
         raise TypeError(f"{name} is {_kind(value)}, expected a callable {call}")
 
 
-def checked(model: Denoiser, name: str) -> Denoiser:
-    """`model`, its result checked against `x` (shape, device, floating point) and cast to `x`'s dtype."""
-    check_callable(model, name, "model(x, sigma, **extra_args)")
+@dataclass(frozen=True)
+class Checked:
+    """A model whose result is checked against `x` and cast to `x`'s dtype; `checked` makes it.
 
-    def denoise(x: Tensor, sigma: Tensor, /, **extra_args: Any) -> Tensor:
-        denoised = model(x, sigma, **extra_args)
-        check_result(denoised, x, tuple(x.shape), name)
+    A sampler that is given one leaves the rest of the checks to whoever made it.
+    """
+
+    model: Denoiser
+    name: str
+
+    def __call__(self, x: Tensor, sigma: Tensor, /, **extra_args: Any) -> Tensor:
+        """The prediction, of `x`'s shape, device and dtype."""
+        denoised = self.model(x, sigma, **extra_args)
+        check_result(denoised, x, tuple(x.shape), self.name)
         return denoised.to(x.dtype)
 
-    return denoise
+
+def checked(model: Denoiser, name: str) -> Checked:
+    """`model`, its result checked against `x` (shape, device, floating point) and cast to `x`'s dtype."""
+    if isinstance(model, Checked):
+        return model
+    check_denoiser(model, name)
+    return Checked(model, name)
+
+
+def check_denoiser(model: object, name: str) -> None:
+    """Raise unless `model` can be called as a denoiser; a diffusers pipeline can be called, but is none."""
+    if hasattr(model, "components") and hasattr(model, "scheduler"):
+        raise TypeError(
+            f"{name} is {_kind(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
+        )
+    check_callable(model, name, "model(x, sigma, **extra_args)")
+
+
+RANGE_RTOL = 1e-3
+"""The part by which levels may leave a model's range: float32 tables round."""
+
+
+def bounds(model: object) -> tuple[Any, Any]:
+    """The model's `sigma_min` and `sigma_max` as it has them; 0 and infinity where it has none."""
+    return getattr(model, "sigma_min", 0.0), getattr(model, "sigma_max", math.inf)
+
+
+def check_range(levels: Sequence[float], model: object, name: str, rtol: float = RANGE_RTOL) -> None:
+    """Raise unless all levels above 0 lie in the model's range, up to `rtol`."""
+    low, high = map(float, bounds(model))
+    for sigma in levels:
+        if sigma > 0 and not low * (1 - rtol) <= sigma <= high * (1 + rtol):
+            raise ValueError(
+                f"sigmas has {sigma:.6g}, outside the range [{low:.6g}, {high:.6g}] of {name} "
+                f"({type(model).__name__})"
+            )
 
 
 def check_result(result: object, x: Tensor, shape: tuple[int, ...], name: str) -> None:

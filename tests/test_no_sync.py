@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from amdm.geometry import (
     angle,
@@ -16,6 +17,7 @@ from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, s
 
 X = torch.empty(2, 3, 4, device="meta")
 FOLDS = [slerp_fold, lerp_fold, karcher_mean, orthogonal_mix]
+ONE = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
 SIGMAS = torch.tensor([5.0, 3.0, 2.0, 1.0, 0.0])
 
 
@@ -38,9 +40,18 @@ def test_geometry_reads_nothing(weight):
         assert fold([X, X, X], [weight, weight]).shape == X.shape
 
 
-@pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m, dpmpp_2m_sde])
-def test_samplers_read_nothing(sampler):
-    assert [step.x_next.shape for step in sampler(model, X, SIGMAS)] == [X.shape] * 4
+@pytest.mark.parametrize("sampler", ONE)
+def test_samplers_read_nothing_before_their_last_step(sampler):
+    steps = sampler(model, X, SIGMAS)
+    assert [next(steps).x_next.shape for _ in range(3)] == [X.shape] * 3
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        next(steps)
+
+
+@pytest.mark.parametrize("sampler", [*ONE, lambda model, *args, **options: amdm([model], *args, **options)])
+def test_samplers_of_one_model_read_nothing_without_validate(sampler):
+    steps = sampler(model, X, SIGMAS, validate=False)
+    assert [step.x_next.shape for step in steps] == [X.shape] * 4
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,54 @@ def test_samplers_of_several_models_read_nothing_before_their_last_step(sampler,
     assert [next(steps).x_next.shape for _ in range(3)] == [X.shape] * 3
     with pytest.raises((RuntimeError, NotImplementedError)):
         next(steps)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what waits for a device: numbers that are read from tensors, and searches in them."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waits = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        self.count += func in waits
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options", "with_nan_alone", "with_all"),
+    [
+        *((lambda models, *args, _f=f, **o: _f(models[0], *args, **o), {}, 0, 1) for f in ONE),
+        (amdm, {"window": 2}, 1, 2),
+        (amdm, {"window": 4}, 1, 1),
+        (amdm, {"window": 2, "check": True}, 4, 4),
+        (amdm, {"window": 0}, 0, 1),
+        (amdm, {"window": 2, "sampler": lambda model, *args, **o: dpmpp_2m(model, *args, **o)}, 1, 2),
+        (fkc, {}, 1, 1),
+        (superdiff, {"combine": "or"}, 1, 1),
+        (mcmc, {"kernel": "ula"}, 1, 1),
+    ],
+)
+def test_how_often_a_run_waits(sampler, options, with_nan_alone, with_all):
+    """Once at the last step for all that is told there, and once where the window closes, whatever runs."""
+    x = torch.randn(2, 3, 4)
+    for validate, expected in ((False, with_nan_alone), (True, with_all)):
+        steps = sampler([model, model], x, SIGMAS, validate=validate, **options)
+        with Reads() as reads:
+            assert len(list(steps)) == 4
+        assert reads.count == expected
+
+
+def test_bounds_of_a_model_that_lie_on_its_device_are_not_read():
+    class Ranged:
+        sigma_min = sigma_max = torch.empty((), device="meta")
+
+        def __call__(self, x, sigma):
+            return model(x, sigma)
+
+    for steps in (ddim(Ranged(), X, SIGMAS), amdm([Ranged(), Ranged()], X, SIGMAS, window=3)):
+        assert [next(steps).index for _ in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize("fold", FOLDS)

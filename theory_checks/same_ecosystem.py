@@ -98,8 +98,12 @@ def aggregate_by_index(
 
 
 def alone(model: Trained, x: Latent, index: int = 0) -> Latent:
-    """DDIM from step `index` to the end of its own schedule."""
-    return sample_ddim(model.denoiser, x, model.sigmas[index:], model.extra_args, disable=True)
+    """DDIM from step `index` to the end of its own schedule.
+
+    What an aggregation by step index leaves there can be off by any factor, which is the point.
+    """
+    levels = model.sigmas[index:]
+    return sample_ddim(model.denoiser, x, levels, model.extra_args, disable=True, validate=index == 0)
 
 
 def check_aggregation(
@@ -156,6 +160,7 @@ def check_aggregation(
             correction=length,
             window=window,
             fold=fold,
+            validate=control is None,  # the control is to fail
         )
     else:
         if route == "step index, VP":

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from amdm.checks import RANGE_RTOL, check_denoiser, check_models, check_range
 from amdm.types import Denoiser
 
 
@@ -25,7 +26,7 @@ class LatentSpace(NamedTuple):
 
 
 def check_same_ecosystem(
-    models: Sequence[Denoiser], sigmas: Float[Tensor, " levels"] | None = None, *, rtol: float = 1e-3
+    models: Sequence[Denoiser], sigmas: Float[Tensor, " levels"] | None = None, *, rtol: float = RANGE_RTOL
 ) -> None:
     """Raise unless the models can be aggregated at these levels (section 3.1 of the paper, restated).
 
@@ -35,9 +36,18 @@ def check_same_ecosystem(
     `sigma_min` and `sigma_max` where it has them (k-diffusion's wrappers do), up to `rtol`; a last level
     of 0 is not evaluated.
 
+    No model is called: a network that was not wrapped as a denoiser passes. The samplers warn of one when
+    they have run (`validate`).
+
     Raises:
+        TypeError: models is no list of denoisers, sigmas no tensor.
         ValueError: naming both models and what differs, or the model and the level it cannot take.
     """
+    check_models(models)
+    for i, model in enumerate(models):
+        check_denoiser(model, f"models[{i}]")
+    if not (sigmas is None or isinstance(sigmas, Tensor)):
+        raise TypeError(f"sigmas is {type(sigmas).__name__}, expected a floating-point tensor or None")
     spaces = [getattr(model, "latent_space", None) or LatentSpace() for model in models]
     for (i, one), (j, other) in combinations(enumerate(spaces), 2):
         for field, a, b in zip(LatentSpace._fields, one, other, strict=True):
@@ -46,16 +56,9 @@ def check_same_ecosystem(
                     f"models[{i}] ({_name(models[i])}) and models[{j}] ({_name(models[j])}) do not share a "
                     f"latent space: {field} is {a} and {b}"
                 )
-    levels = [] if sigmas is None else [sigma for sigma in sigmas.tolist() if sigma > 0]
+    levels = [] if sigmas is None else sigmas.tolist()
     for i, model in enumerate(models):
-        low = float(getattr(model, "sigma_min", 0.0))
-        high = float(getattr(model, "sigma_max", float("inf")))
-        for sigma in levels:
-            if not low * (1 - rtol) <= sigma <= high * (1 + rtol):
-                raise ValueError(
-                    f"sigmas has {sigma:.6g}, outside the range [{low:.6g}, {high:.6g}] of models[{i}] "
-                    f"({_name(model)})"
-                )
+        check_range(levels, model, f"models[{i}]", rtol)
 
 
 def _name(model: object) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amdm.checks import check_conditions
 from amdm.types import Denoiser, Latent, PerSample
 
 
@@ -44,7 +45,13 @@ class Guided:
 
         `cond` and `uncond` hold the same keywords, with tensors `(batch, ...)` that are joined, uncond
         first; `extra_args` go to the model as they are, beside the doubled batch.
+
+        Raises:
+            TypeError: `cond` or `uncond` is no dictionary of tensors.
+            ValueError: they have different keywords.
         """
+        check_conditions(cond, "cond")
+        check_conditions(uncond, "uncond")
         if cond.keys() != uncond.keys():
             raise ValueError(f"cond has the keys {sorted(cond)} but uncond has {sorted(uncond)}")
         if self.scale == 1:

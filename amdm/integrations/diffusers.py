@@ -23,7 +23,7 @@ from amdm.geometry import slerp_fold
 from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights, corrected, folded
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.watch import Watch
-from amdm.samplers.window import Window, resolve_window
+from amdm.samplers.window import Window, resolve_window, warn_if_empty
 from amdm.types import Denoiser, Latent
 
 __all__ = ["AggregatingScheduler", "Partners", "aggregate_on_step_end"]
@@ -41,6 +41,7 @@ class Partners:
         correction: eq. (8)'s VP length: one, N of them with the pipeline's model first, or "auto".
         window: which of the pipeline's steps aggregate.
         fold: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
+        validate: warn when the window closes if the norm of `latents` is not one of VP latents.
     """
 
     models: Sequence[Denoiser]
@@ -49,6 +50,7 @@ class Partners:
     correction: Lengths = "auto"
     window: Window = 0.4
     fold: Fold = slerp_fold
+    validate: bool = True
 
     def __post_init__(self) -> None:
         check_models(self.models)
@@ -214,6 +216,11 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
             raise ValueError(
                 f"models[{i}] denoises {tuple(shape)}, expected the pipeline's {tuple(sample.shape[1:])}"
             )
+    warn_if_empty(partners.window, start, stop, len(sigmas))
+    watch = Watch(["the pipeline's model", *(f"models[{i}]" for i in range(len(partners.models)))])
+    for i, latent in enumerate(latents):
+        if partners.validate and latent is not None:
+            watch.note_start(f"latents[{i}]", latent.to(dtype) * math.sqrt(1 + sigmas[0] ** 2), sigmas[0])
     return Run(
         partners,
         timesteps,
@@ -221,7 +228,7 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
         [(sample if latent is None else latent).to(sample.device, dtype) for latent in latents],
         start,
         stop,
-        Watch(["the pipeline's model", *(f"models[{i}]" for i in range(len(partners.models)))]),
+        watch,
     )
 
 
@@ -253,7 +260,7 @@ def advance(
         moved.append(ddim(scheduler, output, timestep, latent, eta, use_clipped, noise))
     run.watch.note(index, run.sigmas[index], [own.denoised for own in moved])
     if index + 1 == run.stop:
-        run.watch.raise_unless_finite()
+        run.watch.read()
     run.latents = [own.latent for own in moved[1:]]
     if index < run.start:
         return lead.latent

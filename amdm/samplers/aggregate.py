@@ -1,7 +1,8 @@
 """AMDM: several samplers in lockstep, their latents joined after every step of a window (Algorithm 1)."""
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.runner import Callback, run
 from amdm.samplers.single import ddim
 from amdm.samplers.watch import Watch
-from amdm.samplers.window import Window, resolve_window
+from amdm.samplers.window import Window, resolve_window, warn_if_empty
 from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Sampler, Sigmas, Step, Steps, Weight
 
 Fold = Callable[[Sequence[Tensor], Sequence[Weight]], Tensor]
@@ -51,6 +52,7 @@ def amdm(
     eta: float = 0.0,
     noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Steps:
     """Aggregation of N diffusion models into the first: the paper's Algorithm 1 as a generator.
 
@@ -81,8 +83,9 @@ def amdm(
             sqrt(n/16384), the paper's 0.3 at SD's size. Never past the mean. Or a function of model 1's
             `Step`, whose `aggregation` then lacks only what the correction makes: half of the way to every
             mean is `lambda step: list(0.5 * step.aggregation.deviation)`.
-        window: which steps aggregate: a fraction of them (0.4 is the paper's first 20 of 50), a count, a
-            (start, stop) pair of step indices, or `sigma_window(lo, hi)`.
+        window: which steps aggregate: a fraction of them, a float (0.4 is the paper's first 20 of 50, 1.0 all
+            steps); a count, an int (1 is one step); a (start, stop) pair of step indices; or
+            `sigma_window(lo, hi)`. A fraction that rounds to no step is warned of.
         fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
         sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
         eta: handed to every model's sampler, whatever that sampler's own default; 0 is deterministic.
@@ -90,6 +93,13 @@ def amdm(
             turn; or N (`seeded_noise` with a stream per model, `shared_noise` for a common draw).
         check: look for NaN and infinity after every step, not only when the window closes: a wait for the
             device each time.
+        validate: tell likely mistakes, without an evaluation. Levels outside `sigma_min` to `sigma_max` of a
+            model that has them are an error at the call. Two warnings come later, read together with the NaN
+            check when the window closes and at the last step: a start whose norm no data at `sigmas[0]` have
+            (by a factor of 2, for data of root mean square up to 5, so that img2img passes: VP latents, x of
+            another level); and a prediction of model 1 at the last level that is more than 10 sigma sqrt(n)
+            from x, as that of an eps network is that was not wrapped. They are warnings because the work is
+            done by then and such data, though unlikely, are possible. They change no result.
 
     Returns:
         A generator of `Step`s. N stop + steps - stop evaluations for the window [start, stop), times those
@@ -98,6 +108,7 @@ def amdm(
 
     Raises:
         TypeError, ValueError: an argument is not as above; at the call.
+        ValueError: with `validate`, a level is outside a model's range; at the call.
         FloatingPointError: a model returned NaN or infinity by the end of the window: its index, the sample
             and the first step. It is raised when the window closes; with `check` at the step itself, and
             after the window too.
@@ -113,15 +124,23 @@ def amdm(
     for i, arg in enumerate(args):
         check_extra_args(arg, f"extra_args[{i}]")
     check_callable(fold, "fold", "fold(xs, weights)")
-    check_callable(sampler, "sampler", "generator function such as ddim")
+    _check_sampler(sampler)
     noises = per_model(noise_sampler, num_models, "noise_sampler")
     start, stop = resolve_window(window, levels)
+    if num_models > 1:
+        warn_if_empty(window, start, stop, len(levels) - 1)
     if start == stop or num_models == 1:
         start, stop = 0, 0
     samplers = [
-        sampler(checked(model, f"models[{i}]"), start_i, sigmas, arg, eta=float(eta), noise_sampler=noise)
+        _steps(
+            sampler(checked(model, f"models[{i}]"), start_i, sigmas, arg, eta=float(eta), noise_sampler=noise)
+        )
         for i, (model, start_i, arg, noise) in enumerate(zip(models, starts, args, noises, strict=True))
     ]
+    running = num_models if stop > 0 else 1
+    watch = Watch([f"models[{i}]" for i in range(running)])
+    if validate and len(levels) > 1:
+        _note_what_is_known(watch, models[:running], starts[:running], levels, stop)
     plan = _Plan(
         start=start,
         stop=stop,
@@ -130,8 +149,9 @@ def amdm(
         weights=_of_step(weights, partial(as_weights, num_models=num_models)),
         lengths=_of_step(correction, partial(as_lengths, num_models=num_models, n=starts[0][0].numel())),
         check=check,
+        levels=levels if validate else [],
     )
-    return _lockstep(samplers, plan)
+    return _lockstep(samplers[:running], plan, watch)
 
 
 def sample_amdm(
@@ -150,6 +170,7 @@ def sample_amdm(
     eta: float = 0.0,
     noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Tensor:
     """Run `amdm`, which explains the arguments, and return model 1's last latent.
 
@@ -175,6 +196,7 @@ def sample_amdm(
         eta=eta,
         noise_sampler=noise_sampler,
         check=check,
+        validate=validate,
     )
     return run(steps, x if isinstance(x, Tensor) else x[0], sigmas, callback, disable)
 
@@ -190,29 +212,33 @@ class _Plan(NamedTuple):
     weights: OfStep
     lengths: OfStep
     check: bool
+    levels: list[float]
+    """The schedule, for the check of the last prediction; empty for none."""
 
 
 @torch.no_grad()
-def _lockstep(samplers: list[Steps], plan: _Plan) -> Steps:
+def _lockstep(samplers: list[Steps], plan: _Plan, watch: Watch) -> Steps:
     """Algorithm 1. Knows nothing of the step inside the samplers."""
     with ExitStack() as stack:
         for sampler in samplers:
             stack.callback(sampler.close)
-        if plan.stop == 0:
-            samplers = samplers[:1]
-        watch = Watch([f"models[{i}]" for i in range(len(samplers))])
+        own, previous = True, None
         steps = [step for step in (next(sampler, None) for sampler in samplers) if step is not None]
         while steps:
             lead, latents = steps[0], [step.x_next for step in steps]
             if lead.index < plan.stop or plan.check:
                 watch.note(lead.index, lead.sigma, [step.denoised for step in steps])
-            if plan.check or lead.index + 1 == plan.stop:
-                watch.raise_unless_finite()
+            last = lead.index + 2 == len(plan.levels)
+            if last and own:
+                watch.note_last("models[0]", lead.index, lead.sigma, previous, lead.x, lead.denoised)
+            if plan.check or last or lead.index + 1 == plan.stop:
+                watch.read()
             if plan.start <= lead.index < plan.stop:
                 aggregation = _aggregate(steps, plan)
                 latents = [x.to(step.x) for x, step in zip(aggregation.corrected, steps, strict=True)]
                 lead = replace(lead, x_next=latents[0], aggregation=aggregation)
             sent = yield lead
+            own, previous = sent is None and lead.aggregation is None, lead.sigma
             outgoing: list[Tensor | Restart] = list(latents)
             if plan.unmet and lead.index == plan.start:
                 outgoing = [Restart(x) for x in latents]
@@ -239,7 +265,10 @@ def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
 
 def folded(fold: Fold, xs: Sequence[Tensor], weights: Sequence[Weight]) -> Tensor:
     """x', eq. (7), on the first latent's device and in its dtype; its shape checked."""
-    merged = fold(xs, weights).to(xs[0])
+    merged = fold(xs, weights)
+    if not isinstance(merged, Tensor):
+        raise TypeError(f"fold returned {type(merged).__name__}, expected a tensor of a latent's shape")
+    merged = merged.to(xs[0])
     if merged.shape != xs[0].shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(xs[0].shape)}")
     return merged
@@ -252,6 +281,41 @@ def corrected(
     return tuple(
         radial_correct(merged, mean, length * scale) for mean, length in zip(means, lengths, strict=True)
     )
+
+
+def _check_sampler(sampler: object) -> None:
+    """Raise unless `sampler` can be a generator function: not `sample_ddim` or k-diffusion's samplers."""
+    expected = "generator function such as ddim"
+    check_callable(sampler, "sampler", expected)
+    try:
+        parameters = inspect.signature(sampler).parameters  # type: ignore[arg-type]
+    except ValueError:  # of a builtin
+        return
+    if "callback" in parameters:
+        name = getattr(sampler, "__name__", type(sampler).__name__)
+        raise TypeError(f"sampler is {name}, a function that runs to the end, expected a {expected}")
+
+
+def _steps(steps: object) -> Steps:
+    """What a sampler returned, if it is a generator."""
+    if not isinstance(steps, Generator):
+        raise TypeError(
+            f"sampler returned {type(steps).__name__}, expected a generator of Steps such as ddim returns"
+        )
+    return steps
+
+
+def _note_what_is_known(
+    watch: Watch, models: Sequence[Denoiser], starts: Sequence[Tensor], levels: Sequence[float], stop: int
+) -> None:
+    """The ranges of the models, up to the last level where each is called, and the starts' norms."""
+    for i, model in enumerate(models):
+        watch.note_range(f"models[{i}]", model, levels[:-1] if i == 0 else levels[:stop])
+    for i, start in enumerate(starts):
+        if i == 0 or start is not starts[0]:
+            watch.note_start(
+                "x" if all(each is starts[0] for each in starts) else f"x[{i}]", start, levels[0]
+            )
 
 
 def _send(sampler: Steps, value: Tensor | Restart) -> Step | None:

@@ -88,6 +88,7 @@ def fkc(
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Steps:
     """Feynman-Kac correctors: a generator whose weighted samples follow prod_i q_i^beta_i at every level.
 
@@ -124,6 +125,7 @@ def fkc(
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
         check: look for NaN and infinity after every step, not only at the last one: a wait for the device
             each time.
+        validate: tell likely mistakes, as `amdm` does.
 
     Returns:
         A generator of `Step`s with a `Particles` as record; `denoised` is that of S. N evaluations a step,
@@ -160,7 +162,16 @@ def fkc(
         generator=generator,
     )
     return march(
-        rule, models, x / math.sqrt(sum(exponents)), sigmas, extra_args, eta, noise_sampler, check=check
+        rule,
+        models,
+        x,
+        sigmas,
+        extra_args,
+        eta,
+        noise_sampler,
+        check=check,
+        validate=validate,
+        narrowed=math.sqrt(sum(exponents)),
     )
 
 
@@ -180,6 +191,7 @@ def sample_fkc(
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Latent:
     """Run `fkc`, which explains the arguments, and return the last latent.
 
@@ -198,6 +210,7 @@ def sample_fkc(
         noise_sampler=noise_sampler,
         generator=generator,
         check=check,
+        validate=validate,
     )
     return run(steps, x, sigmas, callback, disable)
 

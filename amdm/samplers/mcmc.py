@@ -62,6 +62,7 @@ def mcmc(
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Steps:
     """Reduce, reuse, recycle: a generator whose samples visit prod_i q_i^beta_i at every level.
 
@@ -95,6 +96,7 @@ def mcmc(
         generator: of the moves; None for the global one.
         check: look for NaN and infinity after every step, not only at the last one: a wait for the device
             each time.
+        validate: tell likely mistakes, as `amdm` does.
 
     Returns:
         A generator of `Step`s with `Moves` as record; `x` is the step's input, `denoised` is that of S where
@@ -145,7 +147,18 @@ def mcmc(
         adjusted=kernel in ("mala", "hmc"),
         points=points,
     )
-    return march(rule, models, x / sum(exponents) ** 0.5, sigmas, extra_args, eta, noise_sampler, check=check)
+    return march(
+        rule,
+        models,
+        x,
+        sigmas,
+        extra_args,
+        eta,
+        noise_sampler,
+        check=check,
+        validate=validate,
+        narrowed=sum(exponents) ** 0.5,
+    )
 
 
 def sample_mcmc(
@@ -169,6 +182,7 @@ def sample_mcmc(
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Latent:
     """Run `mcmc`, which explains the arguments, and return the last latent.
 
@@ -192,6 +206,7 @@ def sample_mcmc(
         noise_sampler=noise_sampler,
         generator=generator,
         check=check,
+        validate=validate,
     )
     return run(steps, x, sigmas, callback, disable)
 
@@ -264,9 +279,8 @@ def _rule(
     denoised = place.x + at.sigma**2 * place.score
     mean, std = ddim_step(place.x, denoised, at.sigma, at.sigma_next, eta)
     record = Moves(total / count if count > 0 else torch.ones_like(total), last)
-    return Move(
-        denoised.to(at.x.dtype), mean.to(at.x.dtype), std, _Memory(velocity, log_scale), record=record
-    )
+    memory = _Memory(velocity, log_scale)
+    return Move(denoised.to(at.x.dtype), mean.to(at.x.dtype), std, memory, record=record, moved=place.x)
 
 
 def _draw(kind: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None) -> Tensor:

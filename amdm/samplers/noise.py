@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amdm.checks import check_whole
 from amdm.types import NoiseSampler
 
 # The streams of one seed: the starts of the models, and the steps.
@@ -83,8 +84,12 @@ def start_noise(
     x = sqrt(1 + sigma^2) noise. "ve", k-diffusion's: x = sigma noise. They differ by 0.23% at SD's sigma
     of 14.6.
 
+    The draws are numpy's: seed 0 here is not the seed 0 of `torch.Generator().manual_seed(0)`, with which
+    diffusers' pipelines are called. Where a result is compared with what a pipeline draws itself, take the
+    pipeline's own start: `from_pipeline(pipe, generator=..., ...).x`.
+
     Args:
-        seeds: one per sample of the batch, 0 or more.
+        seeds: a list, one per sample of the batch, 0 or more.
         shape: of one sample, the event shape.
         sigma: the first level of the schedule.
         num_models: N.
@@ -96,6 +101,7 @@ def start_noise(
         N latents `(len(seeds), *shape)`. For models that share their start take the first.
 
     Raises:
+        TypeError: seeds is no list of whole numbers.
         ValueError: an unknown convention, a sigma that is not positive and finite, or no seeds.
     """
     if convention not in ("vp", "ve"):
@@ -109,9 +115,13 @@ def start_noise(
 
 
 def _generators(seeds: Sequence[int], purpose: int, stream: int) -> list[np.random.Generator]:
+    if not hasattr(seeds, "__len__") or isinstance(seeds, str):
+        raise TypeError(f"seeds is {seeds!r}, expected a list of whole numbers, one per sample: [{seeds}]")
+    for i, seed in enumerate(seeds):
+        check_whole(seed, f"seeds[{i}]", "a whole number of 0 or more", lambda _: True)
     if len(seeds) == 0 or min(seeds) < 0:
         raise ValueError(f"seeds is {list(seeds)}, expected one or more, each 0 or more")
-    sequences = [np.random.SeedSequence(seed, spawn_key=(purpose, stream)) for seed in seeds]
+    sequences = [np.random.SeedSequence(int(seed), spawn_key=(purpose, stream)) for seed in seeds]
     return [np.random.default_rng(sequence) for sequence in sequences]
 
 

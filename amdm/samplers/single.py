@@ -32,6 +32,7 @@ def ddim(
     *,
     eta: float = 0.0,
     noise_sampler: NoiseSampler | None = None,
+    validate: bool = True,
 ) -> Steps:
     """DDIM, eq. (4): k-diffusion's `sample_euler` for eta = 0, `sample_euler_ancestral` for eta > 0.
 
@@ -42,16 +43,18 @@ def ddim(
         extra_args: passed to every call of the model.
         eta: DDIM's share of fresh noise; 0 is deterministic and draws nothing.
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
+        validate: tell likely mistakes, as `amdm` does.
 
     Returns:
-        A generator of `Step`s. One model evaluation a step.
+        A generator of `Step`s. One model evaluation a step, and no wait for the device but one at the last
+        step, where `validate` reads.
 
     Raises:
         TypeError: x or sigmas is no floating-point tensor, extra_args no mapping, the model not callable.
-        ValueError: shapes, schedule or eta are not as above; later, if the model or the noise has another
-            shape.
+        ValueError: shapes, schedule or eta are not as above, or a level is outside the model's range;
+            later, if the model or the noise has another shape.
     """
-    return _one(partial(_ddim_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(partial(_ddim_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler, validate)
 
 
 def heun(
@@ -62,6 +65,7 @@ def heun(
     *,
     eta: float = 0.0,
     noise_sampler: NoiseSampler | None = None,
+    validate: bool = True,
 ) -> Steps:
     """Heun's method on the probability flow: k-diffusion's `sample_heun` without churn.
 
@@ -69,7 +73,7 @@ def heun(
     step, one where the step ends at 0.
     """
     _check_deterministic("heun", eta)
-    return _one(_heun_rule, model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(_heun_rule, model, x, sigmas, extra_args, eta, noise_sampler, validate)
 
 
 def dpmpp_2m(
@@ -80,13 +84,14 @@ def dpmpp_2m(
     *,
     eta: float = 0.0,
     noise_sampler: NoiseSampler | None = None,
+    validate: bool = True,
 ) -> Steps:
     """DPM-Solver++(2M): k-diffusion's `sample_dpmpp_2m`, second order at one evaluation a step.
 
     Arguments, result and errors as for `ddim`; it is deterministic, so eta must be 0.
     """
     _check_deterministic("dpmpp_2m", eta)
-    return _one(partial(_dpmpp_2m_rule, eta=0.0), model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(partial(_dpmpp_2m_rule, eta=0.0), model, x, sigmas, extra_args, eta, noise_sampler, validate)
 
 
 def dpmpp_2m_sde(
@@ -97,6 +102,7 @@ def dpmpp_2m_sde(
     *,
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
+    validate: bool = True,
 ) -> Steps:
     """DPM-Solver++(2M) SDE: k-diffusion's `sample_dpmpp_2m_sde` with the midpoint rule.
 
@@ -104,7 +110,7 @@ def dpmpp_2m_sde(
     `dpmpp_2m`). `noise_sampler=None` draws independent noise for every step: in law what k-diffusion's
     default, a Brownian tree, gives; to get the tree's draws pass its `BrownianTreeNoiseSampler`.
     """
-    return _one(partial(_dpmpp_2m_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler)
+    return _one(partial(_dpmpp_2m_rule, eta=eta), model, x, sigmas, extra_args, eta, noise_sampler, validate)
 
 
 def sample_ddim(
@@ -117,14 +123,14 @@ def sample_ddim(
     *,
     eta: float = 0.0,
     noise_sampler: NoiseSampler | None = None,
+    validate: bool = True,
 ) -> Latent:
     """Run `ddim`, which explains the arguments, and return the last latent.
 
     `callback` and `disable` are k-diffusion's.
     """
-    return run(
-        ddim(model, x, sigmas, extra_args, eta=eta, noise_sampler=noise_sampler), x, sigmas, callback, disable
-    )
+    steps = ddim(model, x, sigmas, extra_args, eta=eta, noise_sampler=noise_sampler, validate=validate)
+    return run(steps, x, sigmas, callback, disable)
 
 
 def sample_heun(
@@ -134,12 +140,14 @@ def sample_heun(
     extra_args: ExtraArgs | None = None,
     callback: Callback | None = None,
     disable: bool | None = None,
+    *,
+    validate: bool = True,
 ) -> Latent:
     """Run `heun`, which explains the arguments, and return the last latent.
 
     `callback` and `disable` are k-diffusion's.
     """
-    return run(heun(model, x, sigmas, extra_args), x, sigmas, callback, disable)
+    return run(heun(model, x, sigmas, extra_args, validate=validate), x, sigmas, callback, disable)
 
 
 def sample_dpmpp_2m(
@@ -149,12 +157,14 @@ def sample_dpmpp_2m(
     extra_args: ExtraArgs | None = None,
     callback: Callback | None = None,
     disable: bool | None = None,
+    *,
+    validate: bool = True,
 ) -> Latent:
     """Run `dpmpp_2m`, which explains the arguments, and return the last latent.
 
     `callback` and `disable` are k-diffusion's.
     """
-    return run(dpmpp_2m(model, x, sigmas, extra_args), x, sigmas, callback, disable)
+    return run(dpmpp_2m(model, x, sigmas, extra_args, validate=validate), x, sigmas, callback, disable)
 
 
 def sample_dpmpp_2m_sde(
@@ -167,12 +177,15 @@ def sample_dpmpp_2m_sde(
     *,
     eta: float = 1.0,
     noise_sampler: NoiseSampler | None = None,
+    validate: bool = True,
 ) -> Latent:
     """Run `dpmpp_2m_sde`, which explains the arguments, and return the last latent.
 
     `callback` and `disable` are k-diffusion's.
     """
-    steps = dpmpp_2m_sde(model, x, sigmas, extra_args, eta=eta, noise_sampler=noise_sampler)
+    steps = dpmpp_2m_sde(
+        model, x, sigmas, extra_args, eta=eta, noise_sampler=noise_sampler, validate=validate
+    )
     return run(steps, x, sigmas, callback, disable)
 
 
@@ -205,9 +218,10 @@ def _one(
     extra_args: ExtraArgs | None,
     eta: float,
     noise_sampler: NoiseSampler | None,
+    validate: bool,
 ) -> Steps:
     check_extra_args(extra_args)
-    return march(rule, [model], x, sigmas, [extra_args], eta, noise_sampler, names=["model"])
+    return march(rule, [model], x, sigmas, [extra_args], eta, noise_sampler, ["model"], validate=validate)
 
 
 def _check_deterministic(name: str, eta: float) -> None:

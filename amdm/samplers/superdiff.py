@@ -49,6 +49,7 @@ def superdiff(
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Steps:
     """SuperDiff: a generator that weighs N scores by the densities q_i, estimated along the way.
 
@@ -81,6 +82,7 @@ def superdiff(
             global one.
         check: look for NaN and infinity after every step, not only at the last one: a wait for the device
             each time.
+        validate: tell likely mistakes, as `amdm` does.
 
     Returns:
         A generator of `Step`s with a `Superposition` as record. N evaluations a step, N + 1 with guidance. A
@@ -129,7 +131,7 @@ def superdiff(
     )
     every = [*models] if unconditional is None else [*models, unconditional]
     names = [*(f"models[{i}]" for i in range(len(models))), "unconditional"][: len(every)]
-    return march(rule, every, x, sigmas, extra_args, eta, noise_sampler, names, check)
+    return march(rule, every, x, sigmas, extra_args, eta, noise_sampler, names, check, validate)
 
 
 def sample_superdiff(
@@ -149,6 +151,7 @@ def sample_superdiff(
     noise_sampler: NoiseSampler | None = None,
     generator: torch.Generator | None = None,
     check: bool = False,
+    validate: bool = True,
 ) -> Latent:
     """Run `superdiff`, which explains the arguments, and return the last latent.
 
@@ -168,6 +171,7 @@ def sample_superdiff(
         noise_sampler=noise_sampler,
         generator=generator,
         check=check,
+        validate=validate,
     )
     return run(steps, x, sigmas, callback, disable)
 

@@ -77,3 +77,17 @@ def test_k_diffusions_range_is_used(end, ddpm):
     sigma = float(getattr(ddpm, end)) * (0.99 if end == "sigma_min" else 1.01)
     with pytest.raises(ValueError, match=r"of models\[1\] \(DiscreteEpsDDPMDenoiser\)"):
         check_same_ecosystem([Model(), ddpm], torch.tensor([sigma, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.ones(3), [Model()]), "^models is a torch.float32 tensor, expected a list of denoisers$"),
+        ((Model(), torch.ones(3)), "^models is Model, expected a list of denoisers$"),
+        (([Model()], [Model()]), "^sigmas is list, expected a floating-point tensor or None$"),
+        (([Model(), 3],), r"^models\[1\] is int, expected a callable model"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(arguments, message, unchecked):
+    with pytest.raises(TypeError, match=message):
+        check_same_ecosystem(*arguments)

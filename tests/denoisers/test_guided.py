@@ -57,3 +57,22 @@ def test_conditions_of_other_keywords_are_named(scale, inputs):
     x, sigma, given, without = inputs
     with pytest.raises(ValueError, match=r"cond has the keys \['label'\] but uncond has \['text'\]"):
         Guided(Conditional(), scale)(x, sigma, cond={"label": given}, uncond={"text": without})
+
+
+@pytest.mark.parametrize(
+    ("cond", "uncond", "message"),
+    [
+        (torch.ones(2, 3), torch.ones(2, 3), "^cond is a torch.float32 tensor, expected a dictionary"),
+        ({"c": torch.ones(2, 3)}, None, "^uncond is NoneType, expected a dictionary"),
+        (
+            {"c": "a cat"},
+            {"c": ""},
+            r"^cond\['c'\] is str, expected a dictionary .* and tensors: cond={'name': ",
+        ),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_conditions_that_are_no_dictionary_of_tensors_are_named(scale, cond, uncond, message, unchecked):
+    guided = Guided(lambda x, sigma, c: x, scale)
+    with pytest.raises(TypeError, match=message):
+        guided(torch.ones(2, 3), torch.ones(2), cond=cond, uncond=uncond)

@@ -1,12 +1,14 @@
 """What a wrong argument gets: at the call, before any evaluation, a message that names it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from samplers.models import Recorder, karras, mixture
 
-from amdm import seeded_noise, sigma_window, start_noise
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun, sample_amdm
+from amdm import check_same_ecosystem, seeded_noise, sigma_window, start_noise
+from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun, sample_amdm, sample_ddim
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -88,6 +90,33 @@ AMDM = [
     ({"window": 6}, ValueError, r"window is \[0, 6\), expected 0 <= start <= stop <= 5"),
     ({"window": (3, 2)}, ValueError, r"window is \[3, 2\)"),
     ({"window": (-1, 2)}, ValueError, r"window is \[-1, 2\)"),
+    ({"window": lambda levels: None}, TypeError, r"^window returned None, expected \(start, stop\)"),
+    (
+        {"window": lambda levels: (0, 2.5)},
+        TypeError,
+        r"^window returned \(0, 2.5\), expected \(start, stop\)",
+    ),
+    (
+        {"window": (0.0, 0.4)},
+        TypeError,
+        r"^window is \(0.0, 0.4\), expected \(start, stop\), two step indices",
+    ),
+    (
+        {"weights": [0.8, 0.6, 0.4]},
+        ValueError,
+        "^weights has 3 entries but there are 2 models: expected 1, one a merge; for shares that change with "
+        "the step, a function of the Step$",
+    ),
+    (
+        {"sampler": sample_ddim},
+        TypeError,
+        "^sampler is sample_ddim, a function that runs to the end, expected a generator function such as ddim",
+    ),
+    (
+        {"sampler": lambda *args, **options: X},
+        TypeError,
+        "^sampler returned Tensor, expected a generator of Steps such as ddim returns$",
+    ),
     ({"noise_sampler": [None]}, ValueError, "noise_sampler has 1 entries but there are 2 models: expected 2"),
     ({"extra_args": [{}]}, ValueError, "extra_args has 1 entries but there are 2 models"),
     ({"extra_args": [{}, 3]}, TypeError, r"extra_args\[1\] is int, expected a dictionary or None"),
@@ -147,6 +176,69 @@ def test_noise_of_another_batch_never_broadcasts(batch):
         ValueError, match=rf"noise_sampler returned shape \({batch}, 6\), expected x's: \(2, 6\)"
     ):
         next(ddim(mixture(), X, SIGMAS, eta=1.0, noise_sampler=seeded_noise(range(batch), [6])))
+
+
+def test_k_diffusions_samplers_are_no_generators(k_diffusion):
+    """They run to the end as `sample_ddim` does; a class that is called as one is looked through too."""
+    for sampler in (
+        k_diffusion.sampling.sample_euler,
+        partial(k_diffusion.sampling.sample_heun, s_churn=0.0),
+    ):
+        with pytest.raises(
+            TypeError, match=r"^sampler is (sample_euler|partial), a function that runs to the end"
+        ):
+            amdm([mixture(), mixture()], X, SIGMAS, sampler=sampler)
+
+
+class Pipeline:
+    """What every pipeline of diffusers has; it can be called, with a prompt."""
+
+    def __init__(self):
+        self.components, self.scheduler = {}, None
+
+    def __call__(self, prompt):
+        raise AssertionError("a pipeline ran in the place of a denoiser")
+
+
+def test_a_pipeline_is_no_denoiser():
+    message = r"is a? ?Pipeline, a pipeline, expected a denoiser: from_pipeline\(pipe, ...\).model$"
+    with pytest.raises(TypeError, match="^model " + message):
+        ddim(Pipeline(), X, SIGMAS)
+    with pytest.raises(TypeError, match=r"^models\[1\] " + message):
+        amdm([mixture(), Pipeline()], X, SIGMAS)
+    with pytest.raises(TypeError, match=r"^models\[1\] " + message):
+        check_same_ecosystem([mixture(), Pipeline()])
+
+
+@pytest.mark.parametrize("returned", [None, np.ones((2, 6)), 0.5])
+def test_a_fold_that_returns_no_tensor(returned):
+    kind = type(returned).__name__
+    with pytest.raises(TypeError, match=f"^fold returned {kind}, expected a tensor of a latent's shape"):
+        next(amdm([mixture(), mixture()], X, SIGMAS, fold=lambda xs, weights: returned))
+
+
+def test_a_noise_sampler_that_returns_an_array():
+    with pytest.raises(TypeError, match=r"^noise_sampler returned ndarray, expected a tensor of x's shape"):
+        next(ddim(mixture(), X, SIGMAS, eta=1.0, noise_sampler=lambda *_: np.ones((2, 6))))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        (0, r"^seeds is 0, expected a list of whole numbers, one per sample: \[0\]$"),
+        ([0.5], r"^seeds\[0\] is 0.5, expected a whole number"),
+        ([1, torch.tensor(2)], r"^seeds\[1\] is tensor\(2\), expected a whole number"),
+    ],
+)
+def test_seeds_that_are_none(seeds, message):
+    for call in (lambda: seeded_noise(seeds, [6]), lambda: start_noise(seeds, [6], 1.0, 2)):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+def test_numpys_seeds_are_seeds():
+    one, other = (start_noise(seeds, [6], 1.0, 1)[0] for seeds in ([3, 4], np.array([3, 4])))
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("seeds", [[], [3, -1]])
