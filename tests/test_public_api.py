@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -132,8 +133,12 @@ def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_the_readmes_stable_diffusion_runs():
-    """On tiny pipelines in the place of loaded ones; the second block goes on from the first."""
+def test_the_readmes_stable_diffusion_runs(tmp_path, monkeypatch):
+    """On tiny pipelines in the place of loaded ones; the second block goes on from the first.
+
+    A and B are the pipelines' own pictures of the seed, and A(+B) is the same by either way, to a grey level.
+    """
+    monkeypatch.chdir(tmp_path)
     from denoisers import tiny_diffusers as tiny
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -151,9 +156,20 @@ def test_the_readmes_stable_diffusion_runs():
         "picture": Image.new("RGB", (40, 40), (200, 30, 60)),
     }
     _, from_both, in_a_call, _ = readme_blocks()
-    images = []
-    for block in (from_both, in_a_call):
-        exec(block, namespace)
-        images.append(namespace["image"])
-    assert [image.size for image in images] == [(64, 64)] * 2
-    assert images[0].tobytes() != images[1].tobytes()
+    exec(from_both, namespace)
+    a, b, joined, call = (namespace[name] for name in ("a", "b", "image", "call"))
+    told = {"gligen_phrases": namespace["phrases"], "gligen_boxes": namespace["boxes"]}
+    assert same(a, gligen(**call, **told, generator=torch.Generator().manual_seed(0)).images[0])
+    picture = namespace["picture"]
+    theirs = ip_adapter(**call, ip_adapter_image=picture, generator=torch.Generator().manual_seed(0))
+    assert same(b, theirs.images[0])
+    assert Image.open(tmp_path / "a_b_ab.png").size == (3 * 64, 64)
+    exec(in_a_call, namespace)
+    assert same(joined, namespace["image"])
+    assert not same(a, b) and not same(a, joined) and not same(b, joined)
+
+
+def same(one, other):
+    """Whether two pictures are equal to a grey level."""
+    apart = np.asarray(one).astype(int) - np.asarray(other).astype(int)
+    return bool((abs(apart) <= 1).all())

@@ -602,3 +602,18 @@ def test_steps_that_do_not_meet_are_refused_or_taken_as_what_they_approximate():
     exact = from_pipeline(pipe, compat="exact", **kwargs)
     assert len(exact.sigmas) == 10 and exact.sigmas[-1] > 0 and bool((exact.sigmas.diff() < 0).all())
     assert isinstance(pipe.scheduler, DDIMScheduler)
+
+
+def test_a_pipeline_in_the_place_of_its_denoiser_is_named():
+    pipe, _ = tiny.sd(tiny.ddim(), num_inference_steps=2)
+    x, sigmas = torch.ones(1, 4, 8, 8), torch.tensor([10.0, 1.0, 0.0])
+    message = (
+        r"is StableDiffusionPipeline, a pipeline, expected a denoiser: from_pipeline\(pipe, ...\).model$"
+    )
+    for call in (
+        lambda: sample_ddim(pipe, x, sigmas),
+        lambda: sample_amdm([pipe, pipe], x, sigmas),
+        lambda: check_same_ecosystem([pipe]),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()

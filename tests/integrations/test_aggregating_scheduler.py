@@ -1,6 +1,7 @@
 """A(+B) from an unmodified pipeline call: bit for bit a VP loop written out, `sample_amdm` to rounding."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -363,4 +364,34 @@ def test_what_is_refused():
         pipe(**kwargs)
     pipe.scheduler = AggregatingScheduler(**tiny.SD_SCHEDULE)
     with pytest.raises(ValueError, match=r"expected a scheduler made by AggregatingScheduler\.of"):
+        pipe(**kwargs)
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.parametrize(
+    ("scale", "validate", "told"), [(1.0, True, 0), ("VE", True, 1), (1 / 15, True, 1), ("VE", False, 0)]
+)
+def test_partners_starts_that_are_not_vp_are_told(scale, validate, told):
+    """VP latents are noise of unit size; VE ones are sqrt(1 + sigma^2) times that."""
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    partner = from_pipeline(pipe, **kwargs)
+    scale = math.sqrt(1 + partner.sigmas[0].item() ** 2) if scale == "VE" else scale
+    latents = scale * randn(1, *partner.x.shape).float()
+    partners = Partners([partner.model], latents=latents, window=2, validate=validate)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        pipe(**kwargs)
+    assert sum(str(each.message).startswith("latents[0] has the norm") for each in seen) == told
+
+
+def test_a_fold_that_returns_no_tensor_and_a_window_of_no_step_are_told():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=1)
+    model = from_pipeline(pipe, **kwargs).model
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([model]))
+    with pytest.warns(UserWarning, match=r"^window is 0.4, which rounds to none of 1 step"):
+        pipe(**kwargs)
+    partners = Partners([model], window=1, fold=lambda xs, weights: None)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    with pytest.raises(TypeError, match=r"^fold returned NoneType, expected a tensor"):
         pipe(**kwargs)

@@ -110,7 +110,7 @@ AMDM = [
     (
         {"sampler": sample_ddim},
         TypeError,
-        "^sampler is sample_ddim, a function that runs to the end, expected a generator function such as ddim",
+        "^sampler is sample_ddim, a function that runs to the end, expected a generator function such as",
     ),
     (
         {"sampler": lambda *args, **options: X},
