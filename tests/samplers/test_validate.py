@@ -65,6 +65,10 @@ def test_stable_diffusions_levels_tell_it_too(k_diffusion):
     wrapped = k_diffusion.external.DiscreteEpsDDPMDenoiser(network, alphas_cumprod, quantize=False)
     x = start_noise([0, 1], [4, 16, 16], sigmas[0], 2, dtype=torch.float64)
     assert messages(amdm([wrapped, wrapped], x, sigmas)) == []
+    with pytest.raises(
+        ValueError, match=r"^sigmas has 200, outside the range \[0.029.*, 14.61.*\] of models\[0\]"
+    ):
+        amdm([wrapped, wrapped], x, torch.tensor([200.0, 1.0, 0.0]))
     eps = mixture(n=4 * 16 * 16).eps
     bare = lambda x, sigma: eps(x.flatten(1), sigma).reshape(x.shape)
     (message,) = messages(amdm([bare, bare], x, sigmas))
