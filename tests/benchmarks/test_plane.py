@@ -111,6 +111,7 @@ def test_a_trained_network_is_near_the_exact_denoiser():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:window is 0.05, which rounds to none of 6:UserWarning")
 def test_table_7_has_a_picture_and_a_section(monkeypatch, tmp_path):
     monkeypatch.setattr(table7, "SAMPLES", 60)
     monkeypatch.setattr(table7, "SEEDS", 2)
