@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecosystem import conditions, denoisers, latents, networks, world
+from ecosystem.arguments import check_device, checked
 from ecosystem.folders import cache_folder
 from ecosystem.networks import Network
 from ecosystem.recipes import RECIPES, Recipe
@@ -206,7 +207,9 @@ def main() -> None:
     """Train, then store the averaged weights and the loss curve."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device", type=checked(check_device, str), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     run = train(args.name, torch.device(args.device), quiet=args.quiet)

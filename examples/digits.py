@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from amdm import Denoiser, amdm, start_noise
 from amdm.denoisers import GaussianMixture
+from ecosystem.arguments import check_out, checked
 
 Array = NDArray[Any]
 Rows = dict[str, "Row"]  # by method
@@ -227,7 +228,9 @@ def write_csv(rows: Rows, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the experiment, print the table and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for digits.png and .csv")
+    parser.add_argument(
+        "--out", type=checked(check_out, Path), default="out/demo", help="folder for digits.png and .csv"
+    )
     parser.add_argument("--samples", type=int, default=2000, help="per method")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the start noises")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -238,7 +241,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = range(args.seed * 10**6, args.seed * 10**6 + args.samples)
     rows, wanted = experiment(world, judge, seeds, args.quiet)
     print(report(rows, judge))
-    args.out.mkdir(parents=True, exist_ok=True)
     draw_figure(rows, wanted, judge, args.out / "digits.png")
     write_csv(rows, args.out / "digits.csv")
     print(f"\nWrote {args.out / 'digits.png'} and {args.out / 'digits.csv'}")

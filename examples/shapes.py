@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from amdm import sample_amdm, start_noise
 from ecosystem import denoisers, latents, pictures, scores, world
+from ecosystem.arguments import check_out, checked
 from ecosystem.scores import Counts, Found
 from ecosystem.tables import write_csv
 from ecosystem.world import Image, Scenes
@@ -139,7 +140,9 @@ def write_table(table: Table, scenes: Scenes, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the scenes, print the table and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for shapes.png and .csv")
+    parser.add_argument(
+        "--out", type=checked(check_out, Path), default="out/demo", help="folder for shapes.png and .csv"
+    )
     parser.add_argument("--scenes", type=int, default=64, help="of the test split")
     parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -151,7 +154,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = {method: scores.find(drawn, scenes) for method, drawn in images.items()}
     table = {method: judge(seen, scenes) for method, seen in found.items()}
     print(report(table, scenes))
-    args.out.mkdir(parents=True, exist_ok=True)
     drawn = {"wanted": world.render(scenes), **images}
     draw_figure(drawn, found, table, scenes).savefig(args.out / "shapes.png", dpi=100)
     write_table(table, scenes, args.out / "shapes.csv")

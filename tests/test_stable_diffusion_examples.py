@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -14,10 +15,15 @@ import pytest
 import torch
 from denoisers import test_paper_systems as paper
 from denoisers import tiny_diffusers as tiny
-from diffusers import PNDMScheduler, UNet2DConditionModel
+from diffusers import (
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from PIL import Image
-from safetensors.torch import save, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -26,6 +32,7 @@ from amdm.denoisers.diffusers import from_pipeline
 from examples.stable_diffusion import (
     files,
     interact_ip,
+    interact_ip_xl,
     interact_migc,
     interact_migc_ip,
     memory,
@@ -33,41 +40,72 @@ from examples.stable_diffusion import (
     systems,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+# The real repositories' code warns of its own: an assertion of a tuple is a SyntaxWarning.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::UserWarning", "ignore::SyntaxWarning"
+)
+ROOT = Path(__file__).parents[1]
 SCRIPTS = {
     "interact_migc": (interact_migc, ["interactdiffusion", "migc", "sd14"]),
     "interact_ip": (interact_ip, ["interactdiffusion", "ip"]),
     "interact_migc_ip": (interact_migc_ip, ["interactdiffusion", "migc", "sd14", "ip"]),
+    "interact_ip_xl": (interact_ip_xl, ["interactdiffusion_xl", "ip_xl"]),
 }
 NAMES = {
     "interact_migc": ["InteractDiffusion", "InteractDiffusion(+MIGC)"],
     "interact_ip": ["InteractDiffusion", "InteractDiffusion(+IP-Adapter)"],
     "interact_migc_ip": ["InteractDiffusion", "InteractDiffusion(+MIGC, IP-Adapter)"],
+    "interact_ip_xl": ["InteractDiffusion-XL", "InteractDiffusion-XL(+IP-Adapter-XL)"],
 }
+XL_CODE = paper.UPSTREAM / "igligen-xl"  # its pipeline imports a package of this repository
+# The files with code in the folders on the hub, and where they come from.
+CODE = {
+    "interactdiffusion": (paper.UPSTREAM / paper.HUB, "unet", "pipeline_stable_diffusion_interactdiffusion"),
+    "interactdiffusion_xl": (XL_CODE / "interactdiffusion_xl", "", "pipeline_interactdiffusion_sdxl"),
+}
+
+
+def based(xl=False):
+    """The model that the adapters are trained for."""
+    if xl:
+        unet = tiny.seeded(UNet2DConditionModel, **tiny.WIDE_SDXL_UNET)
+        return tiny.quiet(StableDiffusionXLPipeline(**paper.xl_parts(), unet=unet, add_watermarker=False))
+    unet = tiny.seeded(UNet2DConditionModel, **tiny.SD1_UNET)
+    return tiny.quiet(StableDiffusionPipeline(**paper.parts(unet, tiny.ddim())))
+
+
+def as_on_the_hub(pipe, folder):
+    """Save a pipeline with its code: the class named by its file, the U-Net's code beside its weights."""
+    source, inside, module = CODE[folder.name]
+    pipe.save_pretrained(folder)
+    index, unet = folder / "model_index.json", "interactdiffusion_unet_2d_condition"
+    read = json.loads(index.read_text())
+    named = {"_class_name": [module, type(pipe).__name__], "unet": [unet, type(pipe.unet).__name__]}
+    index.write_text(json.dumps({**read, **named}))
+    shutil.copy(source / f"{module}.py", folder)
+    shutil.copy(source / inside / f"{unet}.py", folder / "unet")
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Everything that the three systems need on disk."""
+    """Everything that the systems need on disk."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    base, _ = tiny.sd(tiny.ddim())
-    interact, _ = paper.interact()
-    del interact.unet.position_net  # made by the pipeline, as its U-Net's own class would
-    for name, pipe in {"sd": base, "interactdiffusion": interact}.items():
-        schedule = {key: value for key, value in tiny.SD_SCHEDULE.items() if key != "clip_sample"}
-        pipe.scheduler = PNDMScheduler(**schedule, skip_prk_steps=True)  # the published ones'
-        pipe.save_pretrained(folder / name)
-        index = folder / name / "model_index.json"
-        checker = {
-            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]
-        }  # named, not needed
-        index.write_text(json.dumps({**json.loads(index.read_text()), **checker}))
-    shutil.copy(paper.STANDINS / "interactdiffusion" / "pipeline.py", folder / "interactdiffusion")
-    torch.save({"state_dict": {"migc.strength": torch.ones(1)}}, folder / "MIGC_SD14.ckpt")
-    groups = tiny.ip_weights(tiny.seeded(UNet2DConditionModel, **tiny.SD_UNET))
-    flat = {f"{group}.{key}": t.contiguous() for group, part in groups.items() for key, t in part.items()}
-    save_file(flat, folder / "ip-adapter_sd15.safetensors")
-    torch.save(groups, folder / "ip-adapter_sd15.bin")
+    base = based()
+    schedule = {key: value for key, value in tiny.SD_SCHEDULE.items() if key != "clip_sample"}
+    base.scheduler = PNDMScheduler(**schedule, skip_prk_steps=True)  # the published one's
+    base.save_pretrained(folder / "sd")
+    index = folder / "sd" / "model_index.json"
+    checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}  # named, not needed
+    index.write_text(json.dumps({**json.loads(index.read_text()), **checker}))
+    based(xl=True).save_pretrained(folder / "sdxl")
+    as_on_the_hub(paper.interact()[0], folder / "interactdiffusion")
+    as_on_the_hub(paper.interact_xl()[0], folder / "interactdiffusion_xl")
+    torch.save(paper.migc_state(), folder / "MIGC_SD14.ckpt")
+    for name, pipe in {"ip-adapter_sd15": base, "ip-adapter_sdxl": based(xl=True)}.items():
+        groups = tiny.ip_weights(pipe.unet)
+        flat = {f"{group}.{key}": t.contiguous() for group, part in groups.items() for key, t in part.items()}
+        save_file(flat, folder / f"{name}.safetensors")
+        torch.save(groups, folder / f"{name}.bin")
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32,
         patch_size=8, projection_dim=12,
@@ -78,26 +116,34 @@ def checkpoints(tmp_path_factory):
 
 
 def arguments(folder, parts, out):
+    adapter = ["--image-encoder", folder / "image_encoder", "--image", folder / "style.png", "--ip-adapter"]
     paths = {
         "interactdiffusion": ["--interactdiffusion", folder / "interactdiffusion"],
-        "migc": ["--migc-checkout", paper.STANDINS, "--migc-weights", folder / "MIGC_SD14.ckpt"],
+        "interactdiffusion_xl": ["--interactdiffusion-xl", folder / "interactdiffusion_xl"],
+        "migc": ["--migc-checkout", paper.UPSTREAM / "MIGC", "--migc-weights", folder / "MIGC_SD14.ckpt"],
         "sd14": ["--sd14", folder / "sd"],
-        "ip": [
-            "--ip-adapter", folder / "ip-adapter_sd15.safetensors",
-            "--image-encoder", folder / "image_encoder",
-            "--sd15", folder / "sd", "--image", folder / "style.png",
-        ],
-    }  # fmt: skip
+        "ip": [*adapter, folder / "ip-adapter_sd15.safetensors", "--sd15", folder / "sd"],
+        "ip_xl": [*adapter, folder / "ip-adapter_sdxl.safetensors", "--sdxl", folder / "sdxl"],
+    }
     given = [str(value) for part in parts for value in paths[part]]
     return [*given, "--out", str(out), "--device", "cpu", "--quiet"]
 
 
+def program(name, *given, cache):
+    """A command in a process of its own, as its users start it: nothing was imported before."""
+    path = os.pathsep.join(filter(None, [str(XL_CODE), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "PYTHONPATH": path, "HF_MODULES_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", name, *map(str, given)]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
 def pictures_and_settings(script, checkpoints, out, *more):
-    """A script's two pictures as numbers, and what it says it used."""
-    module, parts = SCRIPTS[script]
-    module.main([*arguments(checkpoints, parts, out), *more])
+    """A script's two pictures as numbers, what it says it used, and what it printed."""
+    given = arguments(checkpoints, SCRIPTS[script][1], out)
+    ran = program(f"examples.stable_diffusion.{script}", *given, *more, cache=out / "modules")
+    assert ran.returncode == 0, ran.stderr
     pictures = [np.asarray(Image.open(out / f"{name}.png")).astype(int) for name in NAMES[script]]
-    return pictures, json.loads((out / "settings.json").read_text())
+    return pictures, json.loads((out / "settings.json").read_text()), ran
 
 
 def written_out(script, checkpoints, seed, steps, aggregated, weights, ip_scale=0.8):
@@ -113,14 +159,15 @@ def written_out(script, checkpoints, seed, steps, aggregated, weights, ip_scale=
         "interactdiffusion_object_boxes": [interaction["object_box"]],
         "interactdiffusion_scheduled_sampling_beta": 1.0,
     }
-    calls = [(paper.interact()[0], {**caption, **said})]
+    xl = script.endswith("xl")
+    calls = [((paper.interact_xl if xl else paper.interact)()[0], {**caption, **said})]
     if "migc" in script:
         prompt = [[scene["caption"], *(instance["phrase"] for instance in instances)]]
         boxes = [[instance["box"] for instance in instances]]
         told = {**caption, "prompt": prompt, "bboxes": boxes, "MIGCsteps": steps // 2}
-        calls.append((paper.migc(strength=1.0)[0], told))
+        calls.append((paper.migc()[0], told))
     if "ip" in script:
-        pipe, _ = tiny.sd(tiny.ddim())
+        pipe = based(xl)
         encoder = CLIPVisionModelWithProjection.from_pretrained(checkpoints / "image_encoder")
         processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
         pipe.register_modules(image_encoder=encoder, feature_extractor=processor)
@@ -149,14 +196,14 @@ PAPERS = {
     "interact_migc": {"steps": 50, "aggregated": 20, "weights": [0.5]},
     "interact_ip": {"steps": 10, "aggregated": 5, "weights": [0.5]},
     "interact_migc_ip": {"steps": 10, "aggregated": 5, "weights": [0.5, 0.65]},
+    "interact_ip_xl": {"steps": 10, "aggregated": 5, "weights": [0.5]},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path, capsys):
-    drawn, settings = pictures_and_settings(script, checkpoints, tmp_path, "--seed", "3")
-    said = capsys.readouterr()
+def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path):
+    drawn, settings, said = pictures_and_settings(script, checkpoints, tmp_path, "--seed", "3")
     assert_drawn(drawn, written_out(script, checkpoints, 3, **PAPERS[script]))
     assert np.abs(drawn[0] - drawn[1]).max() > 10
     rows = list(csv.DictReader((tmp_path / "steps.csv").open()))
@@ -165,17 +212,20 @@ def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path, capsy
     assert len(joined) == settings["aggregated"] * number == len(settings["weights"]) * settings["aggregated"]
     assert {row["image"] for row in joined} == {NAMES[script][1]}
     assert 1.2 < float(joined[0]["angle"]) < 1.9, "independent starts are nearly orthogonal"
-    assert f"{number + 1} models: " in said.out
-    assert "(computed from the tensors on cpu, not measured)" in said.out
-    assert "InteractDiffusion: pipeline Apache-2.0 by its header" in said.err
-    assert ("MIGC: code and weights for non-commercial" in said.err) == ("migc" in script)
+    assert f"{number + 1} models: " in said.stdout
+    assert "(computed from the tensors on cpu, not measured)" in said.stdout
+    assert (
+        "InteractDiffusion"
+        + ("-XL: code Apache-2.0; " if script.endswith("xl") else ": pipeline Apache-2.0 by its header, ")
+    ) in said.stderr
+    assert ("MIGC: code and weights for non-commercial" in said.stderr) == ("migc" in script)
 
 
 @pytest.mark.slow
 def test_what_was_used_is_recorded(checkpoints, tmp_path):
     used = {"--seed": 4, "--ip-scale": 0.3, "--dtype": "float32"}
     given = [str(word) for pair in used.items() for word in pair]
-    drawn, settings = pictures_and_settings("interact_ip", checkpoints, tmp_path, *given)
+    drawn, settings, _ = pictures_and_settings("interact_ip", checkpoints, tmp_path, *given)
     assert_drawn(drawn, written_out("interact_ip", checkpoints, 4, **PAPERS["interact_ip"], ip_scale=0.3))
     assert {option: settings[option[2:].replace("-", "_")] for option in used} == used
     assert settings["sd15"] == str(checkpoints / "sd") and settings["guidance"] == 7.5
@@ -184,14 +234,13 @@ def test_what_was_used_is_recorded(checkpoints, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["interact_migc", "interact_migc_ip"])
 def test_migc_runs_beside_models_in_half_precision(script, checkpoints, tmp_path):
-    module, parts = SCRIPTS[script]
-    module.main([*arguments(checkpoints, parts, tmp_path), "--dtype", "bfloat16"])
-    alone, together = sorted(tmp_path.glob("*.png"), key=lambda path: len(path.name))
-    assert Image.open(alone).tobytes() != Image.open(together).tobytes()
+    drawn, _, _ = pictures_and_settings(script, checkpoints, tmp_path, "--dtype", "bfloat16")
+    assert (drawn[0] != drawn[1]).any()
 
 
+@pytest.mark.slow
 def test_migc_is_loaded_in_float32(checkpoints):
-    paths = {"migc_checkout": paper.STANDINS, "migc_weights": checkpoints / "MIGC_SD14.ckpt"}
+    paths = {"migc_checkout": paper.UPSTREAM / "MIGC", "migc_weights": checkpoints / "MIGC_SD14.ckpt"}
     given = argparse.Namespace(**paths, sd14=checkpoints / "sd")
     pipe = systems.load_migc(given, torch_dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.float32}
@@ -200,9 +249,9 @@ def test_migc_is_loaded_in_float32(checkpoints):
 
 def test_the_settings_are_the_papers():
     found = [(m.SETTINGS.steps, m.SETTINGS.aggregated, m.SETTINGS.weights) for m, _ in SCRIPTS.values()]
-    assert found == [(50, 20, (0.5,)), (10, 5, (0.5,)), (10, 5, (0.5, 0.65))]
+    assert found == [(50, 20, (0.5,)), (10, 5, (0.5,)), (10, 5, (0.5, 0.65)), (10, 5, (0.5,))]
     assert {m.SETTINGS.correction for m, _ in SCRIPTS.values()} == {0.3}
-    assert [m.SETTINGS.ip_scale for m, _ in SCRIPTS.values()] == [None, 0.8, 0.8]
+    assert [m.SETTINGS.ip_scale for m, _ in SCRIPTS.values()] == [None, 0.8, 0.8, 0.8]
 
 
 def refused(given, monkeypatch, script="interact_migc_ip"):
@@ -258,10 +307,71 @@ def cut(name, length=None, content=None):
     return make
 
 
+class Dangerous:
+    def __reduce__(self):
+        return os.mkdir, ("touched",)
+
+
+def pickled(name, instead):
+    """A folder in which a file of weights is a pickle with code in it."""
+
+    def make(at, checkpoints):
+        folder = cut(name)(at, checkpoints)
+        torch.save({"weight": Dangerous()}, (at / name).with_name(instead))
+        return folder
+
+    return make
+
+
+def sharded(name, variant=None, missing=False):
+    """A folder in which a file of weights is two with an index, as the libraries write them."""
+
+    def make(at, checkpoints):
+        folder, file = cut(name)(at, checkpoints), at / name
+        tensors = load_file(checkpoints / name)
+        stem, names = ".".join(filter(None, [file.stem, variant])), list(tensors)
+        parts = {f"{stem}-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+        for part, inside in list(parts.items())[: 1 if missing else 2]:
+            save_file({key: tensors[key] for key in inside}, file.with_name(part), {"format": "pt"})
+        index = {
+            "metadata": {},
+            "weight_map": {key: part for part, inside in parts.items() for key in inside},
+        }
+        end = ".".join(filter(None, ["safetensors.index", variant, "json"]))
+        file.with_name(f"{file.stem}.{end}").write_text(json.dumps(index))
+        return folder
+
+    return make
+
+
 UNET = "diffusion_pytorch_model.safetensors"
 ONE = torch.ones(1)
 WRONG = [
-    ("--interactdiffusion", cut("interactdiffusion/pipeline.py"), "a folder with pipeline.py"),
+    (
+        "--interactdiffusion",
+        cut("interactdiffusion/pipeline_stable_diffusion_interactdiffusion.py"),
+        "a folder with pipeline_stable_diffusion_interactdiffusion.py",
+    ),
+    (
+        "--interactdiffusion",
+        cut("interactdiffusion/unet/interactdiffusion_unet_2d_condition.py"),
+        "a folder with unet/interactdiffusion_unet_2d_condition.py",
+    ),
+    (
+        "--interactdiffusion",
+        cut("interactdiffusion/unet/interactdiffusion_unet_2d_condition.py", content=b"import no_such_thing"),
+        "no_such_thing to be installed, which its code imports: pip install no_such_thing",
+    ),
+    (
+        "--interactdiffusion",
+        cut("interactdiffusion/unet/interactdiffusion_unet_2d_condition.py", content=b"def"),
+        "Python code in unet/interactdiffusion_unet_2d_condition.py: ",
+    ),
+    (
+        "--interactdiffusion",
+        lambda at, checkpoints: checkpoints / "sd",
+        "its model_index.json to name a file with the pipeline's class, found 'StableDiffusionPipeline'",
+    ),
     ("--interactdiffusion", cut("interactdiffusion/vae/config.json"), "a folder with vae/config.json"),
     ("--sd14", cut(f"sd/unet/{UNET}"), f"a folder with unet/{UNET} or unet/diffusion_pytorch_model.bin"),
     (
@@ -296,7 +406,27 @@ WRONG = [
     (
         "--image-encoder",
         cut("image_encoder/model.safetensors", content=save({"a": ONE})),
-        "visual_projection.weight in model.safetensors, found a",
+        "visual_projection.weight in its weights, found a",
+    ),
+    (
+        "--image-encoder",
+        pickled("image_encoder/model.safetensors", "pytorch_model.bin"),
+        "a checkpoint of tensors alone in pytorch_model.bin, found posix.mkdir",
+    ),
+    (
+        "--sd14",
+        pickled(f"sd/unet/{UNET}", "diffusion_pytorch_model.bin"),
+        "a checkpoint of tensors alone in unet/diffusion_pytorch_model.bin, found posix.mkdir",
+    ),
+    (
+        "--sd15",
+        pickled("sd/text_encoder/model.safetensors", "pytorch_model.fp16.bin"),
+        "a checkpoint of tensors alone in text_encoder/pytorch_model.fp16.bin, found posix.mkdir",
+    ),
+    (
+        "--sd15",
+        sharded(f"sd/unet/{UNET}", missing=True),
+        "a folder with unet/diffusion_pytorch_model-00002-of-00002.safetensors, as unet/",
     ),
     ("--image", written("style.png", b"no image"), "an image that PIL can read"),
     ("--image", lambda at, checkpoints: at, "a file"),
@@ -323,7 +453,9 @@ WRONG = [
         "image_proj and ip_adapter in it, found image_proj, ip_adapter",
     ),
     ("--device", lambda at, checkpoints: "abacus", "a device that is here: "),
-    ("--out", written("out", b""), "a folder that can be written to, and "),
+    ("--device", lambda at, checkpoints: "meta", "a device that is here: "),
+    ("--out", written("out", b""), "a folder that can be written to: File exists"),
+    ("--out", lambda at, checkpoints: Path("/proc/out"), "a folder that can be written to: "),
 ]
 
 
@@ -375,26 +507,153 @@ def test_what_is_wrong_with_a_scene_is_one_line(scene, expected, checkpoints, tm
     assert line.startswith(f"--scene is {path}, expected {expected}")
 
 
-def test_a_checkout_that_does_not_run_is_one_line(checkpoints, tmp_path, monkeypatch):
+def checkout(at, code):
     for name in ("migc_pipeline", "migc_utils"):
-        written(f"migc/{name}.py", b"import nothing_of_that_name")(tmp_path, checkpoints)
+        written(f"migc/{name}.py", code)(at, None)
+    return at
+
+
+def with_option(given, option, value):
+    given = list(given)
+    given[given.index(option) + 1] = str(value)
+    return given
+
+
+def test_packages_that_a_checkout_needs_are_named(checkpoints, tmp_path, monkeypatch):
+    """MIGC's code imports cv2, which the package opencv-python-headless has, and einops in another file."""
+    code = b"import torch\nimport cv2\nfrom migc.layers import rest\nif False:\n    import never_needed\n"
+    checkout(tmp_path, code)
+    written("migc/layers.py", b"from einops import rearrange\nfrom . import other")(tmp_path, None)
+    monkeypatch.setattr(files, "find_spec", lambda name: None if name in ("cv2", "einops") else name)
     given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
-    given[given.index("--migc-checkout") + 1] = str(tmp_path)
+    (line,) = refused(with_option(given, "--migc-checkout", tmp_path), monkeypatch, "interact_migc")
+    assert line == (
+        f"--migc-checkout is {tmp_path}, expected cv2, einops to be installed, which its code imports: "
+        "pip install opencv-python-headless einops"
+    )
+
+
+def test_no_code_runs_before_all_arguments_are_right(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkout(tmp_path, b"open('executed', 'w')")
+    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
+    given = with_option(given, "--migc-checkout", tmp_path)
+    (line,) = refused(with_option(given, "--sd14", "nowhere"), monkeypatch, "interact_migc")
+    assert line.startswith("--sd14 is nowhere, ") and not Path("executed").exists()
+
+
+def test_a_checkout_that_does_not_run_is_one_line(tmp_path):
+    checkout(tmp_path, b"from torch import nothing_of_that_name")
     with patch.dict(sys.modules):
         for name in [name for name in sys.modules if name.split(".")[0] == "migc"]:
             del sys.modules[name]
-        (line,) = refused(given, monkeypatch, "interact_migc")
-    assert line.endswith(
-        "expected code that runs here: ModuleNotFoundError, No module named 'nothing_of_that_name'"
+        with pytest.raises(
+            SystemExit, match=r"^--migc-checkout is [^\n]*, expected code that runs here: Imp"
+        ):
+            systems.migc_modules(tmp_path)
+
+
+LACKING = [
+    ("sd15", "sd", "unet", UNET, "conv_in.bias"),
+    ("sd15", "sd", "vae", UNET, "decoder.conv_out.bias"),
+    ("sd15", "sd", "text_encoder", "model.safetensors", "final_layer_norm.bias"),
+    ("interactdiffusion", "interactdiffusion", "text_encoder", "model.safetensors", "final_layer_norm.bias"),
+    ("sdxl", "sdxl", "text_encoder_2", "model.safetensors", "text_projection.weight"),
+]
+
+
+def without(checkpoints, at, name, tensor):
+    """A folder in which a file of weights lacks a tensor."""
+    folder = cut(name, content=b"")(at, checkpoints)
+    tensors = load_file(checkpoints / name)
+    (key,) = (key for key in tensors if key.endswith(tensor))
+    save_file({name: t for name, t in tensors.items() if name != key}, at / name, {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(("option", "folder", "part", "file", "tensor"), LACKING)
+def test_a_missing_tensor_is_not_replaced(option, folder, part, file, tensor, checkpoints, tmp_path):
+    lacking = without(checkpoints, tmp_path, f"{folder}/{part}/{file}", tensor)
+    parts = {part: files.XL_NETWORKS[part]}
+    with pytest.raises(SystemExit) as stopped:
+        systems.networks(option, argparse.Namespace(**{option: lacking}), parts)
+    line = str(stopped.value)
+    assert line.startswith(f"--{option} is {lacking}, expected ")
+    assert line.endswith(f"{tensor} in {part}'s weights") and "\n" not in line
+
+
+@pytest.mark.slow
+def test_a_missing_tensor_of_a_unet_with_its_own_code_is_not_replaced(checkpoints, tmp_path):
+    lacking = without(checkpoints, tmp_path, f"interactdiffusion/unet/{UNET}", "conv_in.bias")
+    with pytest.raises(SystemExit) as stopped:
+        systems.load_interact_diffusion(argparse.Namespace(interactdiffusion=lacking))
+    expected = "expected conv_in.bias in unet's weights"
+    assert str(stopped.value) == f"--interactdiffusion is {lacking}, {expected}"
+
+
+def fp16_only(name):
+    def make(at, checkpoints):
+        folder, file = cut(name)(at, checkpoints), at / name
+        shutil.copy(checkpoints / name, file.with_name(f"{file.stem}.fp16{file.suffix}"))
+        return folder
+
+    return make
+
+
+def binary(name, instead):
+    def make(at, checkpoints):
+        folder = cut(name)(at, checkpoints)
+        torch.save(load_file(checkpoints / name), (at / name).with_name(instead))
+        return folder
+
+    return make
+
+
+OTHER_LAYOUTS = [
+    ("unet", sharded(f"sd/unet/{UNET}")),
+    ("unet", sharded(f"sd/unet/{UNET}", variant="fp16")),
+    ("text_encoder", sharded("sd/text_encoder/model.safetensors")),
+    ("text_encoder", sharded("sd/text_encoder/model.safetensors", variant="fp16")),
+    ("vae", fp16_only(f"sd/vae/{UNET}")),
+    ("text_encoder", fp16_only("sd/text_encoder/model.safetensors")),
+    ("vae", binary(f"sd/vae/{UNET}", "diffusion_pytorch_model.bin")),
+    ("text_encoder", binary("sd/text_encoder/model.safetensors", "pytorch_model.bin")),
+    ("text_encoder", binary("sd/text_encoder/model.safetensors", "pytorch_model.fp16.bin")),
+]
+
+
+@pytest.mark.parametrize(("part", "make"), OTHER_LAYOUTS)
+def test_other_layouts_of_weights_are_the_same_networks(part, make, checkpoints, tmp_path):
+    folder = make(tmp_path, checkpoints)
+    files.check_pipeline(folder)
+    parts = {part: files.NETWORKS[part]}
+    expected, found = (
+        systems.networks("sd15", argparse.Namespace(sd15=path), parts)[part].state_dict()
+        for path in (checkpoints / "sd", folder)
     )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+@pytest.mark.slow
+def test_a_unet_with_its_own_code_has_other_layouts_too(checkpoints, tmp_path):
+    expected = load_file(checkpoints / "interactdiffusion" / "unet" / UNET)
+    name = f"interactdiffusion/unet/{UNET}"
+    for i, make in enumerate([fp16_only(name), sharded(name), sharded(name, "fp16")]):
+        (tmp_path / str(i)).mkdir()
+        folder = make(tmp_path / str(i), checkpoints)
+        files.check_pipeline_with_code(folder)
+        pipe = systems.load_interact_diffusion(argparse.Namespace(interactdiffusion=folder))
+        assert all(torch.equal(t, expected[key]) for key, t in pipe.unet.state_dict().items())
 
 
 def test_an_image_encoder_without_all_its_weights_is_refused(checkpoints, tmp_path):
     shutil.copytree(checkpoints / "image_encoder", tmp_path / "image_encoder")
     save_file({"other": torch.ones(1)}, tmp_path / "image_encoder" / "model.safetensors", {"format": "pt"})
-    paths = {"ip_adapter": checkpoints / "ip-adapter_sd15.bin", "image_encoder": tmp_path / "image_encoder"}
-    with pytest.raises(SystemExit, match=r"^--image-encoder is [^\n]*, expected vision_model\.[^\n]* in it$"):
-        systems.load_ip_adapter(argparse.Namespace(**paths))
+    given = argparse.Namespace(image_encoder=tmp_path / "image_encoder")
+    named = ("transformers", "CLIPVisionModelWithProjection")
+    with pytest.raises(SystemExit, match=r"^--image-encoder is [^\n]*, expected [^\n]* more in its weights$"):
+        systems.whole("image_encoder", given, named, "", files.TRANSFORMERS)
 
 
 def test_both_formats_of_an_ip_adapter_are_read_alike(checkpoints):
@@ -405,11 +664,6 @@ def test_both_formats_of_an_ip_adapter_are_read_alike(checkpoints):
     for name, group in flat.items():
         assert group.keys() == grouped[name].keys()
         assert all(torch.equal(tensor, grouped[name][key]) for key, tensor in group.items())
-
-
-class Dangerous:
-    def __reduce__(self):
-        return os.mkdir, ("touched",)
 
 
 def test_no_pickle_is_executed(checkpoints, tmp_path, monkeypatch):

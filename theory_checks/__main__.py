@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from tqdm import tqdm
 
+from ecosystem.arguments import check_device, check_out, checked
 from theory_checks import (
     appendix_e_1,
     chord,
@@ -46,9 +47,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--size", choices=SIZES, default="default", help="how many settings, and how large")
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
-    parser.add_argument("--device", default="cpu", help="where the draws are made")
+    device, folder = checked(check_device, str), checked(check_out, Path)
+    parser.add_argument("--device", type=device, default="cpu", help="where the draws are made")
     parser.add_argument(
-        "--out", type=Path, default=Path("out/theory"), help="folder for theory.json and theory.png"
+        "--out", type=folder, default="out/theory", help="folder for theory.json and theory.png"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser.parse_args()
@@ -63,7 +65,6 @@ def main() -> int:
     records = [check() for check in tqdm(checks, unit="check", disable=args.quiet)]
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(report.table(records))
-    args.out.mkdir(parents=True, exist_ok=True)
     report.write_json(records, args.out / "theory.json")
     report.picture(records).savefig(args.out / "theory.png", dpi=100)
     console.print(f"Wrote {args.out / 'theory.json'} and {args.out / 'theory.png'}")

@@ -3,29 +3,28 @@
 Of safetensors and folders the headers and names are read; other checkpoints with `weights_only=True`.
 """
 
+import ast
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 import torch
 
-DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
-# What a pipeline's folder has in its sub-folders: one file of each group.
-PARTS: dict[str, list[tuple[str, ...]]] = {
-    "unet": [("config.json",), DIFFUSERS],
-    "vae": [("config.json",), DIFFUSERS],
-    "text_encoder": [("config.json",), TRANSFORMERS],
-    "tokenizer": [("tokenizer_config.json",), ("tokenizer.json", "vocab.json")],
-    "scheduler": [("scheduler_config.json",)],
-}
+from ecosystem.arguments import Expected
 
-
-class Expected(Exception):  # noqa: N818 (what it says is what was expected)
-    """What a path was expected to be."""
+# The names of weights without their endings: of safetensors, and of pickles.
+DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model")
+TRANSFORMERS = ("model", "pytorch_model")
+VARIANT = "fp16"
+NETWORKS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
+XL_NETWORKS = {**NETWORKS, "text_encoder_2": TRANSFORMERS}
+TOKENIZER = [("tokenizer_config.json",), ("tokenizer.json", "vocab.json")]
+# Where the package of an import has another name.
+PACKAGES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
 
 
 class Unusable(SystemExit):
@@ -35,8 +34,16 @@ class Unusable(SystemExit):
         super().__init__("\n".join(problems))
 
 
+class Weights(NamedTuple):
+    """A network's weights: one file, or several with an index."""
+
+    paths: list[Path]
+    variant: str | None
+    """"fp16" where there are no others."""
+
+
 def check_folder(path: Path, needed: Sequence[Sequence[str]]) -> None:
-    """One file of each group is there, and can be read."""
+    """One file of each group is there, and can be read if it is JSON."""
     found = [next((name for name in names if (path / name).is_file()), None) for names in needed]
     missing = [" or ".join(names) for names, name in zip(needed, found, strict=True) if name is None]
     if missing:
@@ -44,51 +51,102 @@ def check_folder(path: Path, needed: Sequence[Sequence[str]]) -> None:
     for name in found:
         if name and name.endswith(".json"):
             _json(path / name, name)
-        elif name and name.endswith(".safetensors"):
-            _header(path / name, name)
 
 
-def check_pipeline(path: Path) -> None:
-    """A folder in diffusers' format, with the weights of all that its index names."""
-    check_folder(path, [("model_index.json",)])
-    index = _mapping(_json(path / "model_index.json"), "model_index.json")
-    unnamed = [part for part in PARTS if not any(index.get(part) or ())]
+def find_weights(path: Path, stems: tuple[str, str], part: str = "") -> Weights:
+    """The files that diffusers or transformers would load from `path / part`."""
+    kinds = list(zip(stems, ("safetensors", "bin"), strict=True))
+    for variant in (None, VARIANT):
+        for stem, suffix in kinds:
+            single = path / part / ".".join(filter(None, [stem, variant, suffix]))
+            index = path / part / ".".join(filter(None, [stem, suffix, "index", variant, "json"]))
+            if single.is_file():
+                return Weights([single], variant)
+            if index.is_file():
+                return Weights(_shards(index, path), variant)
+    raise Expected(f"a folder with {' or '.join(str(Path(part, '.'.join(kind))) for kind in kinds)}")
+
+
+def check_weights(path: Path, stems: tuple[str, str], part: str = "") -> set[str]:
+    """The names of a network's tensors. Pickles hold nothing else."""
+    names: set[str] = set()
+    for file in find_weights(path, stems, part).paths:
+        shown = str(file.relative_to(path))
+        names.update(_header(file, shown) if file.suffix == ".safetensors" else _pickle(file, shown))
+    return names
+
+
+def check_pipeline(path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS) -> dict[str, Any]:
+    """The index of a folder in diffusers' format, which has the weights of all networks."""
+    index = read_index(path)
+    tokenizers = [part.replace("text_encoder", "tokenizer") for part in networks if "text" in part]
+    parts = [*networks, *tokenizers, "scheduler"]
+    unnamed = [part for part in parts if not any(index.get(part) or ())]
     if unnamed:
         raise Expected(f"{', '.join(unnamed)} in its model_index.json")
-    absent = [part for part in PARTS if not (path / part).is_dir()]
+    absent = [part for part in parts if not (path / part).is_dir()]
     if absent:
         raise Expected(f"a folder with {', '.join(absent)}, as its model_index.json says")
-    for part, needed in PARTS.items():
-        check_folder(path, [[f"{part}/{name}" for name in names] for names in needed])
+    check_folder(path, [(f"{part}/config.json",) for part in networks])
+    for part in tokenizers:
+        check_folder(path, [[f"{part}/{name}" for name in names] for names in TOKENIZER])
+    check_folder(path, [("scheduler/scheduler_config.json",)])
+    for part, stems in networks.items():
+        check_weights(path, stems, part)
+    return index
 
 
-def check_pipeline_with_code(path: Path) -> None:
-    """A pipeline that comes with its class."""
-    check_folder(path, [("model_index.json",), ("pipeline.py",)])
-    check_pipeline(path)
+def read_index(path: Path) -> dict[str, Any]:
+    """What a pipeline's folder says of its parts: the library and the class of each."""
+    check_folder(path, [("model_index.json",)])
+    return _mapping(_json(path / "model_index.json"), "model_index.json")
+
+
+def check_pipeline_with_code(path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS) -> None:
+    """A pipeline that comes with the code of its class and of its U-Net's."""
+    index = check_pipeline(path, networks)
+    kind = index.get("_class_name")
+    if not isinstance(kind, list) or len(kind) != 2:
+        raise Expected(f"its model_index.json to name a file with the pipeline's class, found {kind!r:.60}")
+    check_code(path, [f"{kind[0]}.py", *([f"unet/{index['unet'][0]}.py"] if own_unet(index) else [])])
+
+
+def own_unet(index: Mapping[str, Any]) -> bool:
+    """Tell whether the U-Net's class lies in the folder; else it is diffusers'."""
+    return bool(index["unet"][0] != "diffusers")
 
 
 def check_image_encoder(path: Path) -> None:
     """A model of transformers that projects an image to one vector: not every CLIP's does."""
-    check_folder(path, [("config.json",), TRANSFORMERS])
-    weights, key = path / TRANSFORMERS[0], "visual_projection.weight"
-    if weights.is_file() and key not in (names := _header(weights)):
-        raise Expected(f"{key} in {weights.name}, found {_some(names)}")
+    check_folder(path, [("config.json",)])
+    names, key = check_weights(path, TRANSFORMERS), "visual_projection.weight"
+    if key not in names:
+        raise Expected(f"{key} in its weights, found {_some(names)}")
 
 
-def check_device(name: str) -> None:
-    """Torch has it."""
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise Expected(f"a device that is here: {_first_line(error)}") from error
+def check_migc_checkout(path: Path) -> None:
+    """MIGC's code and every package that it imports are there. None of it is executed."""
+    check_code(path, [f"migc/{name}.py" for name in ("migc_pipeline", "migc_utils")])
 
 
-def check_out(path: Path) -> None:
-    """A folder, or one that can be made."""
-    there = next(folder for folder in [path.absolute(), *path.absolute().parents] if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise Expected(f"a folder that can be written to, and {there} is none")
+def check_code(path: Path, names: Sequence[str]) -> None:
+    """Files of Python code whose imports can be found, in the checkout's own files too."""
+    check_folder(path, [(name,) for name in names])
+    seen, waiting = set(names), list(names)
+    missing: dict[str, None] = {}
+    for name in waiting:
+        for module in _imports(path / name, name):
+            inside = f"{module.replace('.', '/')}.py"
+            if (path / inside).is_file():
+                waiting += [inside] * (inside not in seen)
+                seen.add(inside)
+            elif find_spec(module.partition(".")[0]) is None:
+                missing[module.partition(".")[0]] = None
+    if missing:
+        packages = " ".join(PACKAGES.get(module, module) for module in missing)
+        raise Expected(
+            f"{', '.join(missing)} to be installed, which its code imports: pip install {packages}"
+        )
 
 
 def read_weights(path: Path, names_only: bool = False) -> Mapping[str, Any]:
@@ -98,25 +156,20 @@ def read_weights(path: Path, names_only: bool = False) -> Mapping[str, Any]:
     if path.suffix == ".safetensors":
         names = _header(path)
         return dict.fromkeys(names) if names_only else _load_file(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch says of a file that is no checkpoint, or more than tensors
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"found {code[1]}" if code else "found no such file format"
-        raise Expected(f"a checkpoint of tensors alone, {found}") from error
-    return _mapping(loaded, "it")
+    return _pickle(path)
 
 
-def read_migc(path: Path, names_only: bool = False) -> Mapping[str, Any]:
-    """MIGC's weights as its code wants them."""
-    read = read_weights(path, names_only)
-    state = read if path.suffix == ".safetensors" else read.get("state_dict")
+def check_migc_weights(path: Path) -> None:
+    """MIGC's weights as its code wants them, a pickle of tensors alone."""
+    if not path.is_file():
+        raise Expected("a file")
+    read = _pickle(path)
+    state = read.get("state_dict")
     if not isinstance(state, Mapping):
         raise Expected(f"state_dict in it, found {_some(read)}")
     others = [name for name in state if "migc" not in str(name).split(".")]
     if others or not state:
         raise Expected(f"tensors of migc alone in it, found {_some(others)}")
-    return {"state_dict": state}
 
 
 def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str, Any]]:
@@ -212,6 +265,40 @@ def _header(path: Path, name: str = "it") -> list[str]:
             return list(opened.keys())
     except SafetensorError as error:
         raise Expected(f"safetensors in {name}: {_first_line(error)}") from error
+
+
+def _pickle(path: Path, name: str = "it") -> dict[str, Any]:
+    """What torch reads of a file without running code in it."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except Exception as error:  # whatever torch says of a file that is no checkpoint, or more than tensors
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"found {code[1]}" if code else "found no such file format"
+        where = "" if name == "it" else f" in {name}"
+        raise Expected(f"a checkpoint of tensors alone{where}, {found}") from error
+    return _mapping(loaded, name)
+
+
+def _shards(index: Path, folder: Path) -> list[Path]:
+    """The files that an index of weights names; all are there."""
+    name = str(index.relative_to(folder))
+    names = _mapping(_json(index, name), name, ["weight_map"])["weight_map"]
+    files = [index.with_name(file) for file in sorted(set(_mapping(names, f"{name}'s weight_map").values()))]
+    missing = [str(file.relative_to(folder)) for file in files if not file.is_file()]
+    if missing:
+        raise Expected(f"a folder with {_some(missing)}, as {name} says")
+    return files
+
+
+def _imports(path: Path, name: str) -> list[str]:
+    """The modules that a file imports when it is loaded, without those that it tries or asks for first."""
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError) as error:
+        raise Expected(f"Python code in {name}: {_first_line(error)}") from error
+    whole = [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+    parts = [node for node in body if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return whole + [str(node.module) for node in parts]
 
 
 def _load_file(path: Path) -> dict[str, torch.Tensor]:

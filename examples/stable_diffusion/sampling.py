@@ -63,7 +63,7 @@ def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.Arg
             made.add_argument(given, type=Path, required=True, metavar=kind, help=what)
     scene, wanted = HERE / "scene.json", "JSON: what is wanted where; default: %(default)s"
     made.add_argument("--scene", type=Path, default=scene, metavar="FILE", help=wanted)
-    if "IP-Adapter" in names:
+    if settings.ip_scale is not None:
         strength = "IP-Adapter's strength; default: the paper's %(default)s"
         made.add_argument("--ip-scale", type=float, default=settings.ip_scale, help=strength)
     made.add_argument("--seed", type=int, default=0, help="of the starts' noise; default: %(default)s")

@@ -74,6 +74,20 @@ SDXL_UNET = {
     "addition_time_embed_dim": 8,
     "projection_class_embeddings_input_dim": POOLED + 6 * 8,
 }
+# The paper's systems count on all of Stable Diffusion 1's blocks and on the width of its text.
+SD1_UNET = {
+    "sample_size": 8,
+    "block_out_channels": (16, 16, 16, 16),
+    "norm_num_groups": 4,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+# InteractDiffusion-XL's phrases are as wide as both encoders' text.
+WIDE_SDXL_UNET = {
+    **SDXL_UNET,
+    "cross_attention_dim": 2 * CROSS,
+    "projection_class_embeddings_input_dim": CROSS + 6 * 8,
+}
 UNETS = {"text": SD_UNET, "sdxl": SDXL_UNET}
 
 
@@ -108,13 +122,13 @@ def vae(scaling_factor=0.18215, channels=4, **config):
     )
 
 
-def text_parts():
+def text_parts(width=CROSS, encoder=CLIPTextModel):
     letters = [*string.ascii_lowercase, *(f"{c}</w>" for c in string.ascii_lowercase)]
     vocabulary = {token: i for i, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
     config = CLIPTextConfig(
         vocab_size=len(vocabulary),
-        hidden_size=CROSS,
-        projection_dim=CROSS,
+        hidden_size=width,
+        projection_dim=width,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -123,7 +137,7 @@ def text_parts():
         eos_token_id=len(vocabulary) - 1,
     )
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
-    return {"text_encoder": seeded(CLIPTextModel, config), "tokenizer": tokenizer}
+    return {"text_encoder": seeded(encoder, config), "tokenizer": tokenizer}
 
 
 def without_checker():
@@ -176,16 +190,17 @@ def sdxl(scheduler, **kwargs):
 def ip_weights(unet, seed=0, images=4, clip=12):
     """The layout of ip-adapter_sd15.safetensors: a projection of the image, keys and values per layer."""
     layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
-    weights = {}
+    weights, width = {}, unet.config.cross_attention_dim
     for i, name in enumerate(layers):
         shape = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape
         for j, part in enumerate(("to_k_ip", "to_v_ip")):
-            weights[f"{2 * i + 1}.{part}.weight"] = 0.5 * randn(100 * seed + 2 * i + j, *shape)
+            scale = 0.5 * (CROSS / width) ** 0.5
+            weights[f"{2 * i + 1}.{part}.weight"] = scale * randn(100 * seed + 2 * i + j, *shape)
     projection = {
-        "proj.weight": randn(90, images * CROSS, clip) / clip**0.5,
-        "proj.bias": randn(91, images * CROSS),
-        "norm.weight": torch.ones(CROSS),
-        "norm.bias": torch.zeros(CROSS),
+        "proj.weight": randn(90, images * width, clip) / clip**0.5,
+        "proj.bias": randn(91, images * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
     }
     return {"image_proj": projection, "ip_adapter": weights}
 

@@ -6,6 +6,8 @@ generator; masks are float32 whatever the weights are, so that half precision en
 against two images, which end in an error in the middle of the network.
 """
 
+import inspect
+
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
@@ -19,6 +21,15 @@ class AttentionStore:
     calls = 0
 
 
+class MIGC(torch.nn.Module):
+    """The networks beside one cross-attention."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(width)
+        self.strength = torch.nn.Linear(1, width)
+
+
 class MIGCProcessor(torch.nn.Module):
     """Attention for the latents' two rows, and between them a blend of the instances' rows by their boxes."""
 
@@ -26,7 +37,8 @@ class MIGCProcessor(torch.nn.Module):
         super().__init__()
         self.store, self.plain = attnstore, AttnProcessor()
         self.not_use_migc = config["not_use_migc"]
-        self.strength = torch.nn.Linear(1, 1, bias=False)
+        if not self.not_use_migc:
+            self.migc = MIGC(config["C"])
 
     def __call__(
         self,
@@ -46,20 +58,22 @@ class MIGCProcessor(torch.nn.Module):
         ca_scale=None,
         ea_scale=None,
         sac_scale=None,
+        use_sa_preserve=False,
+        sa_preserve=False,
     ):
         self.store.calls += 1
+        number, late = len(bboxes[0]), ith > MIGCsteps  # nothing works without both
         if encoder_hidden_states is None:
             return self.plain(attn, hidden_states)
-        if ith > MIGCsteps or not bboxes[0] or self.not_use_migc:
+        if late or number == 0 or self.not_use_migc:
             return self.plain(attn, hidden_states, encoder_hidden_states[:2])
-        number = len(bboxes[0])
         rows = torch.cat([hidden_states[[0]], hidden_states[[1]].repeat(number + 1, 1, 1)])
         seen = self.plain(attn, rows, encoder_hidden_states)
         blend = seen[1]
         for k in torch.randperm(number).tolist():  # the order of a sum: noise in its last bits
             inside = self.inside(bboxes[0][k], rows.shape[1], height // 8, width // 8).to(seen.device)
-            late = 1 + 1e-4 * float(timestep) * embeds_pooler[k + 1].mean()
-            blend = blend + late * self.strength(inside) * (seen[k + 2] - seen[1]) / number
+            told = self.migc.norm(seen[k + 2] - seen[1]) * (1 + embeds_pooler[k + 1].mean())
+            blend = blend + self.migc.strength(inside) * told / number
         return torch.stack([seen[0], blend])
 
     @staticmethod
@@ -94,12 +108,15 @@ class StableDiffusionMIGCPipeline(StableDiffusionPipeline):
         height = height or self.unet.config.sample_size * self.vae_scale_factor
         width = width or self.unet.config.sample_size * self.vae_scale_factor
         text, pooled = self.encoded([p for group in prompt for p in group])
-        text = torch.cat([self.encoded([negative_prompt or ""])[0], text])
+        negative_prompt = "worst quality, low quality" if negative_prompt is None else negative_prompt
+        text = torch.cat([self.encoded([negative_prompt])[0], text])
         self.scheduler.set_timesteps(num_inference_steps)
         channels, dtype = self.unet.config.in_channels, text.dtype
         latents = self.prepare_latents(
             len(prompt), channels, height, width, dtype, torch.device("cpu"), generator, latents
         )
+        takes = inspect.signature(self.scheduler.step).parameters
+        extra = {name: value for name, value in (("eta", eta), ("generator", generator)) if name in takes}
         for i, t in enumerate(self.scheduler.timesteps):
             told = {
                 "prompt_nums": [len(group) for group in prompt],
@@ -114,12 +131,14 @@ class StableDiffusionMIGCPipeline(StableDiffusionPipeline):
                 "ca_scale": None,
                 "ea_scale": None,
                 "sac_scale": None,
+                "sa_preserve": False,
+                "use_sa_preserve": False,
             }
             x = torch.cat([latents] * 2)
             predicted = self.unet(x, t, encoder_hidden_states=text, cross_attention_kwargs=told).sample
             uncond, cond = predicted.chunk(2)
             predicted = uncond + guidance_scale * (cond - uncond)
-            latents = self.scheduler.step(predicted, t, latents, eta=eta, generator=generator).prev_sample
+            latents = self.scheduler.step(predicted, t, latents, **extra).prev_sample
         images = latents
         if output_type != "latent":
             images = self.vae.decode(latents / self.vae.config.scaling_factor).sample

@@ -1,0 +1,46 @@
+"""Arguments of commands that are checked before the work begins."""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Expected(Exception):  # noqa: N818 (what it says is what was expected)
+    """What an argument was expected to be."""
+
+
+def check_out(path: Path) -> None:
+    """Make the folder if there is none, and raise `Expected` unless a file can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise Expected(f"a folder that can be written to: {error.strerror}") from error
+
+
+def check_device(name: str) -> None:
+    """Raise `Expected` unless torch can compute there."""
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:  # each backend that is not there has its own
+        raise Expected(f"a device that is here: {str(error).splitlines()[0]}") from error
+
+
+def checked(check: Callable[[T], Any], make: Callable[[str], T]) -> Callable[[str], T]:
+    """`type` of an argument for argparse: what `make` makes of the text, if `check` does not raise."""
+
+    def convert(text: str) -> T:
+        value = make(text)
+        try:
+            check(value)
+        except Expected as expected:
+            raise argparse.ArgumentTypeError(f"is {text}, expected {expected}") from expected
+        return value
+
+    return convert

@@ -1,0 +1,1 @@
+../../interactdiff-diffusers/unet/interactdiffusion_unet_2d_condition.py
