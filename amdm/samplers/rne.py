@@ -52,7 +52,8 @@ def rne_log_ratio(
 
     References:
         He et al. 2025, "RNE: plug-and-play diffusion inference-time control and energy-based training",
-        arXiv:2506.05668; the form with a reference is ours.
+        arXiv:2506.05668. The form with a reference is the authors' too: their later code has the one with
+        N(0, I), credited to this paper. Only the variance of the reference's exact reversal is ours.
     """
     check_levels(sigma, sigma_next)
     check_same_shape(x=x, x_next=x_next, denoised=denoised)
@@ -142,7 +143,7 @@ def rne_log_density(
         TypeError, ValueError: an argument is not as above.
 
     References:
-        He et al. 2025, arXiv:2506.05668, with a reference of ours.
+        He et al. 2025, arXiv:2506.05668, as in `rne_log_ratio` with a reference.
     """
     check_latent(x)
     levels = check_sigmas(sigmas)
