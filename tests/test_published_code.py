@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+from denoisers import test_paper_systems as paper
+from PIL import Image
 from tolerances import assert_equal
 
 from amdm import sample_amdm
 from amdm.denoisers import GaussianMixture
+from amdm.denoisers.diffusers import from_pipeline
+from amdm.denoisers.diffusers.levels import training_sigmas
 from examples.published_code import published
 
 TRAINING = (1 / (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2).cumprod(0) - 1).sqrt()
@@ -69,3 +73,64 @@ def test_it_is_the_published_loop(omegas, pulls, steps):
     del own_means["sampler"]
     other = sample_amdm(models, list(starts * scale[0]), SIGMAS, disable=True, **own_means) / scale[-1]
     assert (other - expected).abs().max() > 1e-3, "the paper's mean is another"
+
+
+PULLS = {"interact_p": 3.0, "migc_p": 2.0, "ip_p": 2.0}
+SPAN = {"omega": 0.5, "optim_start": 1, "optim_end": 3}
+
+
+def as_published(name, kind, call, calls, parts, **more):
+    """The latent of the lead: the authors' loop, unmodified, over pipelines that are made here."""
+    code = getattr(paper.module("AMDM", name), kind)
+    made = code.__new__(code)  # it would load checkpoints
+    made.__dict__.update(parts)
+    told = {**SPAN, **more, "num_inference_steps": paper.STEPS, "output_type": "latent"}
+    said = {name: value for name, value in calls[0].items() if name.startswith("interactdiffusion")}
+    _, lead = getattr(made, call)(**said, interact_latents=calls[0]["latents"], **told)
+    return lead.images
+
+
+def ours(pipes, calls, pulls):
+    prepared = [from_pipeline(pipe, **told) for pipe, told in zip(pipes, calls, strict=True)]
+    options = published([SPAN["omega"]], pulls, training_sigmas(pipes[0].scheduler))
+    models, starts = [one.model for one in prepared], [one.x for one in prepared]
+    x = sample_amdm(models, starts, prepared[0].sigmas, disable=True, **options)
+    return prepared[0].decode(x).images
+
+
+@pytest.mark.slow
+@paper.upstream
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_the_authors_loop_with_migc():
+    """To MIGC's own noise: two of its calls differ by 6e-5."""
+    (pipe, told), (migc, boxed) = paper.interact(), paper.migc()
+    expected = as_published(
+        "interactmigc", "InteractMIGC", "interactmigc_inference", [told],
+        {"interact_pipe": pipe, "migc_pipe": migc},
+        caption=told["prompt"], prompt=boxed["prompt"], bboxes=boxed["bboxes"],
+        negative_prompt=told["negative_prompt"], migc_latents=boxed["latents"], MIGCsteps=boxed["MIGCsteps"],
+        interact_p=PULLS["interact_p"], migc_p=PULLS["migc_p"],
+    )  # fmt: skip
+    actual = ours([pipe, migc], [told, boxed], [PULLS["interact_p"], PULLS["migc_p"]])
+    assert_equal(actual, expected, paper.MIGC_TOL)
+    assert (actual - pipe(**told).images).abs().max() > 0.1
+
+
+@pytest.mark.slow
+@paper.upstream
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_the_authors_loop_with_ip_adapter(tmp_path):
+    pipe, told = paper.interact()
+    adapter, styled = paper.tencent(tmp_path, paper.module("AMDM", "modules.IPAdapter.ip_adapter.ip_adapter"))
+    adapter.pipe.scheduler = pipe.scheduler
+    expected = as_published(
+        "interactip", "InteractIP", "interactip_inference", [told],
+        {"interact_pipe": pipe, "ip_pipe": adapter.pipe, "ip_adapter": adapter},
+        prompt=told["prompt"], negative_prompt=told["negative_prompt"], ip_latents=styled["latents"],
+        ref_pil_image=Image.new("RGB", (8, 8)), ip_scale=0.8,
+        interact_p=PULLS["interact_p"], ip_p=PULLS["ip_p"],
+    )  # fmt: skip
+    adapter.set_scale(0.8)
+    actual = ours([pipe, adapter.pipe], [told, styled], [PULLS["interact_p"], PULLS["ip_p"]])
+    assert_equal(actual, expected, 5e-6)
+    assert (actual - pipe(**told).images).abs().max() > 0.1

@@ -2,7 +2,8 @@
 
 With AMDM_UPSTREAM=FOLDER the same tests run on the real code: FOLDER has the checkouts MIGC (limuloo/MIGC),
 interactdiff-diffusers (the layout of interactdiffusion/diffusers-v1-2 on the hub), igligen-xl
-(jiuntian/igligen-xl, with InteractDiffusion-XL's code) and those that other tests name.
+(jiuntian/igligen-xl, with InteractDiffusion-XL's code), IP-Adapter (tencent-ailab/IP-Adapter) and AMDM
+(Hammour-steak/AMDM, in `test_published_code.py`).
 """
 
 import importlib
@@ -14,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 from denoisers import tiny_diffusers as tiny
-from diffusers import UNet2DConditionModel
+from diffusers import MultiControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 from tolerances import assert_equal
-from transformers import CLIPTextModelWithProjection
+from transformers import CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amdm import check_same_ecosystem, sample_amdm, sample_ddim
 from amdm.denoisers.diffusers import from_pipeline
@@ -33,6 +34,7 @@ HUB = "interactdiff-diffusers"  # InteractDiffusion as it lies on the hub
 # MIGC differs from itself from call to call: the order of a sum is random. The real one by 6e-5.
 MIGC_TOL = 2e-4 if "AMDM_UPSTREAM" in os.environ else 2e-5
 STEPS = 10
+upstream = pytest.mark.skipif("AMDM_UPSTREAM" not in os.environ, reason="needs AMDM_UPSTREAM: the real code")
 INTERACTION = {
     "prompt": "a cat on a mat",
     "negative_prompt": "fog",
@@ -53,7 +55,8 @@ INSTANCES = {
 
 def module(folder, name):
     """A module of a stand-in, or of a checkout of the real code: nothing of either is installed."""
-    systems._libraries()  # names that code of its age imports
+    systems._libraries()  # names that code of its age imports, and one that IP-Adapter's does
+    importlib.import_module("diffusers.pipelines.controlnet").MultiControlNetModel = MultiControlNetModel
     sys.path.insert(0, str(UPSTREAM / folder))
     try:
         return importlib.import_module(name)
@@ -127,6 +130,33 @@ def migc(latent=22):
     return tiny.quiet(pipe), kwargs
 
 
+def tencent(folder, code, latent=24):
+    """The pipeline of IP-Adapter's own class, which puts the image's tokens behind the text's; in float32."""
+    pipe = tiny.quiet(
+        StableDiffusionPipeline(**parts(tiny.seeded(UNet2DConditionModel, **tiny.SD1_UNET), tiny.ddim()))
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32,
+        patch_size=8, projection_dim=12,
+    )  # fmt: skip
+    tiny.seeded(CLIPVisionModelWithProjection, vision).save_pretrained(folder / "image_encoder")
+    torch.save(tiny.ip_weights(pipe.unet), folder / "ip-adapter_sd15.bin")
+    adapter = code.IPAdapter(pipe, str(folder / "image_encoder"), str(folder / "ip-adapter_sd15.bin"), "cpu")
+    pipe.to(torch.float32)  # it makes the adapter's part in half precision
+    images = torch.cat([torch.zeros(1, 12), tiny.randn(25, 1, 12)])
+    tokens = adapter.image_proj_model.float()(images).detach()
+    adapter.get_image_embeds = lambda pil_image, clip_image_embeds=None: (tokens[1:], tokens[:1])
+    cond, uncond = pipe.encode_prompt(INTERACTION["prompt"], "cpu", 1, True, INTERACTION["negative_prompt"])
+    kwargs = {
+        "prompt_embeds": torch.cat([cond, tokens[1:]], dim=1),
+        "negative_prompt_embeds": torch.cat([uncond, tokens[:1]], dim=1),
+        "latents": tiny.randn(latent, 1, 4, 8, 8),
+        "num_inference_steps": STEPS,
+        "output_type": "latent",
+    }
+    return adapter, kwargs
+
+
 def alone(pipe, kwargs, eta=0.0):
     prepared = from_pipeline(pipe, **kwargs)
     source = torch.Generator().manual_seed(3)
@@ -142,6 +172,18 @@ def test_alone_it_is_the_pipeline(make, tol, eta):
     pipe, kwargs = make()
     expected = pipe(**kwargs, eta=eta, generator=torch.Generator().manual_seed(3)).images
     assert_equal(alone(pipe, kwargs, eta), expected, tol)
+
+
+@pytest.mark.slow
+@upstream
+def test_ip_adapters_own_class_is_its_pipeline(tmp_path):
+    adapter, kwargs = tencent(tmp_path, module("IP-Adapter", "ip_adapter.ip_adapter"))
+    adapter.set_scale(0.8)
+    pipe = adapter.pipe
+    expected = pipe(**kwargs).images
+    assert_equal(alone(pipe, kwargs), expected, 5e-6)
+    adapter.set_scale(0.0)
+    assert (pipe(**kwargs).images - expected).abs().max() > 1e-2
 
 
 @pytest.mark.slow
