@@ -97,11 +97,20 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
     `eta`, `generator` and the rest are the pipeline's. With `eta` above 0 all models draw from its generator
     in turn, its own first. After each aggregated step `aggregation` says how the latents met (VP); it is None
     after the others. NaN or infinity from a model is a `FloatingPointError` when the window closes.
+
+    `save_pretrained`, the pipeline's too, saves it as the `DDIMScheduler` of its configuration, which loads
+    where `amdm` is not installed; the partners are not saved.
     """
 
     partners: Partners | None = None
     aggregation: Aggregation | None = None
     _run: Run | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "AggregatingScheduler":
+        """A scheduler that pipelines save under DDIM's module: they ask the instance."""
+        made: AggregatingScheduler = super().__new__(cls)
+        made.__module__ = DDIMScheduler.__module__
+        return made
 
     @classmethod
     def of(cls, scheduler: Any, partners: Partners) -> "AggregatingScheduler":
@@ -153,6 +162,9 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         if not return_dict:
             return latent, lead.denoised
         return DDIMSchedulerOutput(prev_sample=latent, pred_original_sample=lead.denoised)
+
+
+AggregatingScheduler.__name__ = DDIMScheduler.__name__  # what configurations and pipelines are saved with
 
 
 def aggregate_on_step_end(

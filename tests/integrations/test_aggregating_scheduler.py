@@ -1,6 +1,11 @@
 """A(+B) from an unmodified pipeline call: bit for bit a VP loop written out, `sample_amdm` to rounding."""
 
+import copy
+import json
 import math
+import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -264,6 +269,57 @@ def test_it_clips_where_the_other_scheduler_did_and_nowhere_else():
     assert not AggregatingScheduler.of(EulerDiscreteScheduler(**config), partners).config.clip_sample
     assert AggregatingScheduler.of(DDIMScheduler(**config), partners).config.clip_sample
     assert not AggregatingScheduler.of(tiny.ddim(), partners).config.clip_sample
+
+
+def identity(x, sigma):
+    return x
+
+
+def saved_with_partners(folder):
+    pipe, kwargs = tiny.sd(tiny.ddim(timestep_spacing="trailing"), num_inference_steps=4)
+    expected = pipe(**kwargs).images
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([partner_model("sd")]))
+    pipe.save_pretrained(folder)
+    return kwargs, expected
+
+
+def test_a_saved_pipeline_has_ddims_configuration(tmp_path):
+    saved_with_partners(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    config = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text())
+    assert index["scheduler"] == ["diffusers", "DDIMScheduler"]
+    assert config["_class_name"] == "DDIMScheduler" and "partners" not in config
+    tiny.ddim(timestep_spacing="trailing").save_pretrained(tmp_path / "plain")
+    plain = json.loads((tmp_path / "plain" / "scheduler_config.json").read_text())
+    assert {name: config[name] for name in plain} == plain
+
+
+@pytest.mark.slow
+def test_a_saved_pipeline_loads_in_a_process_that_has_no_amdm(tmp_path):
+    kwargs, expected = saved_with_partners(tmp_path / "saved")
+    torch.save(kwargs, tmp_path / "kwargs.pt")
+    program = """
+import sys
+from ecosystem.imports import import_beside_torchvision
+import_beside_torchvision("diffusers")
+sys.modules["amdm"] = None
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+folder = sys.argv[1]
+pipe = DiffusionPipeline.from_pretrained(f"{folder}/saved")
+assert type(pipe.scheduler) is DDIMScheduler
+pipe.set_progress_bar_config(disable=True)
+torch.save(pipe(**torch.load(f"{folder}/kwargs.pt")).images, f"{folder}/images.pt")
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert torch.equal(torch.load(tmp_path / "images.pt"), expected)
+
+
+def test_a_scheduler_is_copied_and_pickled_with_its_partners():
+    scheduler = AggregatingScheduler.of(tiny.ddim(), Partners([identity]))
+    for same in (copy.copy(scheduler), copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        assert isinstance(same, AggregatingScheduler) and same.partners.models == [identity]
+        assert dict(same.config) == dict(scheduler.config)
 
 
 @pytest.mark.parametrize("lead", ONE_FAST)
