@@ -1,6 +1,8 @@
 """Diffusers' pipelines as denoisers: alone each is the stock pipeline, two together a loop written out."""
 
+import contextlib
 import inspect
+import threading
 
 import numpy as np
 import pytest
@@ -617,3 +619,89 @@ def test_a_pipeline_in_the_place_of_its_denoiser_is_named():
     ):
         with pytest.raises(TypeError, match=message):
             call()
+
+
+@contextlib.contextmanager
+def meanwhile(module, name, work):
+    """At the first call of `module.name` another thread works until it calls the same, ends, or has to wait.
+
+    If it called the same, it goes on when the block ends. A thread that has to wait is told by time, from a
+    slow one too: what tests compare is right either way.
+    """
+    result, reached, left = [], threading.Event(), threading.Event()
+    original, ready = getattr(module, name), [True]
+
+    def run():
+        with torch.no_grad():
+            result.append(work())
+        reached.set()
+
+    other = threading.Thread(target=run)
+
+    def called(*args, **kwargs):
+        if threading.current_thread() is other:
+            reached.set()
+            left.wait(10)
+        elif ready:
+            ready.clear()
+            other.start()
+            reached.wait(0.3)
+        return original(*args, **kwargs)
+
+    setattr(module, name, called)
+    try:
+        yield result
+    finally:
+        left.set()
+        other.join(60)
+        delattr(module, name)
+
+
+@pytest.mark.parametrize("call", ["from_pipeline", "decode"])
+def test_a_denoiser_is_right_while_its_pipeline_runs_idle(call):
+    pipe, kwargs = tiny.sd_controlnet(tiny.ddim(), num_inference_steps=2)
+    prepared = from_pipeline(pipe, **kwargs)
+    predict = lambda: prepared.model(prepared.x, prepared.sigmas[:1])
+    expected, images = predict(), prepared.decode(prepared.x).images
+    with meanwhile(pipe.scheduler, "scale_model_input", predict) as result:
+        if call == "decode":
+            assert torch.equal(prepared.decode(prepared.x).images, images)
+        else:
+            assert torch.equal(from_pipeline(pipe, **kwargs).x, prepared.x)
+    assert torch.equal(result[0], expected)
+
+
+@pytest.mark.parametrize("network", ["unet", "controlnet"])
+def test_a_network_that_another_thread_calls_itself_is_the_network(network):
+    pipe, kwargs = tiny.sd_controlnet(tiny.ddim(), num_inference_steps=2)
+    prepared = from_pipeline(pipe, **kwargs)
+    extra = {"controlnet_cond": kwargs["image"]} if network == "controlnet" else {}
+    text = tiny.randn(1, 1, tiny.TOKENS, tiny.CROSS)
+    predict = lambda: getattr(pipe, network)(
+        kwargs["latents"], 500, encoder_hidden_states=text, **extra, return_dict=False
+    )
+    with torch.no_grad():
+        expected = predict()
+    with meanwhile(pipe.scheduler, "scale_model_input", predict) as result:
+        prepared.decode(prepared.x)
+    assert torch.equal(result[0][-1], expected[-1])
+
+
+def test_two_threads_play_two_models_on_one_network():
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=2)
+    prepared, bound = [], []
+    for names in (["one"], ["other"]):
+        pipe.unet.set_adapters(names, [0.7])
+        prepared.append(from_pipeline(pipe, **kwargs))
+    predict = [lambda one=one: one.model(one.x, one.sigmas[:1]) for one in prepared]
+    with torch.no_grad():
+        expected = [each() for each in predict]
+        assert (expected[0] - expected[1]).abs().max() > 1e-2
+        with meanwhile(pipe.unet.conv_in, "forward", predict[1]) as result:
+            first = predict[0]()
+        assert torch.equal(first, expected[0])
+        assert torch.equal(result[0], expected[1])
+        bind = lambda: bound.append(from_pipeline(pipe, **kwargs))  # while the first model plays
+        with meanwhile(pipe.unet.conv_in, "forward", bind):
+            predict[0]()
+        assert torch.equal(bound[0].model(bound[0].x, bound[0].sigmas[:1]), expected[1])

@@ -4,12 +4,35 @@ Each function here returns a context manager's maker, for `NetworkDenoiser(..., 
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 
 Context = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+# One for each network, beside it: a module with a lock in it can't be copied or pickled.
+_locks: WeakKeyDictionary[torch.nn.Module, Any] = WeakKeyDictionary()
+
+
+def bare(module: Any) -> Any:
+    """The module that `torch.compile` wrapped, which has the signature and the class."""
+    return getattr(module, "_orig_mod", module)
+
+
+def locked(network: Any) -> contextlib.AbstractContextManager[Any]:
+    """The network's lock: one thread at a time evaluates it, switches it or runs its pipeline idle.
+
+    It is reentrant. A ControlNet's is taken after its U-Net's, never before.
+    """
+    network = bare(network)
+    if not isinstance(network, torch.nn.Module):
+        return contextlib.nullcontext()
+    lock: contextlib.AbstractContextManager[Any] = _locks.setdefault(network, threading.RLock())
+    return lock
 
 
 class Lora(NamedTuple):
@@ -36,24 +59,27 @@ def as_switched(network: Any) -> Context:
 
     One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
     `set_ip_adapter_scale` are diffusers' own). LoRAs that are loaded later are off in the models that were
-    bound before.
+    bound before. Several threads may call such models at once: they take turns. Switch, and call the network
+    itself, in a thread of its own only while no model of it is called.
 
     Raises:
         RuntimeError: at a call, if a LoRA that was bound is gone, or an IP-Adapter came or went: the network
             is not the one that was bound.
     """
-    bound = _switches(network)
+    with locked(network):
+        bound = _switches(network)
 
     @contextlib.contextmanager
     def held() -> Iterator[None]:
-        now = _switches(network)
-        _check(bound, now)
-        loras = {layer: _then(bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
-        _switch(Switches(bound.scales, loras, {}))
-        try:
-            yield
-        finally:
-            _switch(now)
+        with locked(network):
+            now = _switches(network)
+            _check(bound, now)
+            loras = {layer: _then(bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
+            _switch(Switches(bound.scales, loras, {}))
+            try:
+                yield
+            finally:
+                _switch(now)
 
     return held
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from amdm.denoisers.diffusers.contexts import as_switched, fusers_of
+from amdm.denoisers.diffusers.contexts import as_switched, bare, fusers_of, locked
 
 
 class Said(NamedTuple):
@@ -95,11 +96,6 @@ def finish(pipe: Any, network: Any, latents: Tensor, call_kwargs: Mapping[str, A
         return pipe(**_with_own_generators(call_kwargs))
 
 
-def bare(module: Any) -> Any:
-    """What `torch.compile` wrapped, which has the signature and the class."""
-    return getattr(module, "_orig_mod", module)
-
-
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """An instance's attribute replaced for a while, and what was there before put back."""
@@ -118,10 +114,14 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 def _idle(
     pipe: Any, network: Any, calls: list[dict[str, Any]], control: list[dict[str, Any]]
 ) -> Iterator[None]:
-    """The pipeline with networks that write down how they are called and return what they got."""
+    """The pipeline with networks that write down how they are called and return what they got.
+
+    In this thread: denoisers of other threads wait, and where another thread calls a network itself it is
+    the network.
+    """
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
-    forward = bare(network).forward
+    thread, real, forward = threading.get_ident(), network.forward, bare(network).forward
     processors = dict(getattr(network, "attn_processors", {}))
 
     def restore() -> None:
@@ -131,18 +131,24 @@ def _idle(
         getattr(pipe, "maybe_free_model_hooks", lambda: None)()
 
     def idle(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread:
+            return real(*args, **kwargs)
         calls.append(_named(forward, args, kwargs))
         return UNet2DConditionOutput(sample=next(iter(calls[-1].values())))
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(network))
         stack.callback(restore)
         stack.enter_context(as_switched(network)())
         stack.enter_context(_replaced(pipe, "_progress_bar_config", {"disable": True}))
         stack.enter_context(_replaced(network, "forward", idle))
         if getattr(pipe, "controlnet", None) is not None:
-            controlled = bare(pipe.controlnet).forward
+            stack.enter_context(locked(pipe.controlnet))
+            real_control, controlled = pipe.controlnet.forward, bare(pipe.controlnet).forward
 
             def idle_control(*args: Any, **kwargs: Any) -> Any:
+                if threading.get_ident() != thread:
+                    return real_control(*args, **kwargs)
                 control.append(_named(controlled, args, kwargs))
                 return [], next(iter(control[-1].values()))
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_finite
-from amdm.denoisers.diffusers.contexts import Context
+from amdm.denoisers.diffusers.contexts import Context, locked
 from amdm.denoisers.diffusers.levels import sigma_to_t
 from amdm.denoisers.diffusers.recipes import Call, Recipe
 from amdm.denoisers.ecosystem import LatentSpace
@@ -112,6 +112,7 @@ class NetworkDenoiser:
         if self.guidance > 1:
             x_in, t = torch.cat([x_in, x_in]), torch.cat([t, t])
         with contextlib.ExitStack() as stack:
+            stack.enter_context(locked(self.network))
             for context in self.contexts:
                 stack.enter_context(context())
             call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, {}))

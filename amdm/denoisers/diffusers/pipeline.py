@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.denoisers.diffusers.contexts import as_switched, without_randomness
+from amdm.denoisers.diffusers.contexts import as_switched, bare, without_randomness
 from amdm.denoisers.diffusers.levels import Compat, is_flow, training_sigmas, visited
-from amdm.denoisers.diffusers.listening import Heard, Said, bare, finish, listen
+from amdm.denoisers.diffusers.listening import Heard, Said, finish, listen
 from amdm.denoisers.diffusers.network import NetworkDenoiser, Prediction, scaling
 from amdm.denoisers.diffusers.recipes import Call, Recipe, controlled, stepwise, told
 from amdm.denoisers.ecosystem import LatentSpace

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from amdm.denoisers.diffusers.contexts import locked
+
 
 class Call(NamedTuple):
     """A network's call: its latents, its timesteps, the VE level, and everything else by keyword."""
@@ -144,7 +146,8 @@ def controlnet(
 def controlled(call: Call, network: Callable[..., Any], *, half: bool, **told: Any) -> Call:
     """The call with what a ControlNet that is told this adds to it; of the second half of its rows only."""
     rows = _second_half if half else _whole
-    down, mid = network(rows(call.x), rows(call.t), **{**told, "return_dict": False})
+    with locked(network):
+        down, mid = network(rows(call.x), rows(call.t), **{**told, "return_dict": False})
     if half:
         down, mid = [torch.cat([torch.zeros_like(d), d]) for d in down], torch.cat([0 * mid, mid])
     return call.told(down_block_additional_residuals=down, mid_block_additional_residual=mid)
