@@ -10,19 +10,24 @@ import torch
 from denoisers import tiny_diffusers as tiny
 from diffusers import (
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     FluxImg2ImgPipeline,
     FluxKontextPipeline,
+    LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPAGPipeline,
     StableDiffusionXLImg2ImgPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from tolerances import assert_equal
 
-from amdm import check_same_ecosystem, sample_amdm, sample_ddim
+from amdm import check_same_ecosystem, ddim, dpmpp_2m, sample_amdm, sample_ddim
 from amdm.denoisers.diffusers import from_pipeline
 from amdm.geometry import radial_correct, slerp_fold
 
@@ -142,6 +147,77 @@ def test_eulers_scheduler(spacing):
     scheduler = EulerDiscreteScheduler(**betas, timestep_spacing=spacing, steps_offset=1)
     pipe, kwargs = tiny.sd(scheduler, num_inference_steps=10)
     assert_is_stock(pipe, kwargs)
+
+
+BETAS = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+
+
+def dpm(**config):
+    config = {"steps_offset": 1, "timestep_spacing": "leading", **config}
+    return DPMSolverMultistepScheduler(**BETAS, **config)
+
+
+SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "sampler"),
+    [
+        (tiny.ddim(), 8, ddim),
+        (EulerDiscreteScheduler(**BETAS), 8, ddim),
+        (EulerDiscreteScheduler(**BETAS, use_exponential_sigmas=True), 8, ddim),
+        (dpm(), 8, dpmpp_2m),
+        (dpm(timestep_spacing="trailing"), 16, dpmpp_2m),
+        (dpm(timestep_spacing="linspace", prediction_type="v_prediction"), 8, dpmpp_2m),
+        (dpm(**SIGMA_MIN, lower_order_final=False), 8, dpmpp_2m),
+        (dpm(**SIGMA_MIN), 15, dpmpp_2m),
+        (dpm(solver_order=1), 8, ddim),
+    ],
+)
+def test_the_sampler_is_the_schedulers(scheduler, steps, sampler):
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=steps)
+    expected = stock(pipe, kwargs)
+    prepared = from_pipeline(pipe, **kwargs)
+    assert prepared.sampler is sampler
+    x = sample_amdm([prepared.model], prepared.x, prepared.sigmas, sampler=prepared.sampler, disable=True)
+    assert_equal(prepared.decode(x).images, expected, EPS_OR_V)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps"),
+    [
+        (dpm(solver_order=3), 8),
+        (dpm(solver_type="heun"), 8),
+        (dpm(algorithm_type="sde-dpmsolver++"), 8),
+        (dpm(use_karras_sigmas=True), 8),
+        (dpm(use_exponential_sigmas=True), 8),
+        (dpm(thresholding=True), 8),
+        (dpm(**SIGMA_MIN), 8),
+        (dpm(**SIGMA_MIN, euler_at_final=True), 15),
+        (EulerAncestralDiscreteScheduler(**BETAS), 8),
+        (LMSDiscreteScheduler(**BETAS), 8),
+        (UniPCMultistepScheduler(**BETAS), 8),
+    ],
+)
+def test_the_sampler_of_a_scheduler_that_none_here_equals_says_so(scheduler, steps):
+    """Neither ddim nor dpmpp_2m is what the pipeline does, by more than rounding; the levels are known."""
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=steps)
+    expected = stock(pipe, kwargs)
+    prepared = from_pipeline(pipe, **kwargs)
+    options = {"disable": True}
+    with pytest.raises(ValueError, match=rf"scheduler is {type(scheduler).__name__}, .*, expected sampler="):
+        sample_amdm([prepared.model], prepared.x, prepared.sigmas, sampler=prepared.sampler, **options)
+    for sampler in (ddim, dpmpp_2m):
+        x = sample_amdm([prepared.model], prepared.x, prepared.sigmas, sampler=sampler, **options)
+        assert (prepared.decode(x).images - expected).abs().max() > 1e-4 * expected.abs().max()
+
+
+def test_the_sampler_of_a_flow_is_ddim_unless_it_draws_noise():
+    pipe, kwargs = tiny.sd3(num_inference_steps=2)
+    assert from_pipeline(pipe, **kwargs).sampler is ddim
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True)
+    with pytest.raises(ValueError, match="scheduler is FlowMatchEulerDiscreteScheduler, "):
+        from_pipeline(pipe, **kwargs).sampler(None, None, None, eta=0.0, noise_sampler=None)
 
 
 @pytest.mark.parametrize(

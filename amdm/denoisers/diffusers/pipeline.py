@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.denoisers.diffusers.contexts import as_switched, bare, without_randomness
-from amdm.denoisers.diffusers.levels import Compat, is_flow, training_sigmas, visited
+from amdm.denoisers.diffusers.levels import SAME_STEP, Compat, is_flow, training_sigmas, visited
 from amdm.denoisers.diffusers.listening import Heard, Said, finish, listen
 from amdm.denoisers.diffusers.network import NetworkDenoiser, Prediction, scaling
 from amdm.denoisers.diffusers.recipes import Call, Recipe, controlled, stepwise, told
 from amdm.denoisers.ecosystem import LatentSpace
-from amdm.types import Latent
+from amdm.samplers import ddim, dpmpp_2m
+from amdm.types import Latent, Sampler, Steps
 
 # Arguments that act in the pipeline's own loop, beside its network.
 REFUSED = {
@@ -60,7 +61,7 @@ class Decoder:
 
 
 class Prepared(NamedTuple):
-    """What a sampler needs of a pipeline: `sample_ddim(prepared.model, prepared.x, prepared.sigmas)`."""
+    """What a sampler needs of a pipeline: `sample_amdm(models, starts, sigmas, sampler=prepared.sampler)`."""
 
     model: NetworkDenoiser
     sigmas: Float[Tensor, " levels"]
@@ -70,6 +71,9 @@ class Prepared(NamedTuple):
     decode: Decoder
     """A VE latent at `sigmas[-1]` to the pipeline's output: its `images` are what it would have drawn.
     `decode(x, sigma)` for a latent that another schedule left at `sigma`."""
+    sampler: Sampler
+    """The generator that takes the steps of the pipeline's scheduler: `ddim` for DDIM's, Euler's and the
+    flows', `dpmpp_2m` for DPM-Solver++(2M). For other schedulers it raises a `ValueError`: choose another."""
 
 
 def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any) -> Prepared:
@@ -78,8 +82,8 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
     For pipelines of one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
     T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others of that shape, InteractDiffusion's and MIGC's among
     them. What they tell their network may change with the step: the denoiser tells what belongs to the level.
-    With DDIM's, Euler's and the flows' schedulers the result of `sample_ddim` is the pipeline's, to rounding;
-    of others (DPM-Solver's) the levels are taken, and the sampler is yours.
+    With DDIM's, Euler's, DPM-Solver++(2M)'s and the flows' schedulers the result of `Prepared.sampler` is the
+    pipeline's, to rounding; of others (UniPC's) the levels are taken, and the sampler is yours.
 
     LoRAs and IP-Adapter scales are bound as they are now (`as_switched`), so that a pipeline can be prepared
     several times over one network: N models for the memory of one.
@@ -122,7 +126,54 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
     decode = Decoder(
         pipe, network, call_kwargs, prediction, is_ve, heard.latents.dtype, last=sigmas[-1].item()
     )
-    return Prepared(model, sigmas, x if is_ve else x / scaling(prediction, sigmas[0]).c_in, decode)
+    start_x = x if is_ve else x / scaling(prediction, sigmas[0]).c_in
+    timesteps = levels.timesteps[start : start + len(sigmas) - 1].to(x)
+    return Prepared(model, sigmas, start_x, decode, _sampler(pipe.scheduler, model, sigmas, timesteps))
+
+
+def _sampler(
+    scheduler: Any,
+    model: NetworkDenoiser,
+    sigmas: Float[Tensor, " levels"],
+    timesteps: Float[Tensor, " steps"],
+) -> Sampler:
+    """The generator whose steps are the scheduler's."""
+    name = type(scheduler).__name__
+    found = _solver(scheduler, len(timesteps))
+    if found is None:
+        return _no_sampler(f"scheduler is {name}, with this configuration of a solver that is not here")
+    if not is_flow(scheduler):
+        rounding = (model.timestep(sigmas[:-1]) - timesteps).abs().max().item()
+        if rounding > SAME_STEP:
+            return _no_sampler(f"scheduler is {name}, whose timesteps are its levels' to {rounding:.2g} only")
+    return found
+
+
+def _solver(scheduler: Any, steps: int) -> Sampler | None:
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+
+    config = scheduler.config
+    if isinstance(scheduler, DDIMScheduler | EulerDiscreteScheduler):
+        return ddim
+    if is_flow(scheduler):
+        return None if config.stochastic_sampling else ddim
+    if not isinstance(scheduler, DPMSolverMultistepScheduler):
+        return None
+    if config.thresholding or config.algorithm_type != "dpmsolver++":
+        return None
+    if config.solver_order == 1:
+        return ddim
+    to_zero = config.final_sigmas_type == "zero"
+    first_order_last = config.euler_at_final or (config.lower_order_final and steps < 15)
+    second_order = config.solver_order == 2 and config.solver_type == "midpoint"
+    return dpmpp_2m if second_order and (to_zero or not first_order_last) else None
+
+
+def _no_sampler(why: str) -> Sampler:
+    def sampler(*args: Any, **kwargs: Any) -> Steps:
+        raise ValueError(f"{why}, expected sampler=ddim, dpmpp_2m or another of your choice")
+
+    return sampler
 
 
 def _network(pipe: Any) -> Any:
