@@ -129,18 +129,19 @@ def arguments(folder, parts, out):
     return [*given, "--out", str(out), "--device", "cpu", "--quiet"]
 
 
-def program(name, *given, cache):
-    """A command in a process of its own, as its users start it: nothing was imported before."""
+def program(*given, cache):
+    """Python in a process of its own, as users start it: nothing was imported before."""
     path = os.pathsep.join(filter(None, [str(XL_CODE), os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": path, "HF_MODULES_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", name, *map(str, given)]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *map(str, given)], cwd=ROOT, env=env, capture_output=True, text=True
+    )
 
 
 def pictures_and_settings(script, checkpoints, out, *more):
     """A script's two pictures as numbers, what it says it used, and what it printed."""
     given = arguments(checkpoints, SCRIPTS[script][1], out)
-    ran = program(f"examples.stable_diffusion.{script}", *given, *more, cache=out / "modules")
+    ran = program("-m", f"examples.stable_diffusion.{script}", *given, *more, cache=out / "modules")
     assert ran.returncode == 0, ran.stderr
     pictures = [np.asarray(Image.open(out / f"{name}.png")).astype(int) for name in NAMES[script]]
     return pictures, json.loads((out / "settings.json").read_text()), ran
@@ -219,6 +220,18 @@ def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path):
         + ("-XL: code Apache-2.0; " if script.endswith("xl") else ": pipeline Apache-2.0 by its header, ")
     ) in said.stderr
     assert ("MIGC: code and weights for non-commercial" in said.stderr) == ("migc" in script)
+
+
+@pytest.mark.slow
+def test_names_of_older_libraries_stay(tmp_path):
+    """transformers puts another module in its place when processing_utils is first imported."""
+    code = (
+        "from examples.stable_diffusion import systems; systems._libraries(); "
+        "import transformers.processing_utils; from transformers import CLIPFeatureExtractor; "
+        "from diffusers.utils import DIFFUSERS_CACHE"
+    )
+    ran = program("-c", code, cache=tmp_path)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.slow

@@ -7,16 +7,19 @@ interactdiff-diffusers (the layout of interactdiffusion/diffusers-v1-2 on the hu
 """
 
 import importlib
+import inspect
 import os
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from denoisers import tiny_diffusers as tiny
 from diffusers import MultiControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 from tolerances import assert_equal
+from torch.utils._pytree import tree_map
 from transformers import CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amdm import check_same_ecosystem, sample_amdm, sample_ddim
@@ -29,7 +32,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::UserWarning", "ignore::SyntaxWarning"
 )
 # Checkouts of the real repositories, by name; else stand-ins with their layout.
-UPSTREAM = Path(os.environ.get("AMDM_UPSTREAM", Path(__file__).parent / "standins"))
+STANDINS = Path(__file__).parent / "standins"
+UPSTREAM = Path(os.environ.get("AMDM_UPSTREAM", STANDINS))
 HUB = "interactdiff-diffusers"  # InteractDiffusion as it lies on the hub
 # MIGC differs from itself from call to call: the order of a sum is random. The real one by 6e-5.
 MIGC_TOL = 2e-4 if "AMDM_UPSTREAM" in os.environ else 2e-5
@@ -184,6 +188,36 @@ def test_ip_adapters_own_class_is_its_pipeline(tmp_path):
     assert_equal(alone(pipe, kwargs), expected, 5e-6)
     adapter.set_scale(0.0)
     assert (pipe(**kwargs).images - expected).abs().max() > 1e-2
+
+
+OWN = ("migc", "interactdiffusion", "pipeline_")  # how modules of the repositories begin
+
+
+def contract(root, make):
+    """What a pipeline takes, and what it tells its U-Net in every step: names, shapes, numbers."""
+    with patch.dict(sys.modules), patch.dict(globals(), UPSTREAM=root):
+        for name in [name for name in sys.modules if name.startswith(OWN)]:
+            del sys.modules[name]
+        pipe, kwargs = make()
+        assert Path(inspect.getfile(type(pipe))).is_relative_to(root)
+    heard = []
+    hook = lambda network, args, told: heard.append(
+        {key: value for key, value in told.items() if key != "return_dict" and value is not None}
+    )
+    pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
+    pipe(**{**kwargs, "num_inference_steps": 2})
+    takes = {name: p.default for name, p in inspect.signature(pipe.__call__).parameters.items()}
+    shown = lambda leaf: (leaf.shape, leaf.dtype) if torch.is_tensor(leaf) else leaf
+    return takes, tree_map(shown, heard)
+
+
+@pytest.mark.slow
+@upstream
+@pytest.mark.parametrize("make", [interact, interact_xl, migc])
+def test_the_standins_have_the_real_contract(make):
+    real, standin = contract(UPSTREAM, make), contract(STANDINS, make)
+    assert standin[0].items() <= real[0].items()
+    assert standin[1] == real[1]
 
 
 @pytest.mark.slow
