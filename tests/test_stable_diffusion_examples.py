@@ -22,6 +22,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from diffusers.utils import dynamic_modules_utils
 from PIL import Image
 from safetensors.torch import load_file, save, save_file
 from torch import nn
@@ -113,6 +114,15 @@ def checkpoints(tmp_path_factory):
     tiny.seeded(CLIPVisionModelWithProjection, vision).save_pretrained(folder / "image_encoder")
     Image.new("RGB", (48, 40), (200, 30, 60)).save(folder / "style.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def code_cache(tmp_path_factory):
+    """Where diffusers copies the code of a folder to."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "path", [*sys.path])
+        patched.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield
 
 
 def arguments(folder, parts, out):
@@ -403,6 +413,11 @@ WRONG = [
         cut("sd/model_index.json", content=b"{}"),
         "unet, vae, text_encoder, tokenizer, scheduler in its model_index.json",
     ),
+    (
+        "--sd14",
+        lambda at, checkpoints: checkpoints / "interactdiffusion",
+        "unet of diffusers or transformers in its model_index.json, found ['interactdiffusion_unet_2d_",
+    ),
     ("--sd15", cut("sd/vae"), "a folder with vae, as its model_index.json says"),
     ("--sd15", cut("sd/scheduler/scheduler_config.json"), "a folder with scheduler/scheduler_config.json"),
     (
@@ -596,7 +611,7 @@ def test_a_missing_tensor_is_not_replaced(option, folder, part, file, tensor, ch
 
 
 @pytest.mark.slow
-def test_a_missing_tensor_of_a_unet_with_its_own_code_is_not_replaced(checkpoints, tmp_path):
+def test_a_missing_tensor_of_a_unet_with_its_own_code_is_not_replaced(checkpoints, code_cache, tmp_path):
     lacking = without(checkpoints, tmp_path, f"interactdiffusion/unet/{UNET}", "conv_in.bias")
     with pytest.raises(SystemExit) as stopped:
         systems.load_interact_diffusion(argparse.Namespace(interactdiffusion=lacking))
@@ -649,7 +664,7 @@ def test_other_layouts_of_weights_are_the_same_networks(part, make, checkpoints,
 
 
 @pytest.mark.slow
-def test_a_unet_with_its_own_code_has_other_layouts_too(checkpoints, tmp_path):
+def test_a_unet_with_its_own_code_has_other_layouts_too(checkpoints, code_cache, tmp_path):
     expected = load_file(checkpoints / "interactdiffusion" / "unet" / UNET)
     name = f"interactdiffusion/unet/{UNET}"
     for i, make in enumerate([fp16_only(name), sharded(name), sharded(name, "fp16")]):

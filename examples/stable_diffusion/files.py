@@ -20,6 +20,7 @@ from ecosystem.arguments import Expected
 DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model")
 TRANSFORMERS = ("model", "pytorch_model")
 VARIANT = "fp16"
+LIBRARIES = ("diffusers", "transformers")
 NETWORKS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
 XL_NETWORKS = {**NETWORKS, "text_encoder_2": TRANSFORMERS}
 TOKENIZER = [("tokenizer_config.json",), ("tokenizer.json", "vocab.json")]
@@ -76,14 +77,25 @@ def check_weights(path: Path, stems: tuple[str, str], part: str = "") -> set[str
     return names
 
 
-def check_pipeline(path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS) -> dict[str, Any]:
-    """The index of a folder in diffusers' format, which has the weights of all networks."""
+def check_pipeline(
+    path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS, own: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The index of a folder in diffusers' format, which has the weights of all networks.
+
+    The classes are diffusers' and transformers', but for the parts in `own`.
+    """
     index = read_index(path)
     tokenizers = [part.replace("text_encoder", "tokenizer") for part in networks if "text" in part]
     parts = [*networks, *tokenizers, "scheduler"]
     unnamed = [part for part in parts if not any(index.get(part) or ())]
     if unnamed:
         raise Expected(f"{', '.join(unnamed)} in its model_index.json")
+    strange = [part for part in networks if part not in own and index[part][0] not in LIBRARIES]
+    if strange:
+        found = index[strange[0]]
+        raise Expected(
+            f"{strange[0]} of {' or '.join(LIBRARIES)} in its model_index.json, found {found!r:.60}"
+        )
     absent = [part for part in parts if not (path / part).is_dir()]
     if absent:
         raise Expected(f"a folder with {', '.join(absent)}, as its model_index.json says")
@@ -104,7 +116,7 @@ def read_index(path: Path) -> dict[str, Any]:
 
 def check_pipeline_with_code(path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS) -> None:
     """A pipeline that comes with the code of its class and of its U-Net's."""
-    index = check_pipeline(path, networks)
+    index = check_pipeline(path, networks, own=["unet"])
     kind = index.get("_class_name")
     if not isinstance(kind, list) or len(kind) != 2:
         raise Expected(f"its model_index.json to name a file with the pipeline's class, found {kind!r:.60}")
@@ -121,7 +133,7 @@ def check_image_encoder(path: Path) -> None:
     check_folder(path, [("config.json",)])
     names, key = check_weights(path, TRANSFORMERS), "visual_projection.weight"
     if key not in names:
-        raise Expected(f"{key} in its weights, found {_some(names)}")
+        raise Expected(f"{key} in its weights, found {some(names)}")
 
 
 def check_migc_checkout(path: Path) -> None:
@@ -166,10 +178,10 @@ def check_migc_weights(path: Path) -> None:
     read = _pickle(path)
     state = read.get("state_dict")
     if not isinstance(state, Mapping):
-        raise Expected(f"state_dict in it, found {_some(read)}")
+        raise Expected(f"state_dict in it, found {some(read)}")
     others = [name for name in state if "migc" not in str(name).split(".")]
     if others or not state:
-        raise Expected(f"tensors of migc alone in it, found {_some(others)}")
+        raise Expected(f"tensors of migc alone in it, found {some(others)}")
 
 
 def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str, Any]]:
@@ -183,7 +195,7 @@ def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str,
             groups.setdefault(group, {})[rest] = value
     missing = [name for name in ("image_proj", "ip_adapter") if not groups.get(name)]
     if missing:
-        raise Expected(f"{' and '.join(missing)} in it, found {_some(groups)}")
+        raise Expected(f"{' and '.join(missing)} in it, found {some(groups)}")
     return groups
 
 
@@ -245,7 +257,7 @@ def _mapping(value: Any, name: str, keys: Sequence[str] = ()) -> dict[str, Any]:
         raise Expected(f"{name} to be a dictionary, found a {type(value).__name__}")
     missing = [key for key in keys if key not in value]
     if missing:
-        raise Expected(f"{', '.join(missing)} in {name}, found {_some(value)}")
+        raise Expected(f"{', '.join(missing)} in {name}, found {some(value)}")
     return dict(value)
 
 
@@ -286,7 +298,7 @@ def _shards(index: Path, folder: Path) -> list[Path]:
     files = [index.with_name(file) for file in sorted(set(_mapping(names, f"{name}'s weight_map").values()))]
     missing = [str(file.relative_to(folder)) for file in files if not file.is_file()]
     if missing:
-        raise Expected(f"a folder with {_some(missing)}, as {name} says")
+        raise Expected(f"a folder with {some(missing)}, as {name} says")
     return files
 
 
@@ -311,7 +323,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _some(names: Iterable[Any]) -> str:
+def some(names: Iterable[Any]) -> str:
     """A few of the names, for a message."""
     first = sorted(map(str, names))
     return ", ".join(first[:3]) + (f" and {len(first) - 3} more" if len(first) > 3 else "") or "nothing"

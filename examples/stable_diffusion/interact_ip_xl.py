@@ -1,4 +1,7 @@
-"""InteractDiffusion-XL(+IP-Adapter) as in the paper's Table 9: 10 steps, 5 aggregated, weight 0.5."""
+"""InteractDiffusion-XL(+IP-Adapter), the paper's Table 9: 10 steps, 5 aggregated, weight 0.5.
+
+The paper does not state the table's settings; these are those of the same pair on Stable Diffusion 1.
+"""
 
 from functools import partial
 

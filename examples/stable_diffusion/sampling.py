@@ -56,7 +56,7 @@ def main(text: str, names: Sequence[str], settings: Settings, argv: Sequence[str
 
 
 def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=text)
+    made = argparse.ArgumentParser(description=text.splitlines()[0])
     for name in names:
         for option, (_, kind, what) in systems.SYSTEMS[name].paths.items():
             given = f"--{option.replace('_', '-')}"

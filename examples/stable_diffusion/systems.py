@@ -98,9 +98,7 @@ def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
         arguments.sd14, **parts, **LOCAL, safety_checker=None, feature_extractor=None, **options
     )
     pipe.attention_store = pipeline.AttentionStore()
-    weights = str(
-        arguments.migc_weights
-    )  # its code reads the file, which holds tensors alone: it was checked
+    weights = str(arguments.migc_weights)  # its code reads the file itself; it was checked
     utils.load_migc(pipe.unet, pipe.attention_store, weights, attn_processor=pipeline.MIGCProcessor)
     return _with_ddim(pipe)
 
@@ -151,7 +149,7 @@ def whole(
 ) -> Any:
     """A network of the library and class `named`. Raises `Unusable` if its files lack a tensor."""
     folder: Path = getattr(arguments, option)
-    library = dict(zip(("diffusers", "transformers"), _libraries(), strict=True))[named[0]]
+    library = dict(zip(files.LIBRARIES, _libraries(), strict=True))[named[0]]
     variant = files.find_weights(folder, stems, part).variant
     network, found = getattr(library, named[1]).from_pretrained(
         folder / part, variant=variant, output_loading_info=True, **LOCAL, **options
@@ -161,11 +159,10 @@ def whole(
 
 
 def _check_whole(option: str, folder: Path, part: str, missing: Iterable[str]) -> None:
-    names = sorted(missing)
+    names = list(missing)
     if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         where = f"{part}'s weights" if part else "its weights"
-        raise files.Unusable([f"{_given(option)} is {folder}, expected {shown} in {where}"])
+        raise files.Unusable([f"{_given(option)} is {folder}, expected {files.some(names)} in {where}"])
 
 
 def _with_own_code(
