@@ -156,6 +156,8 @@ def test_both_conventions_are_starts_in_every_dtype(convention, dtype):
     x = start_noise([0, 1], [4, 64, 64], 14.6, 2, convention=convention, dtype=dtype)
     model = lambda x, sigma: x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
     assert messages(amdm([model, model], x, sigmas)) == []
+    x = start_noise([0], [4, 64, 64], 1000.0, 1, convention=convention, dtype=dtype)[0]
+    assert messages(ddim(model, x, torch.tensor([1000.0, 0.0], dtype=dtype))) == []
 
 
 def test_the_start_is_named_as_it_was_given():
@@ -169,7 +171,7 @@ def test_the_start_is_named_as_it_was_given():
 
 
 def test_a_latent_that_was_sent_is_not_the_models_own():
-    steps = ddim(mixture(n=N), start(), SIGMAS)
+    steps = ddim(Empirical(randn(0, 20, N)), start(), SIGMAS)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         step = next(steps)
@@ -180,9 +182,8 @@ def test_a_latent_that_was_sent_is_not_the_models_own():
 
 def test_nor_is_one_that_was_joined():
     """Two models of far apart data, aggregated to the end."""
-    one, other = (mixture(s, n=N, spread=0.01) for s in (0, 1))
-    apart = lambda x, sigma: other(x - 50, sigma) + 50
-    assert messages(amdm([one, apart], start(), SIGMAS, window=1.0, correction=0.0)) == []
+    models = [Empirical(randn(0, 20, N)), Empirical(50 + randn(1, 20, N))]
+    assert messages(amdm(models, start(), SIGMAS, window=1.0, correction=0.0)) == []
 
 
 @pytest.mark.parametrize(("sampler", "options"), EVERY)
@@ -256,6 +257,8 @@ def test_what_is_not_finite_is_named_as_such():
 
     with pytest.raises(FloatingPointError, match=r"models\[0\] returned NaN or infinity for sample 0"):
         list(fkc([model], start(), SIGMAS))
+    assert messages(ddim(model, start(), SIGMAS)) == []
+    assert messages(ddim(mixture(n=N), start() * math.nan, SIGMAS)) == []
 
 
 def test_the_function_hands_it_on():
