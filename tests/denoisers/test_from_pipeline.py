@@ -673,6 +673,13 @@ def test_other_schedulers_and_batches_are_refused():
         from_pipeline(__import__("types").SimpleNamespace())
 
 
+def test_modular_pipelines_are_refused_and_told_the_way():
+    pipe, kwargs = tiny.sdxl_modular(tiny.ddim(), num_inference_steps=4)
+    message = r"pipe is StableDiffusionXLModularPipeline, expected .*AggregatingScheduler\.of\(pipe\."
+    with pytest.raises(TypeError, match=message):
+        from_pipeline(pipe, **kwargs)
+
+
 def test_steps_that_do_not_meet_are_refused_or_taken_as_what_they_approximate():
     pipe, kwargs = tiny.sd(tiny.ddim(timestep_spacing="linspace"), num_inference_steps=10)
     with pytest.raises(ValueError, match="AggregatingScheduler"):

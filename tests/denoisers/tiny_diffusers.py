@@ -13,6 +13,7 @@ import_beside_torchvision("diffusers")  # before transformers looks for torchvis
 
 from diffusers import (  # noqa: E402
     AutoencoderKL,
+    ClassifierFreeGuidance,
     ControlNetModel,
     ControlNetXSAdapter,
     DDIMScheduler,
@@ -34,6 +35,9 @@ from diffusers import (  # noqa: E402
     UNet2DConditionModel,
 )
 from diffusers.models.attention import GatedSelfAttentionDense  # noqa: E402
+from diffusers.modular_pipelines.stable_diffusion_xl.modular_blocks_stable_diffusion_xl import (  # noqa: E402
+    StableDiffusionXLCoreDenoiseStep,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 CROSS, POOLED, TOKENS = 16, 32, 5
@@ -185,6 +189,16 @@ def sdxl(scheduler, **kwargs):
     return quiet(pipe), call(
         **xl_embeds(), negative_original_size=(32, 32), negative_target_size=(64, 64), **kwargs
     )
+
+
+def sdxl_modular(scheduler, **kwargs):
+    """Modular SDXL's blocks from the prompt's embeddings to the last latents."""
+    pipe = StableDiffusionXLCoreDenoiseStep().init_pipeline()
+    stock, arguments = sdxl(scheduler, **kwargs)
+    guider = ClassifierFreeGuidance(guidance_scale=arguments.pop("guidance_scale"))
+    pipe.update_components(unet=stock.unet, vae=stock.vae, scheduler=scheduler, guider=guider)
+    del arguments["output_type"]
+    return quiet(pipe), {**arguments, "output": "latents"}
 
 
 def ip_weights(unet, seed=0, images=4, clip=12):

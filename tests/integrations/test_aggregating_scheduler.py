@@ -11,7 +11,16 @@ import warnings
 import pytest
 import torch
 from denoisers import tiny_diffusers as tiny
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    DDIMParallelScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    ModularPipeline,
+    PNDMScheduler,
+)
 from strategies import randn
 from tolerances import assert_equal
 
@@ -262,6 +271,141 @@ def test_it_is_made_of_the_schedulers_that_pipelines_come_with():
     assert made.timesteps[0] == 981 and made.config.beta_end == 0.012
 
 
+@pytest.mark.parametrize(
+    "kind", [EulerDiscreteScheduler, DPMSolverMultistepScheduler, LCMScheduler, PNDMScheduler]
+)
+def test_a_warning_names_both_where_its_steps_are_not_the_other_schedulers(kind):
+    """With an empty window too the image is another."""
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    expected = pipe(**kwargs).images
+    with pytest.warns(UserWarning, match=f"scheduler is {kind.__name__}, .* takes DDIMScheduler's steps"):
+        pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([identity], window=0))
+    assert (pipe(**kwargs).images - expected).abs().max() > 0.1 * expected.abs().max()
+
+
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDIMParallelScheduler, AggregatingScheduler])
+def test_no_warning_where_its_steps_are_the_other_schedulers(kind):
+    pipe, kwargs = tiny.sd(kind.from_config(tiny.ddim().config), num_inference_steps=6)
+    if kind is AggregatingScheduler:
+        pipe.scheduler.partners = Partners([])
+    expected = pipe(**kwargs).images
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([identity], window=0))
+    assert torch.equal(pipe(**kwargs).images, expected)
+
+
+def test_no_partners_are_ddim():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    expected = pipe(**kwargs, eta=0.5, generator=generator()).images
+    for models in ([], ()):
+        pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners(models, window=1.0))
+        assert torch.equal(pipe(**kwargs, eta=0.5, generator=generator()).images, expected)
+        assert pipe.scheduler.aggregation is None
+    pipe.scheduler = tiny.ddim()
+    assert torch.equal(
+        pipe(**kwargs, callback_on_step_end=aggregate_on_step_end(Partners([]))).images, pipe(**kwargs).images
+    )
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_weights_and_correction_are_functions_of_the_step_as_sample_amdms_are(eta):
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
+    model, start = partner_model("sd"), tiny.randn(21, 1, 4, 8, 8)
+    prepared = from_pipeline(pipe, **kwargs)
+    seen = []
+
+    def weights(step):
+        seen.append(step)
+        assert step.aggregation is None
+        return 0.3 if step.index % 2 else 0.5 + 0.01 * step.denoised.mean()
+
+    def correction(step):
+        assert step is not seen[-1]
+        return list(0.5 * step.aggregation.deviation)
+
+    options = {"weights": weights, "correction": correction, "window": (1, 4)}
+    partners = Partners([model], latents=start, **options)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    actual = pipe(**kwargs, eta=eta, generator=generator()).images
+    source = generator()
+    x = sample_amdm(
+        [prepared.model, model],
+        [prepared.x, start * (1 + prepared.sigmas[0].item() ** 2) ** 0.5],
+        prepared.sigmas,
+        **options,
+        eta=eta,
+        noise_sampler=lambda sigma, sigma_next: torch.randn(prepared.x.shape, generator=source),
+        disable=True,
+    )
+    assert_equal(x / (1 + prepared.sigmas[-1].item() ** 2) ** 0.5, actual, 1e-5)
+    assert len(seen) == 6
+    for ours, theirs in zip(seen[:3], seen[3:], strict=True):
+        assert ours.index == theirs.index
+        for name in ("sigma", "sigma_next", "std"):
+            assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-5, abs=1e-6)
+        for name in ("x", "denoised", "mean", "x_next"):
+            assert_equal(getattr(ours, name), getattr(theirs, name), 2e-5)
+
+
+def test_what_a_function_of_the_step_returns_is_checked():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    for options, message in (
+        ({"weights": lambda step: [0.5, 0.5]}, "weights has 2 entries but there are 2 models"),
+        ({"correction": lambda step: -1.0}, r"correction\[0\] is -1"),
+    ):
+        pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([identity], **options))
+        with pytest.raises(ValueError, match=message):
+            pipe(**kwargs)
+    partners = Partners([identity], latents=kwargs["latents"], weights=lambda step: 0.5)
+    with pytest.raises(TypeError, match="weights is function, expected numbers: a callback does not see"):
+        aggregate_on_step_end(partners)
+
+
+@pytest.mark.parametrize("timestep", [999, 990, 500, 1, 0])
+def test_a_step_from_outside_the_schedule_is_ddims_and_partners_denoise_at_its_level(timestep):
+    """The schedule is 981, 961, ... 1."""
+    plain, sample = tiny.ddim(), tiny.randn(1, 2, 4, 8, 8)
+    plain.set_timesteps(50)
+    levels = training_sigmas(plain)
+    output, seen = 0.1 * sample, []
+
+    def same(x, sigma):
+        seen.append(sigma[0].item())
+        return x - sigma[0] * 0.1 * x / (1 + sigma[0] ** 2) ** 0.5
+
+    scheduler = AggregatingScheduler.of(plain, Partners([same], window=1.0))
+    scheduler.set_timesteps(50)
+    actual = scheduler.step(output, timestep, sample)
+    assert seen == [pytest.approx(levels[timestep].item())]
+    expected = plain.step(output, timestep, sample)
+    assert_equal(actual.prev_sample, expected.prev_sample, 1e-5)
+    assert torch.equal(actual.pred_original_sample, expected.pred_original_sample)
+
+
+def test_timesteps_between_count_as_the_next_step_of_the_window():
+    """Of 990, 981, 961, 941, 921, 901, 881, ... five aggregate; 950 counts as 941, 900 as 881."""
+    scheduler = AggregatingScheduler.of(tiny.ddim(), Partners([identity], window=5))
+    scheduler.set_timesteps(50)
+    latent, met = tiny.randn(1, 1, 4, 8, 8), []
+    for timestep in (990, 981, 950, 921, 900, 881):
+        latent = scheduler.step(0.1 * latent, timestep, latent).prev_sample
+        met.append(scheduler.aggregation is not None)
+    assert met == [True] * 4 + [False] * 2
+
+
+def test_a_step_back_is_refused():
+    scheduler = AggregatingScheduler.of(tiny.ddim(), Partners([identity]))
+    latent = tiny.randn(1, 1, 4, 8, 8)
+    for again in (981, 961, 990):
+        scheduler.set_timesteps(50)
+        for timestep in (981, 961):
+            scheduler.step(latent, timestep, latent)
+        with pytest.raises(ValueError, match=f"timestep is {again} after 961, expected a lower one"):
+            scheduler.step(latent, again, latent)
+
+
 def test_it_clips_where_the_other_scheduler_did_and_nowhere_else():
     """DDIM's default is to clip; Euler's, PNDM's and the rest do not."""
     config = {key: tiny.SD_SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
@@ -313,6 +457,32 @@ torch.save(pipe(**torch.load(f"{folder}/kwargs.pt")).images, f"{folder}/images.p
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert torch.equal(torch.load(tmp_path / "images.pt"), expected)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_a_modular_pipeline_is_the_stock_one(eta):
+    """Its guider calls the network once for each side of guidance: rounding differs, nothing else."""
+    stock, arguments = tiny.sdxl(tiny.ddim(), num_inference_steps=6)
+    pipe, kwargs = tiny.sdxl_modular(tiny.ddim(), num_inference_steps=6)
+    alone = stock(**arguments, eta=eta, generator=generator()).images
+    assert_equal(pipe(**kwargs, eta=eta, generator=generator()), alone, 5e-6)
+    partners = Partners([partner_model("sdxl")], latents=tiny.randn(21, 1, 4, 8, 8), window=3)
+    stock.scheduler = AggregatingScheduler.of(stock.scheduler, partners)
+    pipe.update_components(scheduler=AggregatingScheduler.of(pipe.scheduler, partners))
+    expected = stock(**arguments, eta=eta, generator=generator()).images
+    assert (expected - alone).abs().max() > 0.1
+    assert_equal(pipe(**kwargs, eta=eta, generator=generator()), expected, 5e-6)
+
+
+def test_a_saved_modular_pipeline_names_ddim_only(tmp_path):
+    pipe, _ = tiny.sdxl_modular(tiny.ddim(), num_inference_steps=6)
+    pipe.update_components(scheduler=AggregatingScheduler.of(pipe.scheduler, Partners([identity])))
+    pipe.save_pretrained(str(tmp_path))
+    library, name, spec = json.loads((tmp_path / "modular_model_index.json").read_text())["scheduler"]
+    assert [library, name] == spec["type_hint"] == ["diffusers", "DDIMScheduler"]
+    loaded = ModularPipeline.from_pretrained(tmp_path)
+    loaded.load_components(names=["scheduler"])
+    assert type(loaded.scheduler) is DDIMScheduler
 
 
 def test_a_scheduler_is_copied_and_pickled_with_its_partners():
@@ -385,8 +555,6 @@ def test_what_is_refused():
         TypeError, match="scheduler is FlowMatchEulerDiscreteScheduler, expected one of a DDPM"
     ):
         AggregatingScheduler.of(FlowMatchEulerDiscreteScheduler(), Partners([model]))
-    with pytest.raises(ValueError, match="models is empty"):
-        Partners([])
     with pytest.raises(TypeError, match="models is function, expected a list of denoisers"):
         Partners(model)
     with pytest.raises(TypeError, match=r"models\[1\] is str, expected a callable"):

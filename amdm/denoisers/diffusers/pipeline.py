@@ -95,7 +95,8 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
         call_kwargs: as for `pipe(...)`: prompts, sizes, `latents` or `generator`, `guidance_scale`, ...
 
     Raises:
-        TypeError: a pipeline without a U-Net or transformer, a scheduler or ControlNet of another kind.
+        TypeError: a pipeline without a U-Net or transformer, or a modular one, which calls its network once
+            for each side of guidance; a scheduler or ControlNet of another kind.
         ValueError: an argument that acts in the pipeline's own loop; a network that sees more than latents,
             or is called several times a step; a scheduler that follows no schedule of levels.
     """
@@ -177,6 +178,13 @@ def _no_sampler(why: str) -> Sampler:
 
 
 def _network(pipe: Any) -> Any:
+    from diffusers import ModularPipeline
+
+    if isinstance(pipe, ModularPipeline):
+        raise TypeError(
+            f"pipe is {type(pipe).__name__}, expected one that is not modular: for this one call "
+            "pipe.update_components(scheduler=AggregatingScheduler.of(pipe.scheduler, Partners(...)))"
+        )
     for name in ("unet", "transformer"):
         if getattr(pipe, name, None) is not None:
             return getattr(pipe, name)
