@@ -36,7 +36,7 @@ from benchmarks.tables import Table
 from ecosystem import world
 
 FULL = ["table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"]
-FULL += ["table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7"]
+FULL += ["table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7", "published"]
 WITHOUT_IMAGES = ("best_length", "table7")
 SIZES = {"quick": ["table1_2"], "full": FULL}
 HERE = Path(__file__).parent
