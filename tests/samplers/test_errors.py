@@ -1,7 +1,5 @@
 """What a wrong argument gets: at the call, before any evaluation, a message that names it."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -176,18 +174,6 @@ def test_noise_of_another_batch_never_broadcasts(batch):
         ValueError, match=rf"noise_sampler returned shape \({batch}, 6\), expected x's: \(2, 6\)"
     ):
         next(ddim(mixture(), X, SIGMAS, eta=1.0, noise_sampler=seeded_noise(range(batch), [6])))
-
-
-def test_k_diffusions_samplers_are_no_generators(k_diffusion):
-    """They run to the end as `sample_ddim` does; a class that is called as one is looked through too."""
-    for sampler in (
-        k_diffusion.sampling.sample_euler,
-        partial(k_diffusion.sampling.sample_heun, s_churn=0.0),
-    ):
-        with pytest.raises(
-            TypeError, match=r"^sampler is (sample_euler|partial), a function that runs to the end"
-        ):
-            amdm([mixture(), mixture()], X, SIGMAS, sampler=sampler)
 
 
 class Pipeline:

@@ -12,6 +12,7 @@ from tolerances import assert_equal
 
 from amdm.denoisers import GaussianMixture
 from amdm.samplers import (
+    amdm,
     ddim,
     dpmpp_2m,
     dpmpp_2m_sde,
@@ -89,6 +90,18 @@ def test_a_real_k_diffusion_wrapper_is_a_denoiser(k_diffusion):
     x = sigmas[0] * randn(0, 2, 4)
     theirs = k_diffusion.sampling.sample_euler(model, x, sigmas, disable=True)
     assert_equal(sample_ddim(model, x, sigmas, disable=True), theirs, 1e-12)
+
+
+def test_k_diffusions_samplers_are_no_generators(k_diffusion):
+    """They run to the end as `sample_ddim` does; a class that is called as one is looked through too."""
+    for sampler in (
+        k_diffusion.sampling.sample_euler,
+        partial(k_diffusion.sampling.sample_heun, s_churn=0.0),
+    ):
+        with pytest.raises(
+            TypeError, match=r"^sampler is (sample_euler|partial), a function that runs to the end"
+        ):
+            amdm([mixture(), mixture()], 20 * randn(0, 2, 6), karras(5), sampler=sampler)
 
 
 @pytest.mark.slow
