@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ecosystem import conditions, denoisers, latents, networks, world
-from ecosystem.arguments import check_device, checked
 from ecosystem.folders import cache_folder
 from ecosystem.networks import Network
 from ecosystem.recipes import RECIPES, Recipe
 from ecosystem.tables import write_csv
+from theory_checks.arguments import check_device, checked
 
 BATCH = 64
 WARMUP = 500  # steps over which the rate rises

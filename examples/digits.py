@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from amdm import Denoiser, amdm, start_noise
 from amdm.denoisers import GaussianMixture
-from ecosystem.arguments import check_out, checked
+from theory_checks.arguments import check_out, checked
 
 Array = NDArray[Any]
 Rows = dict[str, "Row"]  # by method

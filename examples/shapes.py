@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from amdm import sample_amdm, start_noise
 from ecosystem import denoisers, latents, pictures, scores, world
-from ecosystem.arguments import check_out, checked
 from ecosystem.scores import Counts, Found
 from ecosystem.tables import write_csv
 from ecosystem.world import Image, Scenes
+from theory_checks.arguments import check_out, checked
 
 METHODS = {
     "A": ("layout",),

@@ -11,7 +11,6 @@ from pathlib import Path
 from rich.console import Console
 from tqdm import tqdm
 
-from ecosystem.arguments import check_device, check_out, checked
 from theory_checks import (
     appendix_e_1,
     chord,
@@ -23,6 +22,7 @@ from theory_checks import (
     report,
     same_ecosystem,
 )
+from theory_checks.arguments import check_device, check_out, checked
 
 MODULES = {
     "lemma_a1": lemma_a1,

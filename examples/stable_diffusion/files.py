@@ -14,7 +14,7 @@ from zipfile import is_zipfile
 
 import torch
 
-from ecosystem.arguments import Expected
+from theory_checks.arguments import Expected
 
 # The names of weights without their endings: of safetensors, and of pickles.
 DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model")

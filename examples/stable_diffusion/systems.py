@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ecosystem.arguments import Expected, check_device, check_out
 from ecosystem.imports import import_beside_torchvision
 from examples.stable_diffusion import files
+from theory_checks.arguments import Expected, check_device, check_out
 
 LICENCES = {
     "Stable Diffusion": "weights CreativeML OpenRAIL-M",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecosystem.arguments import Expected, check_device, check_out
+from theory_checks.arguments import Expected, check_device, check_out
 
 COMMANDS = {
     "examples.shapes": "draw",
