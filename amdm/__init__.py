@@ -1,7 +1,7 @@
 """AMDM: sample from several pretrained diffusion models at once, without training."""
 
 from amdm import denoisers, geometry, samplers
-from amdm.denoisers import check_same_ecosystem
+from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.geometry import fold_shares, karcher_mean, lerp_fold, radial_correct, slerp, slerp_fold
 from amdm.samplers import (
     amdm,
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Denoiser",
+    "LatentSpace",
     "NoiseSampler",
     "Restart",
     "Sampler",

@@ -1,1 +1,1 @@
-"""Measurements: the paper's experiments on the ecosystem, and in `speed` what a step costs."""
+"""Measurements: the paper's experiments on the models of `shapes`, and in `speed` what a step costs."""

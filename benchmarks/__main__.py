@@ -1,4 +1,4 @@
-"""The paper's experiments on the trained ecosystem: `python -m benchmarks [NAME ...] --size quick|full`.
+"""The paper's experiments on `shapes`: `python -m benchmarks [NAME ...] --size quick|full`.
 
 Every experiment leaves a table, the differences of its rows, a picture and a manifest in <out>/results, and
 its section in <out>/REPORT.md. What was drawn before is not drawn again. `accelerate launch -m benchmarks`
@@ -33,7 +33,7 @@ from benchmarks.runner import (
     settings,
 )
 from benchmarks.tables import Table
-from ecosystem import world
+from shapes import world
 
 FULL = ["table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"]
 FULL += ["table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7", "published"]

@@ -1,4 +1,4 @@
-"""How the best length of eq. (8) depends on the dimension: the trained ecosystem can't say, it has one n.
+"""How the best length of eq. (8) depends on the dimension: `shapes` can't say, it has one n.
 
 Two exact models of one Gaussian mixture, told one of two attributes each (4 values each, 16 modes): joined,
 how often does a sample have both? The modes' distance from the origin is the same in all dimensions, or grows
@@ -24,7 +24,7 @@ from benchmarks.measures import draws, parts_of, share
 from benchmarks.methods import Length
 from benchmarks.report import Direction, Section, compare, signed
 from benchmarks.tables import Cell, Table, markdown, row_of
-from ecosystem import denoisers
+from shapes import denoisers
 from theory_checks.mixtures import attribute_pair
 
 TITLE = "The best length of the correction in n dimensions, on exact mixtures"

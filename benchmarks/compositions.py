@@ -17,8 +17,8 @@ from amdm.denoisers import conjunction, linear
 from amdm.samplers import ddim, fkc, mcmc, superdiff
 from amdm.types import Denoiser, NoiseSampler, Step, Steps
 from benchmarks.methods import STARTS, Schedule, levels, model, seeds_of, told
-from ecosystem import latents
-from ecosystem.world import Image, Scenes
+from shapes import latents
+from shapes.world import Image, Scenes
 
 Kind = Literal["linear", "conjunction", "superdiff", "fkc", "mcmc"]
 STEP_SIZES: dict[str, Callable[[float, float], float]] = {

@@ -20,7 +20,7 @@ from benchmarks.methods import Method
 from benchmarks.report import Direction, Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Controls for figure 6: fold, norm, starts, order"
 SHORT = math.sqrt(0.5)

@@ -18,7 +18,7 @@ from benchmarks.report import Claim, Section, goes, signed
 from benchmarks.runner import Drawer
 from benchmarks.table1_2 import MODELS
 from benchmarks.tables import Cell, Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Cost: fewer steps of a better solver"
 STEPS = (10, 15, 20)

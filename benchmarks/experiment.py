@@ -6,7 +6,7 @@ from typing import NamedTuple
 from benchmarks import measures
 from benchmarks.measures import Estimate
 from benchmarks.runner import Drawer, Split
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 
 class Experiment(NamedTuple):

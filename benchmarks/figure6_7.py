@@ -10,7 +10,7 @@ from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import FoldName, Length, Method
 from benchmarks.report import Direction, Section, compare
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Figures 6 and 7: how many steps aggregate, and by which fold"
 STEPS = (5, 10, 15, 20, 25, 30, 40, 50)

@@ -12,7 +12,7 @@ from benchmarks.report import Direction, Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.table1_2 import AB, BA, MODELS, A, B
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Guidance: tables 1 and 2 at other scales"
 SCALES = (1.0, 2.0, 3.0, 4.0, 7.5)

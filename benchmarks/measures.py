@@ -17,13 +17,13 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from benchmarks.runner import held_out
-from ecosystem import quality, scores, world
-from ecosystem.features import Features, features
-from ecosystem.instances import instances
-from ecosystem.interaction_ap import Judged, judge, mean_ap
-from ecosystem.reading import read, said
-from ecosystem.scores import LEVEL
-from ecosystem.world import Image, Scenes
+from shapes import quality, scores, world
+from shapes.features import Features, features
+from shapes.instances import instances
+from shapes.interaction_ap import Judged, judge, mean_ap
+from shapes.reading import read, said
+from shapes.scores import LEVEL
+from shapes.world import Image, Scenes
 
 DRAWS = 1000
 GROUPS = 10

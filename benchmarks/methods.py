@@ -18,9 +18,9 @@ from amdm.geometry.rows import as_rows
 from amdm.samplers import ddim
 from amdm.samplers.window import resolve_window
 from amdm.types import Latent, NoiseSampler, Sigmas, Weight
-from ecosystem import denoisers, latents, world
-from ecosystem.networks import EDM_SIGMAS
-from ecosystem.world import Image, Scenes
+from shapes import denoisers, latents, world
+from shapes.networks import EDM_SIGMAS
+from shapes.world import Image, Scenes
 from theory_checks.same_ecosystem import karras_sigmas
 
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.tables import Table
-from ecosystem import pictures, scores, world
-from ecosystem.world import Image, Scenes
+from shapes import pictures, scores, world
+from shapes.world import Image, Scenes
 
 
 def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int = 8) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-MEASURED = (":/amdm", ":/ecosystem", ":/theory_checks/*.py", ":/benchmarks/*.py")
+MEASURED = (":/amdm", ":/shapes", ":/theory_checks/*.py", ":/benchmarks/*.py")
 
 
 @cache

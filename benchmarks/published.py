@@ -20,9 +20,9 @@ from benchmarks.report import Direction, Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.table1_2 import AB, MODELS
 from benchmarks.tables import Table
-from ecosystem import denoisers, latents
-from ecosystem.world import Image, Scenes
 from examples.published_code import published
+from shapes import denoisers, latents
+from shapes.world import Image, Scenes
 
 TITLE = "The published settings beside Algorithm 1"
 OMEGA = 0.5

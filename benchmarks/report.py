@@ -135,7 +135,7 @@ def paper_table(title: str, rows: Mapping[str, Any]) -> str:
     return tables.markdown(lines)
 
 
-HEAD = f"""# The paper's experiments on the trained ecosystem
+HEAD = f"""# The paper's experiments on `shapes`
 
 Made from the tables in `results` by `python -m benchmarks`. Intervals are of 95%, over scenes; those of
 differences are paired. A claim about more or less *reproduces* if the whole interval of every difference

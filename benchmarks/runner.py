@@ -30,10 +30,10 @@ from tqdm.auto import tqdm
 
 from benchmarks.methods import model, told
 from benchmarks.provenance import commit
-from ecosystem import denoisers, latents, networks, world
-from ecosystem.folders import cache_folder
-from ecosystem.recipes import RECIPES
-from ecosystem.world import Image, Scenes
+from shapes import denoisers, latents, networks, world
+from shapes.folders import cache_folder
+from shapes.recipes import RECIPES
+from shapes.world import Image, Scenes
 
 BATCH = 50
 Split = Literal["test", "validation"]

@@ -24,10 +24,10 @@ from benchmarks.methods import Schedule, levels, model, starts_of, told
 from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table, markdown
-from ecosystem import denoisers, latents, scores, world
-from ecosystem.instances import instances
-from ecosystem.reading import read
-from ecosystem.world import Image, Scenes
+from shapes import denoisers, latents, scores, world
+from shapes.instances import instances
+from shapes.reading import read
+from shapes.world import Image, Scenes
 
 TITLE = "When each attribute is decided"
 STEPS = (0, 3, 6, 9, 12, 15, 20, 25, 30, 35, 40, 45, 50)

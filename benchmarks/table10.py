@@ -20,8 +20,8 @@ from benchmarks.methods import Method, Schedule, levels, model, starts_of, told
 from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from ecosystem import denoisers, latents
-from ecosystem.world import Image, Scenes
+from shapes import denoisers, latents
+from shapes.world import Image, Scenes
 from theory_checks.same_ecosystem import Trained, aggregate_by_index
 
 TITLE = "Table 10: a model of another schedule"

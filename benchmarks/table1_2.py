@@ -10,7 +10,7 @@ from benchmarks.measures import LOOKS
 from benchmarks.methods import Method
 from benchmarks.report import Section, compare
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Tables 1 and 2, figure 3: each model with what the other controls"
 A, AB, B, BA = "layout", "layout(+attribute)", "attribute", "attribute(+layout)"

@@ -16,8 +16,8 @@ from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Length, Method
 from benchmarks.report import Section, compare
 from benchmarks.tables import Table
-from ecosystem import latents
-from ecosystem.world import Image, Scenes
+from shapes import latents
+from shapes.world import Image, Scenes
 
 TITLE = "Table 3: the correction's length"
 PAPER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

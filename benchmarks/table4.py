@@ -14,7 +14,7 @@ from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Method
 from benchmarks.report import Direction, Section, compare
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Table 4, figures 8 and 12: early, middle and late windows"
 WINDOWS = {"early": (0, 20), "middle": (15, 35), "late": (30, 50)}

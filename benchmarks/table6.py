@@ -13,7 +13,7 @@ from benchmarks.report import Claim, Direction, Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.table6_sweep import JOINED, JUDGED, TRIALS
 from benchmarks.tables import Row, Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Table 6: the other ways to compose two models, at equal cost"
 SWEEP = Path(__file__).parent / "results" / "table6_sweep.csv"

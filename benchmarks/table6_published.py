@@ -13,8 +13,8 @@ from benchmarks.report import Section
 from benchmarks.runner import Drawer
 from benchmarks.table6 import against
 from benchmarks.tables import Table
-from ecosystem import denoisers
-from ecosystem.world import Image, Scenes
+from shapes import denoisers
+from shapes.world import Image, Scenes
 
 TITLE = "Table 6 with published settings"
 AMDM = "AMDM"

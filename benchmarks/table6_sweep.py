@@ -21,7 +21,7 @@ from benchmarks.methods import Method
 from benchmarks.report import Section
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Table 6, the settings: eight trials each on validation scenes"
 PASSES = 140

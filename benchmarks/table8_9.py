@@ -16,7 +16,7 @@ from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Method
 from benchmarks.report import Direction, Section, compare
 from benchmarks.tables import Table
-from ecosystem.world import Image, Scenes
+from shapes.world import Image, Scenes
 
 TITLE = "Tables 8 and 9, figures 4 and 5: the style of an image"
 A, AC, C = "layout", "layout(+style)", "style"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measures import Estimate
-from ecosystem.tables import write_csv
+from shapes.tables import write_csv
 
 # What is a share is given in percent; KID is times 1000 already.
 AS_IT_IS = ("KID", "KID above renders", "FID")

@@ -15,7 +15,7 @@ import torch
 from hypothesis import settings
 
 # Code that tests load as its users would, from where it lies; and a program, not tests.
-collect_ignore = ["denoisers/standins", "mutants.py"]
+collect_ignore = ["adapters/standins", "mutants.py"]
 
 settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("amdm")
@@ -24,7 +24,7 @@ settings.load_profile("amdm")
 @pytest.fixture(scope="session")
 def k_diffusion() -> Any:
     """k-diffusion, an independent reference."""
-    from ecosystem.imports import import_beside_torchvision  # not there beside an installed amdm
+    from shapes.imports import import_beside_torchvision  # not there beside an installed amdm
 
     return import_beside_torchvision("k_diffusion")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from amdm import sample_ddim, start_noise
-from ecosystem import denoisers, latents, scores, world
-from ecosystem.scores import Counts
+from shapes import denoisers, latents, scores, world
+from shapes.scores import Counts
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -28,7 +28,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def shapes():
-    return example("shapes")
+    return example("two_models")
 
 
 @pytest.fixture(scope="module")

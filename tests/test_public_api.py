@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import amdm
-from ecosystem.imports import import_beside_torchvision
+from shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")
 MODULES = [
@@ -22,9 +22,9 @@ MODULES = [
     "amdm.geometry",
     "amdm.samplers",
     "amdm.denoisers",
-    "amdm.denoisers.diffusers",
-    "amdm.integrations.diffusers",
-    "amdm.integrations.k_diffusion",
+    "amdm.diffusers",
+    "amdm.diffusers.scheduler",
+    "amdm.k_diffusion",
 ]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
 OF_SEVERAL = ["amdm", "fkc", "mcmc", "superdiff"]
@@ -139,7 +139,7 @@ def test_the_readmes_stable_diffusion_runs(tmp_path, monkeypatch):
     A and B are the pipelines' own pictures of the seed, and A(+B) is the same by either way, to a grey level.
     """
     monkeypatch.chdir(tmp_path)
-    from denoisers import tiny_diffusers as tiny
+    from adapters import tiny_diffusers as tiny
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     gligen, _ = tiny.sd_gligen(tiny.ddim())

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from denoisers import test_paper_systems as paper
+from adapters import test_paper_systems as paper
 from PIL import Image
 from tolerances import assert_equal
 
 from amdm import sample_amdm
 from amdm.denoisers import GaussianMixture
-from amdm.denoisers.diffusers import from_pipeline
-from amdm.denoisers.diffusers.levels import training_sigmas
+from amdm.diffusers import from_pipeline
+from amdm.diffusers.levels import training_sigmas
 from examples.published_code import published
 
 TRAINING = (1 / (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2).cumprod(0) - 1).sqrt()

@@ -13,8 +13,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from denoisers import test_paper_systems as paper
-from denoisers import tiny_diffusers as tiny
+from adapters import test_paper_systems as paper
+from adapters import tiny_diffusers as tiny
 from diffusers import (
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -29,7 +29,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amdm import sample_amdm, sample_ddim, start_noise
-from amdm.denoisers.diffusers import from_pipeline
+from amdm.diffusers import from_pipeline
 from examples.stable_diffusion import (
     files,
     interact_ip,

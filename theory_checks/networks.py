@@ -1,4 +1,4 @@
-"""The trained networks of the repository's `ecosystem` as the checks need them.
+"""The trained networks of the repository's `shapes` as the checks need them.
 
 The installed package has none: then these checks are skipped, and say so.
 """
@@ -15,7 +15,7 @@ from amdm.types import Denoiser, Latent
 from theory_checks.pair import NOISE
 from theory_checks.record import Check, Record
 
-NEEDED = ("ecosystem", "diffusers", "safetensors")
+NEEDED = ("shapes", "diffusers", "safetensors")
 
 
 def or_skipped(check: Check, statement: str) -> Check:
@@ -30,7 +30,7 @@ def or_skipped(check: Check, statement: str) -> Check:
 @cache
 def told(names: tuple[str, str], seed: int, device: str) -> tuple[Denoiser, Denoiser]:
     """Two models with guidance, both told the same one test scene for whatever batch."""
-    from ecosystem import denoisers, world
+    from shapes import denoisers, world
 
     scene = world.sample_scenes([world.TEST[seed]])
 
@@ -48,7 +48,7 @@ def told(names: tuple[str, str], seed: int, device: str) -> tuple[Denoiser, Deno
 
 def noised(seed: int, sigma: float, starts: int, device: str) -> Latent:
     """The latent of that scene's render with so many draws of noise at a level, VE, float32."""
-    from ecosystem import latents, world
+    from shapes import latents, world
 
     latent = latents.encode(world.render(world.sample_scenes([world.TEST[seed]])))
     seeds = range(seed + NOISE, seed + NOISE + starts)

@@ -254,8 +254,8 @@ def check_networks(
         device: of the models.
         options: those of `check_aggregation`.
     """
-    from ecosystem import denoisers, latents, scores, world
-    from ecosystem.networks import EDM_SIGMAS
+    from shapes import denoisers, latents, scores, world
+    from shapes.networks import EDM_SIGMAS
 
     scenes = world.sample_scenes(world.TEST[:samples])
 

@@ -4,7 +4,6 @@ eps and v networks need no adapter of ours: `k_diffusion.external` has them.
 """
 
 from amdm.denoisers.compose import Composed, compose, conjunction, linear, projective
-from amdm.denoisers.ecosystem import LatentSpace, check_same_ecosystem
 from amdm.denoisers.empirical import Empirical
 from amdm.denoisers.energy import conservative_projection
 from amdm.denoisers.flow import RectifiedFlow, flow_sigmas
@@ -17,10 +16,8 @@ __all__ = [
     "Empirical",
     "GaussianMixture",
     "Guided",
-    "LatentSpace",
     "RectifiedFlow",
     "average_state_dicts",
-    "check_same_ecosystem",
     "compose",
     "conjunction",
     "conservative_projection",

@@ -1,10 +1,10 @@
 """Samplers: generators of steps, the functions that run them, and the steps they are made of."""
 
+from amdm.noise import seeded_noise, shared_noise, start_noise
 from amdm.samplers.aggregate import amdm, sample_amdm
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
 from amdm.samplers.mcmc import Moves, mcmc, sample_mcmc
-from amdm.samplers.noise import seeded_noise, shared_noise, start_noise
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.rne import rne_log_density, rne_log_ratio, smc_log_weight
 from amdm.samplers.single import (

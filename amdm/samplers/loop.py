@@ -19,7 +19,7 @@ from amdm.checks import (
     checked,
     per_model,
 )
-from amdm.samplers.noise import default_noise
+from amdm.noise import default_noise
 from amdm.samplers.watch import Watch
 from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Step, Steps
 

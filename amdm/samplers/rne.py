@@ -18,8 +18,8 @@ from amdm.checks import (
     checked,
 )
 from amdm.geometry.rows import as_rows, check_same_shape
+from amdm.noise import default_noise
 from amdm.samplers.loop import draw
-from amdm.samplers.noise import default_noise
 from amdm.samplers.scores import log_normal, score
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas
 

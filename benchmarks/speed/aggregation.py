@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from amdm.geometry import radial_correct, slerp_fold
 from benchmarks.speed.measure import RESULTS, keep_freed_memory, milliseconds, write_table
 from benchmarks.speed.references import published_aggregation
-from ecosystem.imports import import_beside_torchvision
+from shapes.imports import import_beside_torchvision
 
 SHAPES = [(1, 4, 64, 64), (8, 4, 64, 64), (8, 16, 128, 128)]
 MODELS = [2, 3, 5]

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from amdm import ddim, sample_amdm, sample_ddim, sample_dpmpp_2m, sample_heun
 from benchmarks.speed.measure import RESULTS, milliseconds, write_table
-from ecosystem.imports import import_beside_torchvision
+from shapes.imports import import_beside_torchvision
 
 STEPS = 50
 

@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from amdm import Step, amdm, check_same_ecosystem, start_noise
-from amdm.denoisers.diffusers import Prepared, from_pipeline
+from amdm.diffusers import Prepared, from_pipeline
 from examples.stable_diffusion import files, systems
 from examples.stable_diffusion.memory import memory_of
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ecosystem.imports import import_beside_torchvision
 from examples.stable_diffusion import files
+from shapes.imports import import_beside_torchvision
 from theory_checks.arguments import Expected, check_device, check_out
 
 LICENCES = {

@@ -10,7 +10,7 @@ from benchmarks import table6_published, table6_sweep
 from benchmarks.compositions import Composition
 from benchmarks.methods import Method
 from benchmarks.runner import held_out
-from ecosystem import networks
+from shapes import networks
 
 SCENES = held_out(0, 2)
 ULA = (("kernel", "ula"), ("moves", 2), ("step_size", 0.03))

@@ -11,7 +11,7 @@ from benchmarks import best_length, measures, paper, report, stages, table1_2, t
 from benchmarks.__main__ import FULL, SIZES, WITHOUT_IMAGES, parse
 from benchmarks.methods import Method
 from benchmarks.runner import held_out, settings
-from ecosystem import world
+from shapes import world
 
 SCENES = held_out(0, 20)
 WITH_IMAGES = [name for name in FULL if name not in WITHOUT_IMAGES]

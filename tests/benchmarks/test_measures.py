@@ -8,9 +8,9 @@ from benchmarks import measures, report, tables
 from benchmarks.measures import Estimate, Parts, difference, draws, measure, share
 from benchmarks.runner import from_bytes, held_out, to_bytes
 from benchmarks.tables import Cell, Row
-from ecosystem import quality, scores, world
-from ecosystem.features import features
-from ecosystem.scores import Counts
+from shapes import quality, scores, world
+from shapes.features import features
+from shapes.scores import Counts
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from tolerances import assert_equal
 from torch import nn
 
 from amdm.denoisers import average_state_dicts, linear
-from ecosystem import conditions, denoisers, latents, networks, training, world
-from ecosystem.networks import Network
-from ecosystem.recipes import RECIPES
+from shapes import conditions, denoisers, latents, networks, training, world
+from shapes.networks import Network
+from shapes.recipes import RECIPES
 
 
 class Affine(nn.Module):

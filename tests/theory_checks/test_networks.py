@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ecosystem import denoisers, latents, world
+from shapes import denoisers, latents, world
 from theory_checks import networks, proposition_3_1, proposition_d_1, report, same_ecosystem
 
 

@@ -1,0 +1,148 @@
+"""Diffusers' schedules as VE noise levels: sigma^2 = (1 - abar)/abar, or s/(1 - s) for a flow's time s."""
+
+import copy
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.denoisers.flow import INFINITE_SIGMA, flow_sigmas
+
+Compat = Literal["diffusers", "exact"]
+
+# A level stored in float32 gives its training step to 1e-4; nearer than this to a step is the step itself.
+SAME_STEP = 1e-3
+
+
+class Levels(NamedTuple):
+    """The levels that a scheduler visits, and the times that it calls its network with."""
+
+    timesteps: Float[Tensor, " steps"]
+    sigmas: Float[Tensor, " levels"]
+
+
+def training_sigmas(scheduler: Any) -> Float[Tensor, " steps"]:
+    """The VE level of every training step of a diffusers scheduler, increasing, in float64.
+
+    The infinite level of a zero terminal signal-to-noise ratio is 1e6.
+    """
+    abar: Tensor = scheduler.alphas_cumprod.detach().double().cpu()
+    return ((1 - abar) / abar).sqrt().clamp(max=INFINITE_SIGMA)
+
+
+def sigma_to_t(
+    sigma: Float[Tensor, " batch"], log_sigmas: Float[Tensor, " steps"]
+) -> Float[Tensor, " batch"]:
+    """The training step of a level: between steps linear in log sigma, as in k-diffusion.
+
+    What is within 1e-3 of a step is that step exactly, so that levels kept in float32 come back as the
+    integers they were made from. Levels beyond the table are its ends.
+
+    Args:
+        sigma: positive levels.
+        log_sigmas: the logarithms of `training_sigmas`, increasing, on `sigma`'s device.
+    """
+    log_sigma = sigma.to(log_sigmas.dtype).log()
+    low = (torch.searchsorted(log_sigmas, log_sigma) - 1).clamp(0, len(log_sigmas) - 2)
+    part = (log_sigma - log_sigmas[low]) / (log_sigmas[low + 1] - log_sigmas[low])
+    t = low + part.clamp(0, 1)
+    return torch.where((t - t.round()).abs() < SAME_STEP, t.round(), t)
+
+
+def sigmas_from_scheduler(
+    scheduler: Any, steps: int, compat: Compat = "diffusers", **options: Any
+) -> Float[Tensor, " levels"]:
+    """The VE levels of a diffusers scheduler for `sample_*`: decreasing, `(steps + 1,)`, in float64.
+
+    A step from a level to itself is left out: DDIM's from training step 0 (`set_alpha_to_one` False, no
+    offset), that of `final_sigmas_type="sigma_min"`.
+
+    `DDIMScheduler` goes from t to t - T//steps, which is not always the timestep that it calls the network
+    with next: with "linspace", or with "trailing" where steps does not divide T, it does not follow one
+    schedule (3% to 27% off for 10 to 50 steps). Where it does, this is it, its last level included, which is
+    positive if `set_alpha_to_one` is False: the sampler then ends there, and a VP latent is x/sqrt(1 +
+    sigma^2).
+
+    Args:
+        scheduler: `DDIMScheduler`, `FlowMatchEulerDiscreteScheduler` or one with `sigmas` and
+            `alphas_cumprod` (Euler's, DPM-Solver's). It is left as it is.
+        steps: how many.
+        compat: "diffusers" for what the scheduler does or an error; "exact" for the schedule of the timesteps
+            that it calls the network with.
+        options: for the scheduler's `set_timesteps`: a flow's `mu`, its own `sigmas`, ...
+
+    Raises:
+        TypeError: a scheduler of another kind.
+        ValueError: no steps; an unknown `compat`; with "diffusers" a scheduler that no schedule of levels
+            equals: `AggregatingScheduler` works inside it.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected 1 or more")
+    scheduler = copy.copy(scheduler)  # its timesteps are set anew, not in place; partners are not copied
+    scheduler.set_timesteps(steps, **options)
+    return visited(scheduler, compat).sigmas
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether the scheduler's levels are a rectified flow's times in [0, 1]."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+
+
+def visited(scheduler: Any, compat: Compat) -> Levels:
+    """What the scheduler visits as its timesteps are set now."""
+    from diffusers import DDIMScheduler
+
+    if compat not in ("diffusers", "exact"):
+        raise ValueError(f"compat is {compat!r}, expected 'diffusers' or 'exact'")
+    timesteps = scheduler.timesteps.detach().double().cpu()
+    if isinstance(scheduler, DDIMScheduler):
+        return Levels(timesteps, _ddim_levels(scheduler, compat))
+    if is_flow(scheduler):
+        return Levels(timesteps, flow_sigmas(scheduler.sigmas.detach().double().cpu()))
+    config = scheduler.config
+    if not (hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod")) or (
+        config.get("timestep_type") == "continuous" or config.get("use_flow_sigmas")
+    ):
+        raise TypeError(
+            f"scheduler is {type(scheduler).__name__}, whose levels are not known here, expected "
+            "DDIMScheduler.from_config(scheduler.config, clip_sample=False) or Euler's"
+        )
+    sigmas = scheduler.sigmas.detach().double().cpu()
+    if len(sigmas) > 2 and sigmas[-1] == sigmas[-2]:
+        sigmas, timesteps = sigmas[:-1], timesteps[:-1]
+    if len(sigmas) != len(timesteps) + 1 or not bool((sigmas.diff() < 0).all()):
+        raise TypeError(
+            f"scheduler is {type(scheduler).__name__} with {len(timesteps)} timesteps and the levels "
+            f"{sigmas[0]:.4g} to {sigmas[-1]:.4g}, expected one more level than timesteps, decreasing: take "
+            "DDIMScheduler or Euler's and a sampler of ours, `sample_heun` say"
+        )
+    return Levels(timesteps, sigmas)
+
+
+def _ddim_levels(scheduler: Any, compat: Compat) -> Float[Tensor, " levels"]:
+    config, timesteps = scheduler.config, scheduler.timesteps.tolist()
+    if timesteps[0] >= config.num_train_timesteps:
+        raise ValueError(
+            f"steps is {len(timesteps)}, with which the scheduler begins at step {timesteps[0]} of "
+            f"{config.num_train_timesteps}, expected fewer"
+        )
+    following = [t - config.num_train_timesteps // scheduler.num_inference_steps for t in timesteps]
+    if compat == "diffusers":
+        trouble = None
+        if following[:-1] != timesteps[1:] or following[-1] >= 0:
+            trouble = "its steps do not end where the next ones begin"
+        elif config.clip_sample or config.thresholding:
+            trouble = "it clips what is denoised but not the noise (clip_sample or thresholding is on)"
+        if trouble is not None:
+            raise ValueError(
+                f"the scheduler with {len(timesteps)} {config.timestep_spacing!r} steps follows no schedule "
+                f"of levels: {trouble}. `amdm.diffusers.scheduler.AggregatingScheduler` works inside it; "
+                "compat='exact' takes the schedule that it approximates"
+            )
+    table, final = training_sigmas(scheduler), scheduler.final_alpha_cumprod.double()
+    last = ((1 - final) / final).sqrt().cpu().reshape(1)
+    sigmas = torch.cat([table[torch.tensor(timesteps)], last])
+    return sigmas[:-1] if timesteps[-1] == 0 and not config.set_alpha_to_one else sigmas

@@ -1,0 +1,157 @@
+"""A diffusers network as a denoiser: one wrapper for all kinds of prediction, guidance in one call."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.checks import check_finite
+from amdm.compatibility import LatentSpace
+from amdm.denoisers.flow import INFINITE_SIGMA
+from amdm.diffusers.contexts import Context, locked
+from amdm.diffusers.levels import sigma_to_t
+from amdm.diffusers.recipes import Call, Recipe
+from amdm.types import Latent, PerSample
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+
+
+class Scaling(NamedTuple):
+    """denoised = c_skip x + c_out F(c_in x): the form of Karras et al. 2022, eq. (7)."""
+
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+
+
+def scaling(prediction: Prediction, sigma: Tensor) -> Scaling:
+    """What makes a prediction of this kind a denoiser in VE coordinates.
+
+    The network sees VP latents, x/sqrt(1 + sigma^2); a flow's x_s = (1 - s) x0 + s noise, x/(1 + sigma).
+    """
+    c_in = (1 + sigma.square()).rsqrt()
+    match prediction:
+        case "epsilon":
+            return Scaling(c_in, torch.ones_like(sigma), -sigma)
+        case "v_prediction":
+            return Scaling(c_in, c_in.square(), -sigma * c_in)
+        case "sample":
+            return Scaling(c_in, torch.zeros_like(sigma), torch.ones_like(sigma))
+        case "flow":
+            c_in = 1 / (1 + sigma)
+            return Scaling(c_in, c_in, -sigma * c_in)
+    raise ValueError(f"prediction is {prediction!r}, expected epsilon, v_prediction, sample or flow")
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkDenoiser:
+    """`model(x, sigma) -> denoised` from a U-Net or a transformer of diffusers, guidance included.
+
+    The latent keeps its dtype, float32 or better; the network is called in its own. What the network is told
+    is bound by `recipes`; step-dependent conditions are spans of sigma there, so that this is a function of x
+    and sigma alone, at the batch size that the conditions have.
+
+    Args:
+        network: `network(x, timestep=..., **kwargs)`, with the result first: a diffusers model.
+        prediction: what it predicts; "flow" is SD3's and FLUX's velocity.
+        training_sigmas: `training_sigmas(scheduler)`, which give the timestep of a level; None for a flow.
+        recipes: what it is told, applied in their order (`amdm.diffusers.recipes`).
+        contexts: entered around every call: `as_switched(network)`, `without_randomness()`.
+        guidance: diffusers' `guidance_scale`: above 1 the network is called once with two rows for each
+            sample, unconditional rows first, and so are the conditions; else as it is.
+        guidance_rescale: Lin et al. 2023, arXiv:2305.08891, section 3.4; 0 for none.
+        time_scale: a flow's timestep is this times s: 1000 for SD3, 1 for FLUX.
+        batch: the conditions' number of samples; None if any will do.
+        latent_space: for `check_same_ecosystem`.
+    """
+
+    network: Callable[..., Any] = field(repr=False)
+    prediction: Prediction
+    training_sigmas: Float[Tensor, " steps"] | None = field(default=None, repr=False)
+    recipes: Sequence[Recipe] = field(default=(), repr=False)
+    contexts: Sequence[Context] = field(default=(), repr=False)
+    guidance: float = 1.0
+    guidance_rescale: float = 0.0
+    time_scale: float = 1000.0
+    batch: int | None = None
+    latent_space: LatentSpace = field(default_factory=LatentSpace)
+
+    def __post_init__(self) -> None:
+        scaling(self.prediction, torch.ones(1))
+        check_finite(self.guidance, "guidance")
+        for name in ("recipes", "contexts"):
+            if callable(getattr(self, name)):
+                raise TypeError(f"{name} is one callable, expected a list of them")
+        table = self.training_sigmas
+        if (table is None) != (self.prediction == "flow"):
+            raise ValueError(
+                f"training_sigmas is {'None' if table is None else 'given'} with prediction "
+                f"{self.prediction!r}, expected the training levels, and None for a flow"
+            )
+        if table is not None and not (len(table) > 1 and table[0] > 0 and bool((table.diff() > 0).all())):
+            raise ValueError(
+                f"training_sigmas goes from {table[0]:.4g} to {table[-1]:.4g}, expected the positive, "
+                "increasing levels of `training_sigmas(scheduler)`"
+            )
+
+    def __call__(self, x: Latent, sigma: PerSample) -> Latent:
+        """The guided prediction. One level for the whole batch if a recipe has a span."""
+        if self.batch is not None and len(x) != self.batch:
+            raise ValueError(
+                f"x has batch {len(x)}, expected that of the conditions: {self.batch} (a pipeline's is "
+                "prompts times num_images_per_prompt)"
+            )
+        sigma = sigma.to(torch.promote_types(x.dtype, torch.float32)).expand(len(x))
+        c_in, c_skip, c_out = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in scaling(self.prediction, sigma))
+        x_in, t = (c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
+        if self.guidance > 1:
+            x_in, t = torch.cat([x_in, x_in]), torch.cat([t, t])
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(locked(self.network))
+            for context in self.contexts:
+                stack.enter_context(context())
+            call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, {}))
+            predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0].to(x.dtype)
+        if self.guidance > 1:
+            uncond, cond = predicted.chunk(2)
+            predicted = uncond + self.guidance * (cond - uncond)
+            if self.guidance_rescale > 0:
+                predicted = _rescale(predicted, cond, self.guidance_rescale)
+        return (c_skip * x + c_out * predicted).to(x.dtype)
+
+    def timestep(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """What the network is told of the level: the training step, or a flow's scaled time."""
+        if self.training_sigmas is None:
+            time = torch.where(sigma < INFINITE_SIGMA * (1 - 1e-6), sigma / (1 + sigma), 1.0)
+            return self.time_scale * time
+        device, dtype = sigma.device, sigma.dtype
+        if (device, dtype) not in self._log_sigmas:
+            self._log_sigmas[device, dtype] = self.training_sigmas.log().to(device, dtype)
+        return sigma_to_t(sigma, self._log_sigmas[device, dtype])
+
+    @cached_property
+    def _log_sigmas(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        """One copy per device and dtype, not one per call."""
+        return {}
+
+    @property
+    def sigma_min(self) -> float:
+        """The least level that the network was trained for."""
+        return 0.0 if self.training_sigmas is None else self.training_sigmas[0].item()
+
+    @property
+    def sigma_max(self) -> float:
+        """The greatest level that the network was trained for."""
+        return INFINITE_SIGMA if self.training_sigmas is None else self.training_sigmas[-1].item()
+
+
+def _rescale(guided: Tensor, cond: Tensor, share: float) -> Tensor:
+    """Guidance with the conditional prediction's standard deviation, in part."""
+    axes = tuple(range(1, cond.ndim))
+    factor = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+    return share * (guided * factor) + (1 - share) * guided

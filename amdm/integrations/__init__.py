@@ -1,1 +1,0 @@
-"""AMDM inside other people's loops: a diffusers pipeline's, k-diffusion's. Each needs its own library."""

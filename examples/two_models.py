@@ -1,0 +1,164 @@
+"""Two trained diffusion models that control one thing each, joined by AMDM: scenes of coloured shapes.
+
+Model A (`layout`) is told where which shapes are and how they interact, model B (`attribute`) where which
+colours are; both get the caption, which says what there is but not where. Both are latent diffusion models in
+diffusers' classes, trained on `shapes.world` and stored in `shapes/weights`. The same held-out scenes
+and the same starts for all four methods; detectors that see pixels and boxes only say what is right.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from amdm import sample_amdm, start_noise
+from shapes import denoisers, latents, pictures, scores, world
+from shapes.scores import Counts, Found
+from shapes.tables import write_csv
+from shapes.world import Image, Scenes
+from theory_checks.arguments import check_out, checked
+
+METHODS = {
+    "A": ("layout",),
+    "B": ("attribute",),
+    "A(+B)": ("layout", "attribute"),
+    "B(+A)": ("attribute", "layout"),
+}
+STARTS = ("layout", "attribute")  # each model has a start of its own, the same in every method
+JUDGED = ("shapes", "colours", "interactions", "all three")
+PICTURED, BATCH, STEPS = 8, 32, 30
+
+Table = dict[str, dict[str, Counts]]  # by method and by what is judged
+
+
+def draw(scenes: Scenes, guidance: float, quiet: bool) -> dict[str, Image]:
+    """Every method's images, with the library's defaults: the first 12 of 30 DDIM steps aggregated."""
+    models = {name: denoisers.load(name, guidance) for name in STARTS}
+    sigmas = denoisers.sigmas(STEPS)
+    parts = world.split(scenes, BATCH)
+    images = {}
+    with tqdm(total=len(METHODS) * len(parts) * STEPS, unit="step", disable=quiet) as bar:
+        for method, names in METHODS.items():
+            bar.set_description(method)
+            drawn = []
+            for part in parts:
+                noise = start_noise(part.seeds.tolist(), latents.SHAPE, sigmas[0], len(STARTS))
+                starts = dict(zip(STARTS, noise, strict=True))
+                told = [denoisers.extra_args(name, part) for name in names]
+                x = sample_amdm(
+                    [models[name] for name in names],
+                    [starts[name] for name in names],
+                    sigmas,
+                    told,
+                    callback=lambda _: bar.update(),
+                    disable=True,
+                )
+                drawn.append(latents.decode(x))
+            images[method] = torch.cat(drawn)
+    return images
+
+
+def judge(found: Found, scenes: Scenes) -> dict[str, Counts]:
+    """What is right; all three: every shape, colour and interaction of a scene."""
+    counts = scores.compare(found, scenes)
+    return counts | {"all three": scores.everything(counts, JUDGED[:3])}
+
+
+def verdict(table: Table, method: str, other: str) -> str:
+    """The paired difference in scenes that are right in everything."""
+    value, low, high = scores.difference(table[method]["all three"], table[other]["all three"])
+    word = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference to"
+    return f"{method} {word} {other}: {100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def report(table: Table, scenes: Scenes) -> str:
+    """The table and the verdicts."""
+    lines = [f"{'% right [95% interval]':24}" + "".join(f"{what:20}" for what in JUDGED)]
+    for method, counts in table.items():
+        rates = ([100 * value for value in scores.rate(counts[what])] for what in JUDGED)
+        lines.append(f"{method:24}" + "".join("{:5.1f} [{:4.1f},{:5.1f}]   ".format(*rate) for rate in rates))
+    random = scores.chance(scores.truth(scenes), scenes)
+    chances = "".join(f"{100 * random[what][0]:5.1f}{'':15}" for what in JUDGED[:3])
+    lines.append(f"{'objects put at random':24}{chances}")
+    lines.append(f"\nAll three right, scene by scene (n = {len(scenes.seeds)}):")
+    lines += [verdict(table, "A(+B)", "A"), verdict(table, "B(+A)", "B"), verdict(table, "A(+B)", "B(+A)")]
+    return "\n".join(lines)
+
+
+def draw_figure(images: dict[str, Image], found: dict[str, Found], table: Table, scenes: Scenes) -> Figure:
+    """The first scenes, a column per method, beside the shares right."""
+    figure = Figure(figsize=(17, 12), layout="constrained")
+    question = "A is told where shapes and interactions are, B where colours are. What do they draw together?"
+    figure.suptitle(f"{question}\n{verdict(table, 'A(+B)', 'A')}", fontsize=15)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 0.9])[0]
+    left.suptitle("green: shape and colour of a box, kind of an interaction right; red: wrong")
+    grid = left.subplots(PICTURED, len(images))
+    for row, scene in zip(range(PICTURED), grid, strict=True):
+        for axes, (method, drawn) in zip(scene, images.items(), strict=True):
+            pictures.show(axes, drawn[row : row + 1])
+            if method in found:
+                pictures.mark(axes, found[method], scenes, row)
+            if row == 0:
+                axes.set_title(method)
+    draw_bars(right.subplots(), table)
+    return figure
+
+
+def draw_bars(axes: Axes, table: Table) -> None:
+    """The shares right with their intervals."""
+    for i, what in enumerate(JUDGED):
+        rates = [[100 * value for value in scores.rate(counts[what])] for counts in table.values()]
+        value, low, high = torch.tensor(rates).T
+        bars = axes.barh(
+            torch.arange(len(table)) + 0.2 * (i - 1.5),
+            value,
+            0.18,
+            xerr=torch.stack([value - low, high - value]),
+        )
+        axes.bar_label(bars, fmt="%.0f%%", label_type="center", color="white", weight="bold")
+    axes.set_yticks(range(len(table)), list(table), fontsize=13)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel="% right, with 95% intervals")
+    axes.legend(axes.containers[1::2], JUDGED, ncols=len(JUDGED), loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def write_table(table: Table, scenes: Scenes, path: Path) -> None:
+    """One line per method."""
+    columns = (f"{what}{end}" for what in JUDGED for end in ("", " low", " high"))
+    lines: list[list[object]] = [["method", "scenes", *columns]]
+    for method, counts in table.items():
+        rates = (f"{value:.4f}" for what in JUDGED for value in scores.rate(counts[what]))
+        lines.append([method, len(scenes.seeds), *rates])
+    write_csv(path, lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the scenes, print the table and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--out", type=checked(check_out, Path), default="out/demo", help="folder for shapes.png and .csv"
+    )
+    parser.add_argument("--scenes", type=int, default=64, help="of the test split")
+    parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args(argv)
+    if not PICTURED <= args.scenes <= len(world.TEST):
+        parser.error(f"--scenes is {args.scenes}, expected {PICTURED} to {len(world.TEST)}")
+    scenes = world.sample_scenes(world.TEST[: args.scenes])
+    images = draw(scenes, args.guidance, args.quiet)
+    found = {method: scores.find(drawn, scenes) for method, drawn in images.items()}
+    table = {method: judge(seen, scenes) for method, seen in found.items()}
+    print(report(table, scenes))
+    drawn = {"wanted": world.render(scenes), **images}
+    draw_figure(drawn, found, table, scenes).savefig(args.out / "shapes.png", dpi=100)
+    write_table(table, scenes, args.out / "shapes.csv")
+    print(f"\nWrote {args.out / 'shapes.png'} and {args.out / 'shapes.csv'}")
+
+
+if __name__ == "__main__":
+    main()

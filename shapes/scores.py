@@ -1,0 +1,137 @@
+"""How much of what was wanted is in the images, by the detectors; and how much would be by chance."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from shapes import detectors, world
+from shapes.world import Image, Scenes
+
+ATTRIBUTES = ("shapes", "colours", "interactions", "style")
+LEVEL = 0.95
+
+
+class Counts(NamedTuple):
+    """Per scene: how many were right, of how many that were wanted."""
+
+    right: Int[Tensor, " batch"]
+    wanted: Int[Tensor, " batch"]
+
+
+class Found(NamedTuple):
+    """What the detectors see in images, in the boxes of scenes; the style wherever objects are."""
+
+    shapes: Int[Tensor, "batch 4"]
+    colours: Int[Tensor, "batch 4"]
+    interactions: Int[Tensor, "batch 4 4"]
+    styles: Int[Tensor, " batch"]
+
+
+def find(images: Image, scenes: Scenes) -> Found:
+    """Read images in the boxes of these scenes."""
+    fitted = detectors.fit(images, scenes.boxes)
+    return Found(
+        detectors.shapes_of(fitted),
+        detectors.colours_of(fitted),
+        detectors.detect_interactions(images, scenes.boxes),
+        detectors.detect_styles(images),
+    )
+
+
+def compare(found: Found, scenes: Scenes) -> dict[str, Counts]:
+    """What is right, by ATTRIBUTES: per object, per object, per interaction and per image."""
+    rows = torch.arange(len(scenes.seeds), device=scenes.boxes.device)[:, None]
+    kinds, subjects, objects = scenes.links.unbind(-1)
+    pairs = {
+        "shapes": (found.shapes == scenes.shapes, scenes.present),
+        "colours": (found.colours == scenes.colours, scenes.present),
+        "interactions": (found.interactions[rows, subjects, objects] == kinds, kinds > 0),
+        "style": ((found.styles == scenes.styles)[:, None], torch.ones_like(rows, dtype=torch.bool)),
+    }
+    return {name: _count(*both) for name, both in pairs.items()}
+
+
+def _count(right: Bool[Tensor, "batch parts"], wanted: Bool[Tensor, "batch parts"]) -> Counts:
+    return Counts((right & wanted).sum(1), wanted.sum(1))
+
+
+def everything(counts: dict[str, Counts], names: tuple[str, ...]) -> Counts:
+    """Per scene one trial: whether all that was wanted of these attributes is there."""
+    right = torch.stack([counts[name].right == counts[name].wanted for name in names]).all(0).long()
+    return Counts(right, torch.ones_like(right))
+
+
+def rate(counts: Counts) -> tuple[float, float, float]:
+    """The part that is right and its 95% interval: scenes are drawn, not their parts (bootstrap)."""
+    right, wanted = (part.double().cpu().numpy() for part in counts)
+    value = right.sum() / wanted.sum()
+    if value in (0.0, 1.0):  # nothing to resample: the rule of three
+        slack = 3 / np.count_nonzero(wanted)
+        return float(value), float(max(0.0, value - slack)), float(min(1.0, value + slack))
+    low, high = _interval(right, wanted)
+    return float(value), low, high
+
+
+def difference(one: Counts, other: Counts) -> tuple[float, float, float]:
+    """How much more is right in one than in the other, on the same scenes, and its paired 95% interval."""
+    wanted = one.wanted.double().cpu().numpy()
+    gain = (one.right - other.right).double().cpu().numpy()
+    value = gain.sum() / wanted.sum()
+    if not gain.any():  # nothing to resample: the rule of three
+        slack = 3 / np.count_nonzero(wanted)
+        return 0.0, -slack, slack
+    low, high = _interval(gain, wanted)
+    return float(value), low, high
+
+
+def _interval(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> tuple[float, float]:
+    def ratio(part: NDArray[np.float64], whole: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        quotient: NDArray[np.float64] = part.sum(axis) / whole.sum(axis)
+        return quotient
+
+    drawn = bootstrap(
+        (parts, wholes),
+        ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=2000,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def truth(scenes: Scenes) -> Found:
+    """What flawless detectors would see in flawless images."""
+    return Found(scenes.shapes, scenes.colours, world.link_matrix(scenes), scenes.styles)
+
+
+def chance(found: Found, scenes: Scenes, draws: int = 1000) -> dict[str, tuple[float, float, float]]:
+    """What would be right if the objects found in an image were exchanged among its boxes at random.
+
+    The mean and the central 95% of the draws. Of the truth: as for one who knows what there is but not where.
+    Of what was detected: as for one who draws these images without regard to the boxes.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = [compare(_exchange(found, scenes, generator), scenes) for _ in range(draws)]
+    rates = {
+        name: torch.stack([counts[name].right.sum() / counts[name].wanted.sum() for counts in drawn])
+        for name in ATTRIBUTES[:3]
+    }
+    edges = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {name: (rate.mean().item(), *rate.quantile(edges).tolist()) for name, rate in rates.items()}
+
+
+def _exchange(found: Found, scenes: Scenes, generator: torch.Generator) -> Found:
+    """The objects that are there in a random order; they are the first of the four."""
+    keys = torch.rand(scenes.present.shape, generator=generator).to(scenes.boxes.device)
+    order = (keys + 2 * ~scenes.present).argsort(1)
+    rows = torch.arange(len(order), device=order.device)[:, None, None]
+    links = found.interactions[rows, order[:, :, None], order[:, None, :]]
+    return Found(found.shapes.gather(1, order), found.colours.gather(1, order), links, found.styles)

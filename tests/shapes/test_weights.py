@@ -1,0 +1,45 @@
+"""The shipped weights: whole, of their recipe, small, and good at what they are for."""
+
+import pytest
+import torch
+
+from amdm import sample_ddim, start_noise
+from shapes import denoisers, latents, networks, scores, world
+from shapes.recipes import RECIPES
+
+SHIPPED = sorted(folder.parent.name for folder in networks.WEIGHTS.glob("*/scheduler"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_are_those_of_the_recipe(name):
+    shipped, built = networks.load(name).trainable(), networks.build(RECIPES[name]).trainable()
+    shapes = ({key: value.shape for key, value in net.state_dict().items()} for net in (shipped, built))
+    assert next(shapes) == next(shapes)
+    assert all(value.isfinite().all() for value in shipped.state_dict().values())
+    [file] = networks.WEIGHTS.glob(f"{name}/*/*.safetensors")
+    assert file.stat().st_size == pytest.approx(2 * shipped.num_parameters(), rel=0.02)  # half precision
+
+
+def test_all_weights_together_stay_below_30_mb():
+    assert sum(file.stat().st_size for file in networks.WEIGHTS.rglob("*.*")) < 30e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "attribute", "least"),
+    [
+        ("layout", "shapes", 0.9),
+        ("layout", "interactions", 0.85),
+        ("attribute", "colours", 0.9),
+        ("style", "style", 0.9),
+    ],
+)
+def test_models_draw_what_they_are_told(name, attribute, least):
+    """With half the steps of the published figures; by chance it would be 0.2 to 0.55."""
+    scenes = world.sample_scenes(world.VALIDATION[:24])
+    sigmas = denoisers.sigmas(25)
+    [x] = start_noise(scenes.seeds.tolist(), latents.SHAPE, sigmas[0], num_models=1)
+    x = sample_ddim(denoisers.load(name), x, sigmas, denoisers.extra_args(name, scenes), disable=True)
+    count = scores.compare(scores.find(latents.decode(x), scenes), scenes)[attribute]
+    assert count.right.sum() / count.wanted.sum() >= least
+    assert torch.isfinite(x).all()
