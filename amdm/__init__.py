@@ -1,6 +1,6 @@
 """AMDM: sample from several pretrained diffusion models at once, without training."""
 
-from amdm import denoisers, geometry, samplers
+from amdm import denoisers, geometry, samplers, schedules
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.geometry import fold_shares, karcher_mean, lerp_fold, radial_correct, slerp, slerp_fold
 from amdm.samplers import (
@@ -59,6 +59,7 @@ __all__ = [
     "sample_mcmc",
     "sample_superdiff",
     "samplers",
+    "schedules",
     "seeded_noise",
     "shared_noise",
     "sigma_window",

@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from amdm.schedules import stable_diffusion_betas
 from shapes.world import Image
 
 SHAPE = (12, 16, 16)
@@ -66,6 +67,5 @@ def channel_statistics(images: Image) -> tuple[Float[Tensor, "12"], float]:
 
 
 def alphas_cumprod() -> Float[Tensor, "1000"]:
-    """Stable Diffusion's schedule in float64: 1000 betas from 0.00085 to 0.012, their roots evenly spaced."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
-    return (1 - betas).cumprod(0)
+    """Stable Diffusion's schedule in float64."""
+    return (1 - stable_diffusion_betas()).cumprod(0)

@@ -6,7 +6,7 @@ eps and v networks need no adapter of ours: `k_diffusion.external` has them.
 from amdm.denoisers.compose import Composed, compose, conjunction, linear, projective
 from amdm.denoisers.empirical import Empirical
 from amdm.denoisers.energy import conservative_projection
-from amdm.denoisers.flow import RectifiedFlow, flow_sigmas
+from amdm.denoisers.flow import RectifiedFlow
 from amdm.denoisers.guided import Guided
 from amdm.denoisers.mixture import GaussianMixture
 from amdm.denoisers.soup import average_state_dicts
@@ -21,7 +21,6 @@ __all__ = [
     "compose",
     "conjunction",
     "conservative_projection",
-    "flow_sigmas",
     "linear",
     "projective",
 ]

@@ -4,13 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from amdm.types import Latent, PerSample
-
-INFINITE_SIGMA = 1e6
-"""Stands for the infinite sigma of a flow's time 1."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +32,3 @@ class RectifiedFlow:
         x_s = x / (1 + column)  # not x (1 - s), which cancels where s is near 1
         velocity = self.network(x_s, self.time_scale * (sigma / (1 + sigma)), **extra_args)
         return x_s - column / (1 + column) * velocity
-
-
-def flow_sigmas(times: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
-    """VE noise levels s/(1 - s) for flow times s in [0, 1]; the infinite level of s = 1 becomes 1e6.
-
-    >>> import torch
-    >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
-    tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
-    """
-    if not bool(((times >= 0) & (times <= 1)).all()):
-        raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
-    return (times / (1 - times)).clamp(max=INFINITE_SIGMA)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.denoisers.flow import INFINITE_SIGMA, flow_sigmas
+from amdm.schedules import INFINITE_SIGMA, flow_sigmas
 
 Compat = Literal["diffusers", "exact"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from amdm.checks import check_finite
 from amdm.compatibility import LatentSpace
-from amdm.denoisers.flow import INFINITE_SIGMA
 from amdm.diffusers.contexts import Context, locked
 from amdm.diffusers.levels import sigma_to_t
 from amdm.diffusers.recipes import Call, Recipe
+from amdm.schedules import INFINITE_SIGMA
 from amdm.types import Latent, PerSample
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]

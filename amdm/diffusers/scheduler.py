@@ -8,7 +8,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ from amdm.checks import check_callable, check_latent, check_models, checked, per
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.diffusers.levels import training_sigmas
 from amdm.geometry import slerp_fold
-from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights, corrected, folded
+from amdm.samplers import join
+from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.watch import Watch
 from amdm.samplers.window import Window, resolve_window, warn_if_empty
@@ -317,19 +318,17 @@ def advance(
     run.latents = [own.latent for own in moved[1:]]
     if index < run.start:
         return lead.latent
-    xs, means = tuple(own.latent for own in moved), tuple(own.mean for own in moved)
     step_of = partial(_step_of, scheduler, run, timestep, moved[0], sample)
-    weights = partners.weights(step_of()) if callable(partners.weights) else partners.weights
-    merged = folded(partners.fold, xs, as_weights(weights, len(xs)))
-    so_far = Aggregation(xs, means, merged, corrected=(), lengths=(), scale=1.0)
-    correction = partners.correction
-    if callable(correction):
-        correction = correction(step_of(so_far))
-    lengths = as_lengths(correction, len(xs), merged[0].numel())
-    joined = corrected(merged, means, lengths, 1.0)
-    run.aggregation = replace(so_far, corrected=joined, lengths=tuple(lengths))
-    run.latents = list(joined[1:])
-    return joined[0].to(lead.latent.dtype)
+    weights, correction = partners.weights, partners.correction
+    run.aggregation = join(
+        [own.latent for own in moved],
+        [own.mean for own in moved],
+        weights=weights(step_of()) if callable(weights) else weights,
+        correction=(lambda so_far: correction(step_of(so_far))) if callable(correction) else correction,
+        fold=partners.fold,
+    )
+    run.latents = list(run.aggregation.corrected[1:])
+    return run.aggregation.corrected[0].to(lead.latent.dtype)
 
 
 def ddim(

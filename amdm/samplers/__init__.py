@@ -1,7 +1,7 @@
 """Samplers: generators of steps, the functions that run them, and the steps they are made of."""
 
 from amdm.noise import seeded_noise, shared_noise, start_noise
-from amdm.samplers.aggregate import amdm, sample_amdm
+from amdm.samplers.aggregate import amdm, join, sample_amdm
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
 from amdm.samplers.mcmc import Moves, mcmc, sample_mcmc
@@ -37,6 +37,7 @@ __all__ = [
     "fkc_log_weight",
     "heun",
     "heun_step",
+    "join",
     "mcmc",
     "rne_log_density",
     "rne_log_ratio",

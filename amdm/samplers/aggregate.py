@@ -30,7 +30,18 @@ from amdm.samplers.runner import Callback, run
 from amdm.samplers.single import ddim
 from amdm.samplers.watch import Watch
 from amdm.samplers.window import Window, resolve_window, warn_if_empty
-from amdm.types import Denoiser, ExtraArgs, NoiseSampler, Restart, Sampler, Sigmas, Step, Steps, Weight
+from amdm.types import (
+    Denoiser,
+    ExtraArgs,
+    Latent,
+    NoiseSampler,
+    Restart,
+    Sampler,
+    Sigmas,
+    Step,
+    Steps,
+    Weight,
+)
 
 Fold = Callable[[Sequence[Tensor], Sequence[Weight]], Tensor]
 Weights = Weight | Sequence[Weight]
@@ -254,33 +265,57 @@ def _lockstep(samplers: list[Steps], plan: _Plan, watch: Watch) -> Steps:
 def _aggregate(steps: list[Step], plan: _Plan) -> Aggregation:
     """Eqs. (7) and (8) on the first model's device."""
     lead = steps[0]
-    xs = tuple(step.x_next.to(lead.x) for step in steps)
-    means = tuple(step.mean.to(lead.x) for step in steps)
-    scale = math.sqrt(1 + lead.sigma_next**2)
-    merged = folded(plan.fold, xs, plan.weights(lead))
-    so_far = Aggregation(xs, means, merged, corrected=(), lengths=(), scale=scale)
-    lengths = plan.lengths(replace(lead, aggregation=so_far))
-    return replace(so_far, corrected=corrected(merged, means, lengths, scale), lengths=tuple(lengths))
+    return join(
+        [step.x_next.to(lead.x) for step in steps],
+        [step.mean.to(lead.x) for step in steps],
+        lead.sigma_next,
+        weights=plan.weights(lead),
+        correction=lambda so_far: plan.lengths(replace(lead, aggregation=so_far)),
+        fold=plan.fold,
+    )
 
 
-def folded(fold: Fold, xs: Sequence[Tensor], weights: Sequence[Weight]) -> Tensor:
-    """x', eq. (7), on the first latent's device and in its dtype; its shape checked."""
-    merged = fold(xs, weights)
+def join(
+    xs: Sequence[Latent],
+    means: Sequence[Latent],
+    sigma_next: float = 0.0,
+    *,
+    weights: Weights = 0.5,
+    correction: Lengths | Callable[[Aggregation], Lengths] = "auto",
+    fold: Fold = slerp_fold,
+) -> Aggregation:
+    """Fold N latents into one, eq. (7), and pull it toward the mean of each model's step, eq. (8).
+
+    Args:
+        xs: N latents `(batch, *event)` at `sigma_next`, VE.
+        means: the means of the steps that led to them.
+        sigma_next: their level; 0 for latents in VP.
+        weights: N - 1 shares, or one for every merge, as `amdm` takes them.
+        correction: VP lengths as `amdm` takes them, or a function of the `Aggregation` that lacks only what
+            the correction makes.
+        fold: `fold(xs, weights) -> x'`.
+
+    Returns:
+        The record; its `corrected` are what the models go on from.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above, or the fold returned something else than a latent.
+    """
+    xs, means, scale = tuple(xs), tuple(means), math.sqrt(1 + sigma_next**2)
+    merged = fold(xs, as_weights(weights, len(xs)))
     if not isinstance(merged, Tensor):
         raise TypeError(f"fold returned {type(merged).__name__}, expected a tensor of a latent's shape")
     merged = merged.to(xs[0])
     if merged.shape != xs[0].shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(xs[0].shape)}")
-    return merged
-
-
-def corrected(
-    merged: Tensor, means: Sequence[Tensor], lengths: Sequence[Weight], scale: float
-) -> tuple[Tensor, ...]:
-    """x''_i, eq. (8): x' toward every model's mean, by VP lengths in a space of `scale` per VP length."""
-    return tuple(
+    so_far = Aggregation(xs, means, merged, corrected=(), lengths=(), scale=scale)
+    if callable(correction):
+        correction = correction(so_far)
+    lengths = as_lengths(correction, len(xs), merged[0].numel())
+    corrected = [
         radial_correct(merged, mean, length * scale) for mean, length in zip(means, lengths, strict=True)
-    )
+    ]
+    return replace(so_far, corrected=tuple(corrected), lengths=tuple(lengths))
 
 
 def _check_sampler(sampler: object) -> None:

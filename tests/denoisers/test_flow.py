@@ -6,7 +6,8 @@ from tolerances import assert_equal
 from torch import Tensor
 
 from amdm import sample_ddim
-from amdm.denoisers import GaussianMixture, RectifiedFlow, flow_sigmas
+from amdm.denoisers import GaussianMixture, RectifiedFlow
+from amdm.schedules import flow_sigmas
 
 
 def draw(*shape: int, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,146 @@
+"""Noise levels: decreasing schedules in VE coordinates, and the tables they are taken from, in float64."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.checks import check_number, check_whole
+
+__all__ = [
+    "INFINITE_SIGMA",
+    "ddim_sigmas",
+    "flow_sigmas",
+    "flow_times",
+    "karras_sigmas",
+    "sigmas_from_betas",
+    "stable_diffusion_betas",
+]
+
+INFINITE_SIGMA = 1e6
+"""Stands for an infinite level: of a flow's time 1, of a zero terminal signal-to-noise ratio."""
+
+Levels = Float[Tensor, " levels"]
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Levels:
+    """Levels whose `rho`-th roots are evenly spaced, then 0: k-diffusion's `get_sigmas_karras`.
+
+    Args:
+        steps: 1 or more.
+        sigma_min: the last level above 0, VE.
+        sigma_max: the first level, VE.
+        rho: 7 is Karras et al.'s; 1 is evenly spaced.
+
+    Returns:
+        `(steps + 1,)`, decreasing, ending in 0.
+
+    References:
+        Karras et al. 2022, "Elucidating the design space", arXiv:2206.00364, eq. (5).
+
+    >>> karras_sigmas(3, 0.1, 10.0, rho=1.0)
+    tensor([10.0000,  5.0500,  0.1000,  0.0000], dtype=torch.float64)
+    """
+    _check_steps(steps)
+    check_number(sigma_min, "sigma_min", "a positive level", lambda level: level > 0)
+    check_number(sigma_max, "sigma_max", f"a level above {sigma_min}", lambda level: level > sigma_min)
+    roots = torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64)
+    return _ending_in_zero(roots**rho)
+
+
+def ddim_sigmas(
+    table: Float[Tensor, " trained"], steps: int, spacing: Spacing = "leading", offset: int = 1
+) -> Levels:
+    """The levels that diffusers' `DDIMScheduler` calls its network at, then 0.
+
+    Args:
+        table: the level of every training step, increasing: `sigmas_from_betas(betas)`.
+        steps: 1 or more.
+        spacing: the scheduler's `timestep_spacing`.
+        offset: its `steps_offset`, for "leading"; Stable Diffusion's is 1.
+
+    Returns:
+        `(steps + 1,)`, decreasing, ending in 0.
+
+    References:
+        Lin et al. 2023, arXiv:2305.08891, table 2.
+
+    >>> ddim_sigmas(sigmas_from_betas(stable_diffusion_betas()), 50)[:2]
+    tensor([13.1204, 11.6760], dtype=torch.float64)
+    """
+    _check_steps(steps)
+    trained = len(table)
+    timesteps: Any
+    match spacing:
+        case "leading":
+            timesteps = np.arange(steps)[::-1] * (trained // steps) + offset
+        case "trailing":
+            timesteps = np.round(np.arange(trained, 0, -trained / steps)) - 1
+        case "linspace":
+            timesteps = np.linspace(0, trained - 1, steps).round()[::-1]
+        case _:
+            raise ValueError(f"spacing is {spacing!r}, expected 'leading', 'trailing' or 'linspace'")
+    if timesteps[0] >= trained:
+        raise ValueError(f"steps is {steps}, which begins at training step {timesteps[0]:.0f} of {trained}")
+    return _ending_in_zero(table.double()[torch.from_numpy(timesteps.astype(np.int64))])
+
+
+def stable_diffusion_betas(steps: int = 1000) -> Float[Tensor, " trained"]:
+    """Stable Diffusion's betas ("scaled_linear"): their roots are even from 0.00085^(1/2) to 0.012^(1/2)."""
+    return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64).square()
+
+
+def sigmas_from_betas(betas: Float[Tensor, " trained"]) -> Float[Tensor, " trained"]:
+    """The level of every training step, increasing: sigma^2 = (1 - abar)/abar, abar = cumprod(1 - beta).
+
+    The infinite level of a zero terminal signal-to-noise ratio is 1e6.
+    """
+    abar = (1 - betas.double()).cumprod(0)
+    return ((1 - abar) / abar).sqrt().clamp(max=INFINITE_SIGMA)
+
+
+def flow_times(steps: int, shift: float = 1.0) -> Levels:
+    """The times in [0, 1] of diffusers' `FlowMatchEulerDiscreteScheduler`, decreasing from 1, then 0.
+
+    Even times s become shift s/(1 + (shift - 1) s); the last one above 0 comes from s = 1/1000.
+
+    Args:
+        steps: 1 or more.
+        shift: 1 for none; SD3's scheduler has 3.
+
+    References:
+        Esser et al. 2024, arXiv:2403.03206, section 5.3.2.
+
+    >>> flow_sigmas(flow_times(2, shift=3.0))[1:]
+    tensor([0.0090, 0.0000], dtype=torch.float64)
+    """
+    _check_steps(steps)
+    check_number(shift, "shift", "a positive number", lambda value: value > 0)
+    # The scheduler shifts twice: its least time when it is made, and all times when they are set.
+    least = shift * 1e-3 / (1 + (shift - 1) * 1e-3)
+    even = torch.linspace(1.0, least, steps, dtype=torch.float64)
+    return _ending_in_zero(shift * even / (1 + (shift - 1) * even))
+
+
+def flow_sigmas(times: Levels) -> Levels:
+    """VE noise levels s/(1 - s) for flow times s in [0, 1]; the infinite level of s = 1 becomes 1e6.
+
+    >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
+    tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
+    """
+    if not bool(((times >= 0) & (times <= 1)).all()):
+        raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
+    return (times / (1 - times)).clamp(max=INFINITE_SIGMA)
+
+
+def _check_steps(steps: int) -> None:
+    check_whole(steps, "steps", "a whole number of 1 or more", lambda count: count >= 1)
+
+
+def _ending_in_zero(sigmas: Float[Tensor, " steps"]) -> Levels:
+    return torch.cat([sigmas, sigmas.new_zeros(1)])
