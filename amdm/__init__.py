@@ -3,7 +3,11 @@
 from amdm import denoisers, geometry, samplers, schedules
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.geometry import fold_shares, karcher_mean, lerp_fold, radial_correct, slerp, slerp_fold
+from amdm.noise import seeded_noise, shared_noise, start_noise
 from amdm.samplers import (
+    Restart,
+    Sampler,
+    Step,
     amdm,
     ddim,
     dpmpp_2m,
@@ -19,13 +23,10 @@ from amdm.samplers import (
     sample_heun,
     sample_mcmc,
     sample_superdiff,
-    seeded_noise,
-    shared_noise,
     sigma_window,
-    start_noise,
     superdiff,
 )
-from amdm.types import Denoiser, NoiseSampler, Restart, Sampler, Step
+from amdm.types import Denoiser, NoiseSampler
 
 __version__ = "0.1.0"
 

@@ -2,22 +2,23 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
 from torch import Generator, Tensor
 
-from amdm.types import Denoiser, Weight
+from amdm.types import Denoiser
 
 
-def check_latent(x: Tensor, name: str = "x") -> None:
-    """Raise unless `x` is a batch of floating-point latents."""
+def check_latent(x: Tensor, name: str = "x", like: Tensor | None = None) -> None:
+    """Raise unless `x` is a batch of floating-point latents, of the shape of `like` if that is given."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"{name} is {_kind(x)}, expected a floating-point tensor")
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (batch, *event), batch 1 or more")
+    if like is not None and x.shape != like.shape:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected that of x[0]: {tuple(like.shape)}")
 
 
 def check_sigmas(sigmas: Tensor) -> list[float]:
@@ -34,11 +35,6 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
         if sigma_next >= sigma:
             raise ValueError(f"sigmas[{i + 1}] is {sigma_next} after {sigma}: expected a decreasing schedule")
     return levels
-
-
-def check_eta(eta: float) -> None:
-    """Raise unless `eta` is a finite number, 0 or more."""
-    check_number(eta, "eta", "a finite number of 0 or more", lambda eta: eta >= 0)
 
 
 def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
@@ -69,29 +65,6 @@ def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) ->
     check_count(log_densities, num_models, "log_densities")
     for i, each in enumerate(log_densities):
         check_callable(each, f"log_densities[{i}]", "log_density(x, sigma)")
-
-
-def check_weights(weights: Sequence[Weight], num_models: int) -> None:
-    """Raise unless there are N - 1 weights, each in [0, 1] (tensors are not read)."""
-    if len(weights) != num_models - 1:
-        raise ValueError(
-            f"weights has {len(weights)} entries but there are {num_models} models: expected {num_models - 1}"
-            ", one a merge; for shares that change with the step, a function of the Step"
-        )
-    for i, weight in enumerate(weights):
-        if not isinstance(weight, Tensor):
-            check_number(weight, f"weights[{i}]", "a share in [0, 1]", lambda share: 0 <= share <= 1)
-
-
-def check_lengths(lengths: Sequence[Weight], num_models: int) -> None:
-    """Raise unless there are N correction lengths, none negative (tensors are not read)."""
-    if len(lengths) != num_models:
-        raise ValueError(
-            f"correction has {len(lengths)} lengths but there are {num_models} models: expected {num_models}"
-        )
-    for i, length in enumerate(lengths):
-        if not isinstance(length, Tensor):
-            check_number(length, f"correction[{i}]", "a finite length of 0 or more", lambda size: size >= 0)
 
 
 def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
@@ -130,52 +103,21 @@ def check_callable(value: object, name: str, call: str) -> None:
         raise TypeError(f"{name} is {_kind(value)}, expected a callable {call}")
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A model whose result is checked against `x` and cast to `x`'s dtype; `checked` makes it.
-
-    A sampler that is given one leaves the rest of the checks to whoever made it.
-    """
-
-    model: Denoiser
-    name: str
-
-    def __call__(self, x: Tensor, sigma: Tensor, /, **extra_args: Any) -> Tensor:
-        """The prediction, of `x`'s shape, device and dtype."""
-        denoised = self.model(x, sigma, **extra_args)
-        check_result(denoised, x, tuple(x.shape), self.name)
-        return denoised.to(x.dtype)
-
-
-def checked(model: Denoiser, name: str) -> Checked:
-    """`model`, its result checked against `x` (shape, device, floating point) and cast to `x`'s dtype."""
-    if isinstance(model, Checked):
-        return model
-    check_denoiser(model, name)
-    return Checked(model, name)
-
-
-def check_denoiser(model: object, name: str) -> None:
-    """Raise unless `model` can be called as a denoiser; a diffusers pipeline can be called, but is none."""
-    if hasattr(model, "components") and hasattr(model, "scheduler"):
-        raise TypeError(
-            f"{name} is {_kind(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
-        )
-    check_callable(model, name, "model(x, sigma, **extra_args)")
-
-
 RANGE_RTOL = 1e-3
 """The part by which levels may leave a model's range: float32 tables round."""
 
 
-def bounds(model: object) -> tuple[Any, Any]:
-    """The model's `sigma_min` and `sigma_max` as it has them; 0 and infinity where it has none."""
-    return getattr(model, "sigma_min", 0.0), getattr(model, "sigma_max", math.inf)
-
-
-def check_range(levels: Sequence[float], model: object, name: str, rtol: float = RANGE_RTOL) -> None:
-    """Raise unless all levels above 0 lie in the model's range, up to `rtol`."""
-    low, high = map(float, bounds(model))
+def check_model(model: object, name: str, levels: Sequence[float] = (), rtol: float = RANGE_RTOL) -> None:
+    """Raise unless `model` can be called as a denoiser, at these levels (0 aside) if it knows its range."""
+    if hasattr(model, "components") and hasattr(model, "scheduler"):
+        raise TypeError(
+            f"{name} is {_kind(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
+        )
+    if not callable(model):
+        raise TypeError(f"{name} is {_kind(model)}, expected a callable model(x, sigma, **extra_args)")
+    if len(levels) == 0:
+        return
+    low, high = float(getattr(model, "sigma_min", 0.0)), float(getattr(model, "sigma_max", math.inf))
     for sigma in levels:
         if sigma > 0 and not low * (1 - rtol) <= sigma <= high * (1 + rtol):
             raise ValueError(
@@ -184,14 +126,16 @@ def check_range(levels: Sequence[float], model: object, name: str, rtol: float =
             )
 
 
-def check_result(result: object, x: Tensor, shape: tuple[int, ...], name: str) -> None:
+def check_result(
+    result: object, x: Tensor, shape: tuple[int, ...], name: str, *, same_device: bool = True
+) -> None:
     """Raise unless what `name` returned for `x` is a floating-point tensor of this shape on its device."""
     if not isinstance(result, Tensor) or not result.is_floating_point():
         raise TypeError(f"{name} returned {_kind(result)}, expected a floating-point tensor")
     if result.shape != shape:
         expected = f"that of x: {shape}" if shape == x.shape else shape
         raise ValueError(f"{name} returned shape {tuple(result.shape)}, expected {expected}")
-    if result.device != x.device:
+    if same_device and result.device != x.device:
         raise ValueError(f"{name} returned a tensor on {result.device}, expected x's {x.device}")
 
 

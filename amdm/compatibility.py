@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import RANGE_RTOL, check_denoiser, check_models, check_range
+from amdm.checks import RANGE_RTOL, check_model, check_models
 from amdm.types import Denoiser
 
 
@@ -45,7 +45,7 @@ def check_same_ecosystem(
     """
     check_models(models)
     for i, model in enumerate(models):
-        check_denoiser(model, f"models[{i}]")
+        check_model(model, f"models[{i}]")
     if not (sigmas is None or isinstance(sigmas, Tensor)):
         raise TypeError(f"sigmas is {type(sigmas).__name__}, expected a floating-point tensor or None")
     spaces = [getattr(model, "latent_space", None) or LatentSpace() for model in models]
@@ -58,7 +58,7 @@ def check_same_ecosystem(
                 )
     levels = [] if sigmas is None else sigmas.tolist()
     for i, model in enumerate(models):
-        check_range(levels, model, f"models[{i}]", rtol)
+        check_model(model, f"models[{i}]", levels, rtol)
 
 
 def _name(model: object) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from amdm.checks import check_extra_args, check_models, per_model
 from amdm.samplers import sample_amdm
-from amdm.samplers.runner import Callback
+from amdm.samplers.march import Callback
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas
 
 __all__ = ["sampler_with"]

@@ -14,11 +14,6 @@ from amdm.types import NoiseSampler
 _START, _STEPS = 0, 1
 
 
-def default_noise(x: Tensor) -> NoiseSampler:
-    """k-diffusion's default: `randn_like(x)` from the global generator of `x`'s device."""
-    return lambda sigma, sigma_next: torch.randn_like(x)
-
-
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0) -> NoiseSampler:
     """A noise sampler with one generator per sample, so that a sample depends on its own seed alone.
 

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from amdm import sample_amdm, start_noise
 from amdm.geometry.rows import as_rows
-from amdm.types import Latent, Step
+from amdm.samplers import Step
+from amdm.types import Latent
 from benchmarks import pictures
 from benchmarks.measures import draws, parts_of, share
 from benchmarks.methods import Length

@@ -15,7 +15,8 @@ from torch import Tensor
 from amdm import dpmpp_2m, seeded_noise, start_noise
 from amdm.denoisers import conjunction, linear
 from amdm.samplers import ddim, fkc, mcmc, superdiff
-from amdm.types import Denoiser, NoiseSampler, Step, Steps
+from amdm.samplers.step import Step, Steps
+from amdm.types import Denoiser, NoiseSampler
 from benchmarks.methods import STARTS, Schedule, levels, model, seeds_of, told
 from shapes import latents
 from shapes.world import Image, Scenes

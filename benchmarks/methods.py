@@ -16,7 +16,7 @@ from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
 from amdm.geometry.rows import as_rows
 from amdm.samplers import ddim
-from amdm.samplers.window import resolve_window
+from amdm.samplers.amdm import resolve_window
 from amdm.types import Latent, NoiseSampler, Sigmas, Weight
 from shapes import denoisers, latents, world
 from shapes.networks import EDM_SIGMAS

@@ -12,7 +12,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from amdm.geometry import slerp_fold
-from amdm.samplers.aggregate import auto_length
+from amdm.samplers.amdm import auto_length
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL, LOOKS

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from amdm import Step, ddim
 from amdm.geometry import orthogonal_mix
-from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Restart, Sigmas, Steps, Weight
+from amdm.samplers.step import Restart, Steps
+from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas, Weight
 
 Levels = Float[Tensor, " training_levels"]
 

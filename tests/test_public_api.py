@@ -82,7 +82,6 @@ def test_functions_share_k_diffusions_leading_arguments(name, k_diffusion):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_functions_have_the_options_of_their_generator(name):
-    """All but the options that a deterministic sampler only refuses."""
     options = {
         kind: {
             p.name: p.default
@@ -91,8 +90,7 @@ def test_functions_have_the_options_of_their_generator(name):
         }
         for kind in (name, f"sample_{name}")
     }
-    missing = {"eta", "noise_sampler"} if name in ("heun", "dpmpp_2m") else set()
-    assert options[f"sample_{name}"] == {k: v for k, v in options[name].items() if k not in missing}
+    assert options[f"sample_{name}"] == options[name]
 
 
 def test_importing_amdm_imports_neither_k_diffusion_nor_what_it_drags_in():

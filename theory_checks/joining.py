@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from amdm.geometry import karcher_mean, lerp_fold, orthogonal_mix, slerp_fold
-from amdm.samplers import sample_amdm, start_noise
-from amdm.samplers.aggregate import Fold, auto_length
+from amdm.noise import start_noise
+from amdm.samplers import sample_amdm
+from amdm.samplers.amdm import Fold, auto_length
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
 
 

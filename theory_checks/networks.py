@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from amdm.samplers import start_noise
+from amdm.noise import start_noise
 from amdm.types import Denoiser, Latent
 from theory_checks.pair import NOISE
 from theory_checks.record import Check, Record

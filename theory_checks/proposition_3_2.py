@@ -36,7 +36,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2
 
 from amdm.geometry import radial_correct, shell_radius
-from amdm.samplers.aggregate import auto_length
+from amdm.samplers.amdm import auto_length
 from theory_checks.joined import Noise, Scene, corrected_distance, distance_ratio, scene, steps
 from theory_checks.record import Check, Record, Size
 from theory_checks.schedule import coefficients

@@ -26,7 +26,7 @@ import torch
 
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import radial_correct, slerp
-from amdm.samplers.aggregate import auto_length
+from amdm.samplers.amdm import auto_length
 from amdm.types import Denoiser, Latent
 from theory_checks import networks
 from theory_checks.draws import normals_at_once

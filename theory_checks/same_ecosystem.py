@@ -29,9 +29,10 @@ from torch import Tensor
 
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import orthogonal_mix, radial_correct, slerp_fold
-from amdm.samplers import sample_amdm, sample_ddim, start_noise
-from amdm.samplers.aggregate import auto_length
-from amdm.samplers.steps import ddim_step
+from amdm.noise import start_noise
+from amdm.samplers import sample_amdm, sample_ddim
+from amdm.samplers.amdm import auto_length
+from amdm.samplers.ddim import ddim_step
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
 from theory_checks import networks
 from theory_checks.record import Check, Record, Size

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from amdm import Denoiser, ddim
 from amdm.geometry import angle, radial_correct, slerp
-from amdm.samplers.aggregate import auto_length
+from amdm.samplers.amdm import auto_length
 from amdm.types import ExtraArgs
 
 TABLE_5 = Path(__file__).parent / "paper" / "table_5.csv"

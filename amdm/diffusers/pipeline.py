@@ -22,7 +22,8 @@ from amdm.diffusers.listening import Heard, Said, finish, listen
 from amdm.diffusers.network import NetworkDenoiser, Prediction, scaling
 from amdm.diffusers.recipes import Call, Recipe, controlled, stepwise, told
 from amdm.samplers import ddim, dpmpp_2m
-from amdm.types import Latent, Sampler, Steps
+from amdm.samplers.step import Sampler, Steps
+from amdm.types import Latent
 
 # Arguments that act in the pipeline's own loop, beside its network.
 REFUSED = {

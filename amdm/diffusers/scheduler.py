@@ -18,16 +18,16 @@ from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from amdm.checks import check_callable, check_latent, check_models, checked, per_model
+from amdm.checks import check_callable, check_latent, check_models, per_model
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.diffusers.levels import training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.samplers import join
-from amdm.samplers.aggregate import Fold, Lengths, Weights, as_lengths, as_weights
 from amdm.samplers.aggregation import Aggregation
-from amdm.samplers.watch import Watch
-from amdm.samplers.window import Window, resolve_window, warn_if_empty
-from amdm.types import Denoiser, Latent, Step
+from amdm.samplers.amdm import Fold, Lengths, Weights, Window, as_lengths, as_weights, resolve_window
+from amdm.samplers.march import Watch, Watched
+from amdm.samplers.step import Step
+from amdm.types import Denoiser, Latent
 
 __all__ = ["AggregatingScheduler", "Partners", "aggregate_on_step_end"]
 
@@ -247,7 +247,7 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
     timesteps = [timestep, *(t for t in scheduler.timesteps.tolist() if t < timestep)]
     levels: list[float] = training_sigmas(scheduler).tolist()
     sigmas = [levels[t] for t in timesteps]
-    start, stop = resolve_window(partners.window, [*sigmas, 0.0])
+    start, stop = resolve_window(partners.window, [*sigmas, 0.0], warn=True)
     dtype = torch.promote_types(sample.dtype, torch.float32)
     latents = per_model(partners.latents, len(partners.models), "latents")
     for i, latent in enumerate(latents):
@@ -264,11 +264,11 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
             raise ValueError(
                 f"models[{i}] denoises {tuple(shape)}, expected the pipeline's {tuple(sample.shape[1:])}"
             )
-    warn_if_empty(partners.window, start, stop, len(sigmas))
-    watch = Watch(["the pipeline's model", *(f"models[{i}]" for i in range(len(partners.models)))])
+    watch = Watch(sigma=sigmas[0])
     for i, latent in enumerate(latents):
-        if partners.validate and latent is not None:
-            watch.note_start(f"latents[{i}]", latent.to(dtype) * math.sqrt(1 + sigmas[0] ** 2), sigmas[0])
+        if latent is not None:
+            ve = latent.to(dtype) * math.sqrt(1 + sigmas[0] ** 2)
+            watch.start(ve, f"latents[{i}]", partners.validate)
     return Run(
         partners,
         timesteps,
@@ -307,12 +307,15 @@ def advance(
             f"timestep is {timestep} after {run.last}, expected a lower one: set_timesteps begins a new run"
         )
     run.last = timestep
+    run.watch.i, run.watch.sigma = index, sigma
     moved = [_as_float(lead)]
+    run.watch.finite(lead.denoised, "the pipeline's model returned")
     for i, (model, latent) in enumerate(zip(partners.models, run.latents, strict=True)):
-        output = _output(checked(model, f"models[{i}]"), latent, sigma, scheduler.config.prediction_type)
+        output = _output(
+            Watched(model, f"models[{i}]", run.watch), latent, sigma, scheduler.config.prediction_type
+        )
         noise = _noise(latent, generator) if eta > 0 else None
         moved.append(ddim(scheduler, output, timestep, latent, eta, use_clipped, noise))
-    run.watch.note(index, sigma, [own.denoised for own in moved])
     if index + 1 == run.stop:
         run.watch.read()
     run.latents = [own.latent for own in moved[1:]]

@@ -2,36 +2,23 @@
 
 Every fold is `fold(xs, weights)`: N latents, N - 1 weights, each the share of the *later* argument, from
 left to right: m_1 = x_1, m_k = merge(m_{k-1}, x_k, w_{k-1}).
-
-The spherical fold is computed in Gram form. Every m_k is a combination of the x_i, so the fold is scalar
-work on inner products between one pass over the latents and one weighted sum. The products are those of
-(x_1, x_2 - x_1, ..., x_N - x_1): differences keep small angles exact in float32, where the plain Gram
-matrix is 1e-3 off at 0.015 rad and worthless below 3e-4.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_sample
-from amdm.geometry.sphere import arc_coefficients
-from amdm.types import Latent, PerSample, Weight
-
-Basis = Float[Tensor, "batch models n"]
-Coefficients = Float[Tensor, "batch models"]
-Gram = Float[Tensor, "batch models models"]
+from amdm.geometry.sphere import slerp
+from amdm.types import Latent, Weight
 
 
 def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
-    """Spherical aggregation, eq. (7), as a left fold over N latents.
+    """Spherical aggregation, eq. (7), as a left fold over N latents: `slerp(slerp(x_1, x_2, w_1), x_3, w_2)`.
 
     `slerp_fold([x], [])` is `x` itself; equal latents come back bit for bit. The order matters:
     `karcher_mean` is the mean that does not depend on it. Zero vectors and antipodal pairs are merged as
-    in `slerp`; one that is 3 sqrt(eps) of the other or shorter (1e-3 in float32) counts as zero. Toward
-    antipodal pairs the Gram form loses digits as eps/(pi - theta)^2, `slerp` as eps/(pi - theta): at 3 rad
-    2e-13 of the norm in float64, 2e-4 in float32 at SD's size. In float32 norms up to 4e9 do not overflow.
+    in `slerp`.
 
     Args:
         xs: N latents `(batch, *event)`.
@@ -49,17 +36,10 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     tensor([[0.7071, 0.7071]])
     """
     weights = checked_weights(xs, weights)
-    if len(xs) == 1:
-        return xs[0]
-    basis = difference_basis(xs)
-    gram = basis @ basis.mT
-    # The first merge needs no products but the matrix's own: it is the whole fold of two.
-    total, share = arc_of_products(gram[:, 0, 0], gram[:, 0, 1], gram[:, 1, 1], weights[0])
-    merged = torch.stack([total, share] + [torch.zeros_like(total)] * (len(xs) - 2), dim=1)
-    if len(xs) > 2:
-        for latent, weight in zip(in_basis(gram)[2:], weights[1:], strict=True):
-            merged = merge(gram, merged, latent, weight)
-    return combine(merged, basis, xs[0])
+    merged = xs[0].to(torch.promote_types(xs[0].dtype, torch.float32))  # rounded to half precision once
+    for x, weight in zip(xs[1:], weights, strict=True):
+        merged = slerp(merged, x, weight)
+    return merged.to(xs[0].dtype)
 
 
 def lerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
@@ -106,49 +86,6 @@ def fold_shares(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     for weight in weights:
         shares = (*(share * (1 - weight) for share in shares), weight)
     return shares
-
-
-def difference_basis(xs: Sequence[Latent]) -> Basis:
-    """(x_1, x_2 - x_1, ..., x_N - x_1) as rows."""
-    basis = torch.stack([as_rows(x) for x in xs], dim=1)
-    basis[:, 1:] -= basis[:, :1]
-    return basis
-
-
-def in_basis(gram: Gram) -> tuple[Coefficients, ...]:
-    """The coefficients of x_1, ..., x_N in their difference basis."""
-    latents = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    latents[1:, 0] = 1
-    return latents.expand(gram.shape).unbind(1)
-
-
-def combine(coefficients: Coefficients, basis: Basis, x: Latent) -> Latent:
-    """The combination of the basis with these coefficients, in the shape and dtype of `x`."""
-    return like((coefficients[:, None] @ basis)[:, 0], x)
-
-
-def merge(gram: Gram, a: Coefficients, b: Coefficients, weight: Weight) -> Coefficients:
-    """One slerp between two vectors given by their coefficients."""
-    d = b - a
-    pair = torch.stack([a, d], dim=1)
-    norm2_a, along, _, norm2_d = (pair @ gram @ pair.mT).flatten(1).unbind(1)
-    total, share = arc_of_products(norm2_a, along, norm2_d, weight)
-    return total[:, None] * a + share[:, None] * d
-
-
-def arc_of_products(
-    norm2_a: PerSample, along: PerSample, norm2_d: PerSample, weight: Weight
-) -> tuple[PerSample, PerSample]:
-    """The coefficients of eq. (7), as `arc_coefficients`, from |a|^2, <a, d> and |d|^2 with d = b - a."""
-    # theta = atan2(|a x b|, <a, b>), and |a x b|^2 = |a x d|^2 = |a|^2 |d|^2 - <a, d>^2 (Lagrange).
-    # The floor keeps the infinite slope of sqrt at 0 away.
-    info = torch.finfo(norm2_a.dtype)
-    area2 = (norm2_a * norm2_d - along * along).clamp(min=info.tiny)
-    inner = norm2_a + along
-    theta = torch.atan2(area2.sqrt(), inner)
-    # One of them is zero to rounding: no direction, no angle.
-    theta = theta * (torch.minimum(norm2_a, inner + along + norm2_d) >= 8 * info.eps * norm2_d)
-    return arc_coefficients(theta, weight)
 
 
 def checked_weights(xs: Sequence[Latent], weights: Sequence[Weight]) -> list[Weight]:

@@ -2,22 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.geometry.fold import (
-    Coefficients,
-    Gram,
-    checked_weights,
-    combine,
-    difference_basis,
-    fold_shares,
-    in_basis,
-    merge,
-)
+from amdm.geometry.fold import checked_weights, fold_shares
+from amdm.geometry.rows import as_rows, like, norms
+from amdm.geometry.sphere import slerp
 from amdm.types import Latent, Weight
+
+Basis = Float[Tensor, "batch models n"]
+Coefficients = Float[Tensor, "batch models"]
+Gram = Float[Tensor, "batch models models"]
 
 ITERATIONS = 24
 """Float64 rounding at right angles, where a step leaves 0.2 of the error; smaller angles need fewer."""
@@ -49,19 +47,40 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     weights = checked_weights(xs, weights)
     if len(xs) == 1:
         return xs[0]
-    basis = difference_basis(xs)
-    gram = basis @ basis.mT
-    latents = torch.stack(in_basis(gram), dim=1)
-    norms = _inner(gram, latents, latents).clamp(min=0).sqrt()
-    directions = latents * (norms.sign() / norms.clamp(min=torch.finfo(gram.dtype).tiny))[..., None]
-    shares = torch.stack([s * torch.ones_like(norms[:, 0]) for s in fold_shares(weights)], dim=1)
     if len(xs) == 2:
-        mean = merge(gram, directions[:, 0], directions[:, 1], weights[0])
-    else:
-        mean = _unit(gram, (shares[..., None] * directions).sum(1))
-        for _ in range(ITERATIONS):
-            mean = _descend(gram, directions, shares, mean)
-    return combine(mean * (shares * norms).sum(1, keepdim=True), basis, xs[0])
+        return _mean_of_two(xs[0], xs[1], weights[0])
+    basis = torch.stack([as_rows(x) for x in xs], dim=1)
+    basis[:, 1:] -= basis[:, :1]
+    kind = basis.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+        return like((_mean(basis, weights)[:, None] @ basis)[:, 0], xs[0])
+
+
+def _mean_of_two(a: Latent, b: Latent, weight: Weight) -> Latent:
+    """The slerp of their directions, of the mean norm: the closed form."""
+    norm_a, norm_b = norms(a), norms(b)
+    tiny = torch.finfo(norm_a.dtype).tiny
+    unit_a, unit_b = (as_rows(x) / norm.clamp(min=tiny)[:, None] for x, norm in ((a, norm_a), (b, norm_b)))
+    return like(slerp(unit_a, unit_b, weight) * ((1 - weight) * norm_a + weight * norm_b)[:, None], a)
+
+
+def _mean(basis: Basis, weights: Sequence[Weight]) -> Coefficients:
+    """The coefficients of the mean in the basis (x_1, x_2 - x_1, ..., x_N - x_1).
+
+    Differences keep small angles exact in float32, where the products of the latents themselves are 1e-3 off
+    at 0.015 rad and worthless below 3e-4.
+    """
+    gram = basis @ basis.mT
+    latents = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    latents[1:, 0] = 1
+    latents = latents.expand(gram.shape)
+    sizes = _inner(gram, latents, latents).clamp(min=0).sqrt()
+    directions = latents * (sizes.sign() / sizes.clamp(min=torch.finfo(gram.dtype).tiny))[..., None]
+    shares = torch.stack([s * torch.ones_like(sizes[:, 0]) for s in fold_shares(weights)], dim=1)
+    mean = _unit(gram, (shares[..., None] * directions).sum(1))
+    for _ in range(ITERATIONS):
+        mean = _descend(gram, directions, shares, mean)
+    return mean * (shares * sizes).sum(1, keepdim=True)
 
 
 def _descend(

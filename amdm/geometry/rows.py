@@ -4,24 +4,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.types import Latent, Weight
+from amdm.types import Latent, PerSample, Weight
 
 Rows = Float[Tensor, "batch n"]
 
 
-def working_dtype(x: Tensor) -> torch.dtype:
-    """The precision to work in: half becomes float32, since a latent's squared norm overflows float16."""
-    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-
-
 def as_rows(x: Latent) -> Rows:
-    """`x` as `(batch, n)` in its working precision."""
-    return x.reshape(x.shape[0], -1).to(working_dtype(x))
+    """`x` as `(batch, n)`, in float32 or better: a latent's squared norm overflows float16."""
+    return x.reshape(x.shape[0], -1).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def like(rows: Rows, x: Latent) -> Latent:
     """`rows` in the shape and dtype of `x`."""
     return rows.reshape(x.shape).to(x.dtype)
+
+
+def norms(x: Latent, y: Latent | None = None) -> PerSample:
+    """The norm of each sample of `x`, or of `x - y`; float32 or better."""
+    rows = as_rows(x) if y is None else as_rows(x) - as_rows(y)
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norm
 
 
 def column(value: Weight) -> Weight | Float[Tensor, "batch 1"]:
@@ -30,7 +32,7 @@ def column(value: Weight) -> Weight | Float[Tensor, "batch 1"]:
 
 
 def per_sample(value: Weight, x: Latent, name: str) -> Weight:
-    """A number as it is, one per sample in the working precision and on the device of `x`.
+    """A number as it is, one per sample in float32 or better and on the device of `x`.
 
     Raises:
         ValueError: a tensor that is neither 0-d nor `(batch,)`, which would broadcast by accident.
@@ -41,7 +43,7 @@ def per_sample(value: Weight, x: Latent, name: str) -> Weight:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, expected a number or one per sample: ({len(x)},)"
         )
-    return value.to(x.device, working_dtype(x))
+    return value.to(x.device, torch.promote_types(x.dtype, torch.float32))
 
 
 def check_same_shape(**latents: Tensor) -> None:

@@ -62,20 +62,11 @@ def slerp(a: Latent, b: Latent, weight: Weight) -> Latent:
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
-    total, share = arc_coefficients(angle(a, b), per_sample(weight, a, "weight"))
-    rows_a, rows_b = as_rows(a), as_rows(b)
-    return like(total[:, None] * rows_a + share[:, None] * (rows_b - rows_a), a)
-
-
-def arc_coefficients(theta: PerSample, weight: Weight) -> tuple[PerSample, PerSample]:
-    """The coefficients of eq. (7), written `slerp(a, b, w) = total * a + share * (b - a)`.
-
-    share = B = sin(w theta)/sin(theta) and total = A + B = cos((1/2-w) theta)/cos(theta/2), which is 1 to
-    the last bit where the vectors are equal. `theta` is kept 2 sqrt(eps) away from pi (7e-4 rad in
-    float32, 3e-8 in float64), where the coefficients would be infinite.
-    """
+    theta, weight = angle(a, b), per_sample(weight, a, "weight")
     eps = torch.finfo(theta.dtype).eps
-    theta = theta.clamp(eps, math.pi - 2 * eps**0.5)
+    theta = theta.clamp(eps, math.pi - 2 * eps**0.5)  # at pi the coefficients are infinite
+    # A a + B b as (A + B) a + B (b - a): of equal vectors this is a to the last bit.
     share = torch.sin(weight * theta) / torch.sin(theta)
     total = torch.cos((0.5 - weight) * theta) / torch.cos(0.5 * theta)
-    return total, share
+    rows_a, rows_b = as_rows(a), as_rows(b)
+    return like(total[:, None] * rows_a + share[:, None] * (rows_b - rows_a), a)

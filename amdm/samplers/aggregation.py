@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.geometry import angle
-from amdm.geometry.rows import as_rows
+from amdm.geometry.rows import norms
 from amdm.types import Weight
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Aggregation:
     """N models' next latents and means, their aggregate, and the lengths it was corrected by.
 
@@ -31,6 +31,10 @@ class Aggregation:
     scale: float
     """sqrt(1 + sigma_next^2), VE length per VP length."""
 
+    def __repr__(self) -> str:
+        lengths = ", ".join("per sample" if isinstance(v, Tensor) else f"{v:.4g}" for v in self.lengths)
+        return f"Aggregation({len(self.xs)} models, x={tuple(self.merged.shape)}, lengths=({lengths}))"
+
     @property
     def angle(self) -> Float[Tensor, "pairs batch"]:
         """The angle between x_1 and x_j, radians."""
@@ -39,25 +43,21 @@ class Aggregation:
     @property
     def distance(self) -> Float[Tensor, "pairs batch"]:
         """|x_1 - x_j|, VP."""
-        return torch.stack([self._length(self.xs[0], x) for x in self.xs[1:]])
+        return torch.stack([norms(self.xs[0], x) / self.scale for x in self.xs[1:]])
 
     @property
     def norm_gap(self) -> Float[Tensor, "pairs batch"]:
         """| |x_1| - |x_j| |, VP."""
-        first, *others = [torch.linalg.vector_norm(as_rows(x), dim=1) for x in self.xs]
+        first, *others = [norms(x) for x in self.xs]
         return torch.stack([(first - norm).abs() / self.scale for norm in others])
 
     @property
     def deviation(self) -> Float[Tensor, "models batch"]:
         """|x' - mean_i|, VP: what eq. (8) moves along."""
-        return torch.stack([self._length(self.merged, mean) for mean in self.means])
+        return torch.stack([norms(self.merged, mean) / self.scale for mean in self.means])
 
     @property
     def correction_share(self) -> Float[Tensor, "models batch"]:
         """length_i / |x' - mean_i|: above 1 the correction stops at the mean; 0/0 is NaN."""
         deviation = self.deviation
         return torch.stack([length / row for length, row in zip(self.lengths, deviation, strict=True)])
-
-    def _length(self, a: Tensor, b: Tensor) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(as_rows(a) - as_rows(b), dim=1)
-        return norm / self.scale

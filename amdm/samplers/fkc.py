@@ -1,9 +1,11 @@
 """Feynman-Kac correctors: samples of prod_i q_i^beta_i, weighted and resampled on the way."""
 
-import math
+from __future__ import annotations
+
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -13,20 +15,18 @@ from amdm.checks import (
     check_count,
     check_exponents,
     check_generator,
-    check_latent,
     check_levels,
     check_log_densities,
-    check_models,
     check_number,
     check_whole,
 )
 from amdm.geometry.rows import check_same_shape
-from amdm.samplers.loop import At, Move, march
+from amdm.samplers.march import At, Rule, Start, of_models
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.rne import smc_log_weight
-from amdm.samplers.runner import Callback, run
-from amdm.samplers.scores import LogDensity, composed_log_density, pull, score, score_step
-from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas, Steps
+from amdm.samplers.scores import LogDensity, composed_log_density, narrowed, pull, score, score_step
+from amdm.samplers.step import Step
+from amdm.types import Latent, PerSample
 
 
 class Particles(NamedTuple):
@@ -74,22 +74,8 @@ def fkc_log_weight(
     return (sigma - sigma_next) * (sigma + sigma_next) / 2 * (total.square().sum(1) - apart)
 
 
-def fkc(
-    models: Sequence[Denoiser],
-    x: Latent,
-    sigmas: Sigmas,
-    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
-    *,
-    exponents: Sequence[float] | None = None,
-    particles: int | None = None,
-    resample: float = 1.0,
-    log_densities: Sequence[LogDensity] | None = None,
-    eta: float = 1.0,
-    noise_sampler: NoiseSampler | None = None,
-    generator: torch.Generator | None = None,
-    check: bool = False,
-    validate: bool = True,
-) -> Steps:
+@dataclass(frozen=True, kw_only=True)
+class FKC(Rule):
     """Feynman-Kac correctors: a generator whose weighted samples follow prod_i q_i^beta_i at every level.
 
     x' = x + ((1 - eta^2) sigma (sigma - sigma_next) + eta^2 Delta) S + eta sqrt(Delta) noise, with S =
@@ -105,11 +91,8 @@ def fkc(
     particles in many dimensions leave one ancestor.
 
     Args:
-        models: N denoisers sharing a latent space.
         x: `(batch, *event)` at `sigmas[0]`, VE, as for one model: it is multiplied by 1/sqrt(B), B the sum
             of the exponents, which is the start of the product.
-        sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
-        extra_args: passed to the models: one dictionary for all, or N.
         exponents: beta, N numbers of sum B > 0; None for a product, all 1. (1/N, ...) is the geometric mean,
             (1 - w, w) guidance by w of the second, (beta,) annealing.
         particles: how many consecutive samples of the batch are a group, within which they are resampled:
@@ -121,11 +104,7 @@ def fkc(
             noise if it goes to 0, then adds nothing.
         eta: the share of fresh noise, 0 or more; 1 is the reverse SDE, and less is biased as above. Near 0
             copies stay copies.
-        noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
-        check: look for NaN and infinity after every step, not only at the last one: a wait for the device
-            each time.
-        validate: tell likely mistakes, as `amdm` does.
 
     Returns:
         A generator of `Step`s with a `Particles` as record; `denoised` is that of S. N evaluations a step,
@@ -133,124 +112,74 @@ def fkc(
 
     Raises:
         TypeError, ValueError: an argument is not as above.
-        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It is
-            raised at the last step; with `check` at the step itself.
+        FloatingPointError: as for `ddim`; a function of `log_densities` is named too.
 
     References:
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819; with `log_densities`
         Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
         Monte Carlo", arXiv:2502.12786.
     """
-    check_latent(x)
-    check_models(models)
-    exponents = check_exponents(exponents, len(models))
-    check_log_densities(log_densities, len(models))
-    if log_densities is not None and eta == 0:
-        raise ValueError("eta is 0, expected more with log_densities: steps without noise have no density")
-    check_number(resample, "resample", "a part in [0, 1]", lambda part: 0 <= part <= 1)
-    particles = len(x) if particles is None else particles
-    divisor = f"a divisor of the batch size {len(x)}"
-    check_whole(particles, "particles", divisor, lambda count: count > 0 and len(x) % count == 0)
-    check_generator(generator)
-    rule = partial(
-        _rule,
-        exponents=exponents,
-        particles=int(particles),
-        resample=float(resample),
-        log_densities=log_densities,
-        eta=float(eta),
-        generator=generator,
-    )
-    return march(
-        rule,
-        models,
-        x,
-        sigmas,
-        extra_args,
-        eta,
-        noise_sampler,
-        check=check,
-        validate=validate,
-        narrowed=math.sqrt(sum(exponents)),
-    )
+
+    exponents: Sequence[float] | None = None
+    particles: int | None = None
+    resample: float = 1.0
+    log_densities: Sequence[LogDensity] | None = None
+    eta: float = 1.0
+    generator: torch.Generator | None = None
+
+    def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
+        """Check and resolve the options; the start is that of the product."""
+        super().begin(xs, levels, num_models)
+        (x,) = xs
+        exponents = check_exponents(self.exponents, num_models)
+        check_log_densities(self.log_densities, num_models)
+        if self.log_densities is not None and self.eta == 0:
+            raise ValueError(
+                "eta is 0, expected more with log_densities: steps without noise have no density"
+            )
+        check_number(self.resample, "resample", "a part in [0, 1]", lambda part: 0 <= part <= 1)
+        particles = len(x) if self.particles is None else self.particles
+        divisor = f"a divisor of the batch size {len(x)}"
+        check_whole(particles, "particles", divisor, lambda count: count > 0 and len(x) % count == 0)
+        check_generator(self.generator)
+        return Start(replace(self, exponents=exponents, particles=int(particles)), narrowed(x, exponents))
+
+    def step(self, at: At, x: Tensor, memory: PerSample | None) -> tuple[Step, PerSample]:
+        """The score sum's step, its weights, and the resampling; the memory is the log-weights."""
+        exponents = cast("Sequence[float]", self.exponents)
+        predictions = [denoise(x, at.sigma) for denoise in at.denoise]
+        towards = pull(x, predictions, exponents)
+        factor, std = score_step(at.sigma, at.sigma_next, self.eta)
+        mean = (x + factor / at.sigma**2 * towards).to(x.dtype)
+        x_next = mean + std * at.noise[0](x) if std > 0 else mean
+        if self.log_densities is None:
+            increment = fkc_log_weight(x, predictions, exponents, at.sigma, at.sigma_next)
+        elif std > 0:
+            log_pi = partial(composed_log_density, self.log_densities, exponents, watch=at.watch)
+            log_ratio = log_pi(x_next, at.sigma_next) - log_pi(x, at.sigma)
+            increment = smc_log_weight(log_ratio, x, x_next, mean, std, at.sigma, at.sigma_next)
+        else:
+            increment = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        log_weights = increment if memory is None else memory + increment
+        particles, log_weights = self._resampled(log_weights, increment, 0.0 if at.last else self.resample)
+        x_next = x_next[particles.ancestors]
+        return at.step(x, (x + towards).to(x.dtype), mean, std, x_next, record=particles), log_weights
+
+    def _resampled(
+        self, log_weights: PerSample, increment: PerSample, resample: float
+    ) -> tuple[Particles, PerSample]:
+        """The record, and the log-weights to go on with."""
+        grouped = log_weights.reshape(-1, cast("int", self.particles))
+        groups, size = grouped.shape
+        effective, ancestors = effective_samples(grouped), torch.arange(groups * size, device=grouped.device)
+        if resample > 0:
+            u = torch.rand(groups, dtype=torch.float64, generator=self.generator).to(grouped)
+            due = (effective <= resample * size * (1 + 1e-9))[:, None]
+            places = ancestors.reshape(groups, size)
+            chosen = places.gather(1, systematic_resample(grouped, u))
+            ancestors = torch.where(due, chosen, places).flatten()
+            log_weights = torch.where(due, 0.0, grouped).flatten()
+        return Particles(grouped.flatten(), increment, effective, ancestors), log_weights
 
 
-def sample_fkc(
-    models: Sequence[Denoiser],
-    x: Latent,
-    sigmas: Sigmas,
-    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
-    callback: Callback | None = None,
-    disable: bool | None = None,
-    *,
-    exponents: Sequence[float] | None = None,
-    particles: int | None = None,
-    resample: float = 1.0,
-    log_densities: Sequence[LogDensity] | None = None,
-    eta: float = 1.0,
-    noise_sampler: NoiseSampler | None = None,
-    generator: torch.Generator | None = None,
-    check: bool = False,
-    validate: bool = True,
-) -> Latent:
-    """Run `fkc`, which explains the arguments, and return the last latent.
-
-    `callback` and `disable` are k-diffusion's.
-    """
-    steps = fkc(
-        models,
-        x,
-        sigmas,
-        extra_args,
-        exponents=exponents,
-        particles=particles,
-        resample=resample,
-        log_densities=log_densities,
-        eta=eta,
-        noise_sampler=noise_sampler,
-        generator=generator,
-        check=check,
-        validate=validate,
-    )
-    return run(steps, x, sigmas, callback, disable)
-
-
-def _rule(
-    at: At,
-    log_weights: Tensor | None,
-    *,
-    exponents: list[float],
-    particles: int,
-    resample: float,
-    log_densities: Sequence[LogDensity] | None,
-    eta: float,
-    generator: torch.Generator | None,
-) -> Move:
-    predictions = at.denoise(at.x, at.sigma)
-    at.watch(predictions)
-    towards = pull(at.x, predictions, exponents)
-    factor, std = score_step(at.sigma, at.sigma_next, eta)
-    mean = (at.x + factor / at.sigma**2 * towards).to(at.x.dtype)
-    x_next = mean + std * at.noise() if std > 0 else mean
-    if log_densities is None:
-        increment = fkc_log_weight(at.x, predictions, exponents, at.sigma, at.sigma_next)
-    elif std > 0:
-        log_pi = partial(composed_log_density, log_densities, exponents)
-        log_ratio = log_pi(x_next, at.sigma_next) - log_pi(at.x, at.sigma)
-        increment = smc_log_weight(log_ratio, at.x, x_next, mean, std, at.sigma, at.sigma_next)
-    else:
-        increment = torch.zeros(len(at.x), dtype=torch.float64, device=at.x.device)
-    log_weights = increment if log_weights is None else log_weights + increment
-    grouped = log_weights.reshape(-1, particles)
-    effective = effective_samples(grouped)
-    record = Particles(log_weights, increment, effective, torch.arange(len(at.x), device=at.x.device))
-    if resample > 0 and not at.last:
-        u = torch.rand(len(grouped), dtype=torch.float64, generator=generator).to(grouped)
-        due = (effective <= resample * particles * (1 + 1e-9))[:, None]
-        stay = torch.arange(particles, device=grouped.device).expand_as(grouped)
-        chosen = torch.where(due, systematic_resample(grouped, u), stay)
-        offset = particles * torch.arange(len(grouped), device=grouped.device)[:, None]
-        record = record._replace(ancestors=(offset + chosen).flatten())
-        x_next = x_next[record.ancestors]
-        log_weights = torch.where(due, 0.0, grouped).flatten()
-    return Move((at.x + towards).to(at.x.dtype), mean, std, log_weights, x_next, record)
+fkc, sample_fkc = of_models("fkc", FKC)

@@ -1,10 +1,12 @@
 """Annealed MCMC on composed scores: moves that keep the density of a level, before the step to the next."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -13,19 +15,16 @@ from torch import Tensor
 from amdm.checks import (
     check_exponents,
     check_generator,
-    check_latent,
     check_log_densities,
-    check_models,
     check_number,
     check_whole,
 )
-from amdm.geometry.rows import working_dtype
-from amdm.samplers.loop import At, Move, march
+from amdm.samplers.ddim import ddim_step
+from amdm.samplers.march import At, Rule, Start, of_models
 from amdm.samplers.markov import Place, move
-from amdm.samplers.runner import Callback, run
-from amdm.samplers.scores import LogDensity, composed_log_density, pull
-from amdm.samplers.steps import ddim_step
-from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas, Steps
+from amdm.samplers.scores import LogDensity, composed_log_density, narrowed, pull
+from amdm.samplers.step import Step
+from amdm.types import Latent
 
 ADAPTATION = 0.1
 """By how much a step's logarithm follows one move's surplus of acceptance."""
@@ -41,29 +40,20 @@ class Moves(NamedTuple):
     """The mean probability over the moves at this level; 1 without a decision."""
     step_size: Float[Tensor, " batch"]
     """h of this level's last move, VE length squared; of the next one if there was none."""
+    x: Latent
+    """Where the moves ended and `denoised` was predicted."""
 
 
-def mcmc(
-    models: Sequence[Denoiser],
-    x: Latent,
-    sigmas: Sigmas,
-    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
-    *,
-    exponents: Sequence[float] | None = None,
-    kernel: Kernel = "ula",
-    moves: NumMoves = 10,
-    step_size: StepSize = 0.1,
-    leaps: int = 3,
-    damping: float = 0.5,
-    log_densities: Sequence[LogDensity] | None = None,
-    points: int = 5,
-    acceptance: float | None = None,
-    eta: float = 1.0,
-    noise_sampler: NoiseSampler | None = None,
-    generator: torch.Generator | None = None,
-    check: bool = False,
-    validate: bool = True,
-) -> Steps:
+class Chain(NamedTuple):
+    """What the moves of one level leave to the next."""
+
+    velocity: Tensor
+    log_scale: Tensor
+    """The logarithm of what the step sizes were adapted by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCMC(Rule):
     """Reduce, reuse, recycle: a generator whose samples visit prod_i q_i^beta_i at every level.
 
     At each level `moves` Markov moves on the composed score S = sum_i beta_i s_i, then DDIM's step along it,
@@ -73,11 +63,8 @@ def mcmc(
     Gaussian of precision P, and fly apart from h P = 2 on.
 
     Args:
-        models: N denoisers sharing a latent space.
         x: `(batch, *event)` at `sigmas[0]`, VE, as for one model: it is multiplied by 1/sqrt(B), B the sum
             of the exponents, which is the start of the product.
-        sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
-        extra_args: passed to the models: one dictionary for all, or N.
         exponents: beta, N numbers of sum B > 0; None for a product, all 1.
         kernel: "ula", "mala", "uhmc" or "hmc".
         moves: per level, 0 or more, or a function of sigma and sigma_next that returns it.
@@ -94,9 +81,6 @@ def mcmc(
         eta: of DDIM's steps, 0 or more.
         noise_sampler: of DDIM's steps; None draws `randn_like(x)` as k-diffusion does.
         generator: of the moves; None for the global one.
-        check: look for NaN and infinity after every step, not only at the last one: a wait for the device
-            each time.
-        validate: tell likely mistakes, as `amdm` does.
 
     Returns:
         A generator of `Step`s with `Moves` as record; `x` is the step's input, `denoised` is that of S where
@@ -105,185 +89,130 @@ def mcmc(
 
     Raises:
         TypeError, ValueError: an argument is not as above.
-        FloatingPointError: a model returned NaN or infinity: its index, the sample and the first step. It is
-            raised at the last step; with `check` at the step itself. A proposal of "mala" and "hmc" that is
-            not finite is rejected like any other.
+        FloatingPointError: as for `ddim`. A proposal of "mala" and "hmc" that is not finite is rejected like
+            any other.
 
     References:
         Du et al. 2023, "Reduce, reuse, recycle: compositional generation with energy-based diffusion models
         and MCMC", arXiv:2302.11552.
     """
-    check_latent(x)
-    check_models(models)
-    exponents = check_exponents(exponents, len(models))
-    if kernel not in ("ula", "mala", "uhmc", "hmc"):
-        raise ValueError(f"kernel is {kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
-    number = 0 if callable(moves) else moves
-    check_whole(number, "moves", "a whole number of 0 or more, or a function", lambda count: count >= 0)
-    check_whole(leaps, "leaps", "a whole number of 1 or more", lambda count: count >= 1)
-    check_whole(points, "points", "a whole number of 2 or more", lambda count: count >= 2)
-    if not callable(step_size):
-        check_number(step_size, "step_size", "a positive share of sigma^2 or a function", lambda h: h > 0)
-    check_number(damping, "damping", "a part in [0, 1)", lambda part: 0 <= part < 1)
-    if acceptance is not None:
-        check_number(acceptance, "acceptance", "a probability in (0, 1)", lambda part: 0 < part < 1)
-    check_generator(generator)
-    for name, option in (("acceptance", acceptance), ("log_densities", log_densities)):
-        if option is not None and kernel not in ("mala", "hmc"):
-            raise ValueError(f"{name} is given, expected none: kernel is {kernel!r}, which rejects nothing")
-    check_log_densities(log_densities, len(models))
-    hamiltonian = kernel in ("uhmc", "hmc")
-    rule = partial(
-        _rule,
-        exponents=exponents,
-        log_densities=log_densities,
-        moves=moves if callable(moves) else lambda sigma, sigma_next: moves,
-        step_size=step_size if callable(step_size) else lambda sigma, sigma_next: step_size * sigma**2,
-        acceptance=acceptance,
-        eta=float(eta),
-        generator=generator,
-        leaps=leaps if hamiltonian else 1,
-        damping=float(damping) if hamiltonian else 0.0,
-        adjusted=kernel in ("mala", "hmc"),
-        points=points,
-    )
-    return march(
-        rule,
-        models,
-        x,
-        sigmas,
-        extra_args,
-        eta,
-        noise_sampler,
-        check=check,
-        validate=validate,
-        narrowed=sum(exponents) ** 0.5,
-    )
 
+    exponents: Sequence[float] | None = None
+    kernel: Kernel = "ula"
+    moves: NumMoves = 10
+    step_size: StepSize = 0.1
+    leaps: int = 3
+    damping: float = 0.5
+    log_densities: Sequence[LogDensity] | None = None
+    points: int = 5
+    acceptance: float | None = None
+    eta: float = 1.0
+    generator: torch.Generator | None = None
 
-def sample_mcmc(
-    models: Sequence[Denoiser],
-    x: Latent,
-    sigmas: Sigmas,
-    extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
-    callback: Callback | None = None,
-    disable: bool | None = None,
-    *,
-    exponents: Sequence[float] | None = None,
-    kernel: Kernel = "ula",
-    moves: NumMoves = 10,
-    step_size: StepSize = 0.1,
-    leaps: int = 3,
-    damping: float = 0.5,
-    log_densities: Sequence[LogDensity] | None = None,
-    points: int = 5,
-    acceptance: float | None = None,
-    eta: float = 1.0,
-    noise_sampler: NoiseSampler | None = None,
-    generator: torch.Generator | None = None,
-    check: bool = False,
-    validate: bool = True,
-) -> Latent:
-    """Run `mcmc`, which explains the arguments, and return the last latent.
+    def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
+        """Check and resolve the options; the start is that of the product."""
+        super().begin(xs, levels, num_models)
+        exponents = check_exponents(self.exponents, num_models)
+        if self.kernel not in ("ula", "mala", "uhmc", "hmc"):
+            raise ValueError(f"kernel is {self.kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
+        number = 0 if callable(self.moves) else self.moves
+        check_whole(number, "moves", "a whole number of 0 or more, or a function", lambda count: count >= 0)
+        check_whole(self.leaps, "leaps", "a whole number of 1 or more", lambda count: count >= 1)
+        check_whole(self.points, "points", "a whole number of 2 or more", lambda count: count >= 2)
+        if not callable(self.step_size):
+            expected = "a positive share of sigma^2 or a function"
+            check_number(self.step_size, "step_size", expected, lambda share: share > 0)
+        check_number(self.damping, "damping", "a part in [0, 1)", lambda part: 0 <= part < 1)
+        if self.acceptance is not None:
+            check_number(self.acceptance, "acceptance", "a probability in (0, 1)", lambda part: 0 < part < 1)
+        check_generator(self.generator)
+        for name in ("acceptance", "log_densities"):
+            if getattr(self, name) is not None and not self.adjusted:
+                raise ValueError(
+                    f"{name} is given, expected none: kernel is {self.kernel!r}, which rejects nothing"
+                )
+        check_log_densities(self.log_densities, num_models)
+        return Start(replace(self, exponents=exponents), narrowed(xs[0], exponents))
 
-    `callback` and `disable` are k-diffusion's.
-    """
-    steps = mcmc(
-        models,
-        x,
-        sigmas,
-        extra_args,
-        exponents=exponents,
-        kernel=kernel,
-        moves=moves,
-        step_size=step_size,
-        leaps=leaps,
-        damping=damping,
-        log_densities=log_densities,
-        points=points,
-        acceptance=acceptance,
-        eta=eta,
-        noise_sampler=noise_sampler,
-        generator=generator,
-        check=check,
-        validate=validate,
-    )
-    return run(steps, x, sigmas, callback, disable)
+    @property
+    def adjusted(self) -> bool:
+        """Whether the kernel rejects proposals."""
+        return self.kernel in ("mala", "hmc")
 
+    def step(self, at: At, x: Tensor, memory: Chain | None) -> tuple[Step, Chain]:
+        """The moves at this level, then DDIM's step to the next."""
+        exponents = cast("Sequence[float]", self.exponents)
 
-class _Memory(NamedTuple):
-    velocity: Tensor
-    log_scale: Tensor
-    """Of the step sizes, adapted."""
+        def score(y: Tensor, watched: bool = not self.adjusted) -> Tensor:
+            """The composed score; a proposal that is not finite is rejected and not an error."""
+            predictions = [denoise(y.to(x.dtype), at.sigma, watched=watched) for denoise in at.denoise]
+            return pull(y, predictions, exponents) / at.sigma**2
 
+        def log_density(y: Tensor) -> Tensor:
+            return composed_log_density(self.log_densities or (), exponents, y.to(x.dtype), at.sigma)
 
-def _rule(
-    at: At,
-    memory: _Memory | None,
-    *,
-    exponents: list[float],
-    log_densities: Sequence[LogDensity] | None,
-    moves: Callable[[float, float], int],
-    step_size: Callable[[float, float], float],
-    acceptance: float | None,
-    eta: float,
-    generator: torch.Generator | None,
-    leaps: int,
-    damping: float,
-    adjusted: bool,
-    points: int,
-) -> Move:
-    def score(x: Tensor, proposed: bool = True) -> Tensor:
-        predictions = at.denoise(x.to(at.x.dtype), at.sigma)
-        if not (proposed and adjusted):  # a proposal that is not finite is rejected
-            at.watch(predictions)
-        return pull(x, predictions, exponents) / at.sigma**2
+        wide = x.to(
+            torch.promote_types(x.dtype, torch.float32)
+        )  # many small moves are lost in half precision
+        chain = memory or Chain(self._normal(wide), torch.zeros(len(x), dtype=torch.float64, device=x.device))
+        place, velocity, log_scale = Place(wide, score(wide, watched=True)), chain.velocity, chain.log_scale
+        h, count = self._step_size(at), self._moves(at)
+        hamiltonian = self.kernel in ("uhmc", "hmc")
+        total, last = torch.zeros_like(log_scale), h * log_scale.exp()
+        for _ in range(count):
+            last = h * log_scale.exp()
+            place, velocity, accepted = move(
+                score,
+                log_density if self.log_densities is not None else None,
+                place,
+                velocity,
+                last,
+                leaps=self.leaps if hamiltonian else 1,
+                damping=self.damping if hamiltonian else 0.0,
+                adjusted=self.adjusted,
+                points=self.points,
+                noise=self._normal(wide),
+                u=_draw(torch.rand, log_scale, self.generator),
+            )
+            total = total + accepted
+            if self.acceptance is not None:
+                log_scale = log_scale + ADAPTATION * (accepted - self.acceptance)
+        denoised = place.x + at.sigma**2 * place.score
+        mean, std = ddim_step(place.x, denoised, at.sigma, at.sigma_next, self.eta)
+        record = Moves(total / count if count > 0 else torch.ones_like(total), last, place.x)
+        step = at.step(x, denoised.to(x.dtype), mean.to(x.dtype), std, record=record)
+        return step, Chain(velocity, log_scale)
 
-    def log_density(x: Tensor) -> Tensor:
-        assert log_densities is not None
-        return composed_log_density(log_densities, exponents, x.to(at.x.dtype), at.sigma)
+    def _normal(self, like: Tensor) -> Tensor:
+        return _draw(torch.randn, like, self.generator)
 
-    x = at.x.to(working_dtype(at.x))  # many small moves are lost in half precision
-    normal = partial(_draw, torch.randn, x, generator)
-    if memory is None:
-        memory = _Memory(normal(), torch.zeros(len(x), dtype=torch.float64, device=x.device))
-    (velocity, log_scale), place = memory, Place(x, score(x, proposed=False))
-    h, count = step_size(at.sigma, at.sigma_next), moves(at.sigma, at.sigma_next)
-    if not isinstance(h, Real) or not 0 < h < math.inf:
-        raise ValueError(
-            f"step_size returned {h!r} at sigma = {at.sigma:.6g}, expected a positive length squared"
-        )
-    if not isinstance(count, Integral) or count < 0:
-        raise ValueError(
-            f"moves returned {count!r} at sigma = {at.sigma:.6g}, expected a whole number of 0 or more"
-        )
-    total, last = torch.zeros_like(log_scale), h * log_scale.exp()
-    for _ in range(count):
-        last = h * log_scale.exp()
-        place, velocity, accepted = move(
-            score,
-            log_density if log_densities is not None and adjusted else None,
-            place,
-            velocity,
-            last,
-            leaps=leaps,
-            damping=damping,
-            adjusted=adjusted,
-            points=points,
-            noise=normal(),
-            u=_draw(torch.rand, log_scale, generator),
-        )
-        total = total + accepted
-        if acceptance is not None:
-            log_scale = log_scale + ADAPTATION * (accepted - acceptance)
-    denoised = place.x + at.sigma**2 * place.score
-    mean, std = ddim_step(place.x, denoised, at.sigma, at.sigma_next, eta)
-    record = Moves(total / count if count > 0 else torch.ones_like(total), last)
-    memory = _Memory(velocity, log_scale)
-    return Move(denoised.to(at.x.dtype), mean.to(at.x.dtype), std, memory, record=record, moved=place.x)
+    def _step_size(self, at: At) -> float:
+        """H at this level, VE length squared."""
+        if not callable(self.step_size):
+            return self.step_size * at.sigma**2
+        h = self.step_size(at.sigma, at.sigma_next)
+        if not isinstance(h, Real) or not 0 < h < math.inf:
+            raise ValueError(
+                f"step_size returned {h!r} at sigma = {at.sigma:.6g}, expected a positive length squared"
+            )
+        return h
+
+    def _moves(self, at: At) -> int:
+        """How many moves at this level."""
+        if not callable(self.moves):
+            return self.moves
+        count = self.moves(at.sigma, at.sigma_next)
+        if not isinstance(count, Integral) or count < 0:
+            raise ValueError(
+                f"moves returned {count!r} at sigma = {at.sigma:.6g}, expected a whole number of 0 or more"
+            )
+        return count
 
 
 def _draw(kind: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Random numbers of a tensor's shape, on the generator's device and brought to the tensor's."""
     device = like.device if generator is None else generator.device
     return kind(like.shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
+mcmc, sample_mcmc = of_models("mcmc", MCMC)

@@ -13,13 +13,12 @@ from amdm.checks import (
     check_finite,
     check_latent,
     check_levels,
+    check_model,
     check_sigmas,
     check_whole,
-    checked,
 )
 from amdm.geometry.rows import as_rows, check_same_shape
-from amdm.noise import default_noise
-from amdm.samplers.loop import draw
+from amdm.samplers.march import Watch, Watched, draw
 from amdm.samplers.scores import log_normal, score
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas
 
@@ -141,6 +140,7 @@ def rne_log_density(
 
     Raises:
         TypeError, ValueError: an argument is not as above.
+        FloatingPointError: the model or the noise was not finite.
 
     References:
         He et al. 2025, arXiv:2506.05668, as in `rne_log_ratio` with a reference.
@@ -153,20 +153,21 @@ def rne_log_density(
     if not 0 < variance < math.inf:
         raise ValueError(f"reference's variance is {variance}, expected a positive number")
     check_whole(paths, "paths", "a whole number of 1 or more", lambda count: count >= 1)
-    denoise, args = checked(model, "model"), extra_args or {}
-    noise_sampler = default_noise(x) if noise_sampler is None else noise_sampler
-    totals = []
+    check_model(model, "model")
+    watch = Watch()
+    denoise, totals = Watched(model, "model", watch, extra_args or {}), []
     for _ in range(paths):
         total, x_next = torch.zeros(len(x), dtype=torch.float64, device=x.device), x
         for k in reversed(range(len(levels) - 1)):
             sigma, sigma_next = levels[k], levels[k + 1]
-            noise = draw(noise_sampler, sigmas[k + 1], sigmas[k], x)
+            watch.i, watch.sigma = k, sigma
+            noise = draw(noise_sampler, sigmas[k + 1], sigmas[k], x, watch)
             above = x_next + math.sqrt(sigma**2 - sigma_next**2) * noise
-            denoised = denoise(above, above.new_full((len(x),), sigma), **args)
-            total += rne_log_ratio(above, x_next, denoised, sigma, sigma_next, reference)
+            total += rne_log_ratio(above, x_next, denoise(above, sigma), sigma, sigma_next, reference)
             x_next = above
         start = log_normal(as_rows(x_next).double() - mean, math.sqrt(variance + levels[0] ** 2))
         totals.append(total + start)
+    watch.read()
     return torch.stack(totals).logsumexp(0) - math.log(paths)
 
 

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_result
-from amdm.geometry.rows import as_rows, working_dtype
+from amdm.geometry.rows import as_rows
+from amdm.samplers.march import Watch
 from amdm.types import Latent, PerSample
 
 Scores = Float[Tensor, "batch n"]
@@ -23,7 +24,7 @@ def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
 
 def pull(x: Latent, predictions: Sequence[Latent], exponents: Sequence[float]) -> Latent:
     """sum_i beta_i (D_i - x), which is sigma^2 times the composed score; float32 or better."""
-    wide = x.to(working_dtype(x))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     first, *rest = (beta * (each - wide) for beta, each in zip(exponents, predictions, strict=True))
     return sum(rest, start=first)
 
@@ -34,14 +35,26 @@ def log_normal(rows: Scores, std: float) -> PerSample:
     return -rows.square().sum(1) / (2 * std**2) - n * math.log(std * math.sqrt(2 * math.pi))
 
 
+def narrowed(x: Latent, exponents: Sequence[float]) -> Latent:
+    """x/sqrt(B), B the sum of the exponents: one model's start as that of the product."""
+    total = math.sqrt(sum(exponents))
+    return x if total == 1 else x / total
+
+
 def composed_log_density(
-    log_densities: Sequence[LogDensity], exponents: Sequence[float], x: Latent, sigma: float
+    log_densities: Sequence[LogDensity],
+    exponents: Sequence[float],
+    x: Latent,
+    sigma: float,
+    watch: Watch | None = None,
 ) -> PerSample:
-    """sum_i beta_i log q_i at level sigma, float64."""
+    """sum_i beta_i log q_i at level sigma, float64; each is watched for NaN where there is a `watch`."""
     level, total = x.new_full((len(x),), sigma), x.new_zeros(len(x), dtype=torch.float64)
     for i, (beta, log_density) in enumerate(zip(exponents, log_densities, strict=True)):
         log_q = log_density(x, level)
         check_result(log_q, x, (len(x),), f"log_densities[{i}]")
+        if watch is not None:
+            watch.finite(log_q, f"log_densities[{i}] returned")
         total = total + beta * log_q.double()
     return total
 

@@ -90,7 +90,7 @@ def sample(
     rows: list[dict[str, Any]] = []
     for name, aggregated in {names[0]: 0, together: settings.aggregated}.items():
         joining: dict[str, Any] = {"weights": list(settings.weights), "correction": settings.correction}
-        steps = amdm(models, starts, sigmas, window=aggregated, check=True, **joining)
+        steps = amdm(models, starts, sigmas, window=aggregated, debug_nans=True, **joining)
         x = starts[0]
         for step in tqdm(steps, name, total=settings.steps, disable=arguments.quiet):
             x = step.x_next

@@ -76,7 +76,7 @@ AMDM = [
     ({"sampler": "ddim"}, TypeError, "sampler is str, expected a callable generator function such as ddim"),
     ({"noise_sampler": 3}, TypeError, "noise_sampler is int, expected a callable"),
     ({"weights": [NAN]}, ValueError, r"weights\[0\] is nan"),
-    ({"correction": [0.3]}, ValueError, "correction has 1 lengths but there are 2 models: expected 2"),
+    ({"correction": [0.3]}, ValueError, "correction has 1 entries but there are 2 models: expected 2"),
     ({"correction": -0.1}, ValueError, r"correction\[0\] is -0.1, expected a finite length of 0 or more"),
     ({"correction": [0.1, INF]}, ValueError, r"correction\[1\] is inf"),
     (
@@ -110,11 +110,6 @@ AMDM = [
         TypeError,
         "^sampler is sample_ddim, a function that runs to the end, expected a generator function such as",
     ),
-    (
-        {"sampler": lambda *args, **options: X},
-        TypeError,
-        "^sampler returned Tensor, expected a generator of Steps such as ddim returns$",
-    ),
     ({"noise_sampler": [None]}, ValueError, "noise_sampler has 1 entries but there are 2 models: expected 2"),
     ({"extra_args": [{}]}, ValueError, "extra_args has 1 entries but there are 2 models"),
     ({"extra_args": [{}, 3]}, TypeError, r"extra_args\[1\] is int, expected a dictionary or None"),
@@ -128,6 +123,14 @@ def test_arguments_of_amdm(call, options, error, message):
     with pytest.raises(error, match=message):
         call(models, X, SIGMAS, **options)
     assert models[0].sigmas == models[1].sigmas == []
+
+
+def test_a_sampler_that_returns_no_generator():
+    steps = amdm([mixture(), mixture()], X, SIGMAS, sampler=lambda *args, **options: X)
+    with pytest.raises(
+        TypeError, match=r"^sampler returned Tensor, expected a generator of Steps such as ddim"
+    ):
+        next(steps)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,7 @@ def test_what_a_model_returns(returned, error, message):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_noise_of_another_batch_never_broadcasts(batch):
     with pytest.raises(
-        ValueError, match=rf"noise_sampler returned shape \({batch}, 6\), expected x's: \(2, 6\)"
+        ValueError, match=rf"noise_sampler returned shape \({batch}, 6\), expected that of x: \(2, 6\)"
     ):
         next(ddim(mixture(), X, SIGMAS, eta=1.0, noise_sampler=seeded_noise(range(batch), [6])))
 
@@ -204,7 +207,7 @@ def test_a_fold_that_returns_no_tensor(returned):
 
 
 def test_a_noise_sampler_that_returns_an_array():
-    with pytest.raises(TypeError, match=r"^noise_sampler returned ndarray, expected a tensor of x's shape"):
+    with pytest.raises(TypeError, match=r"^noise_sampler returned ndarray, expected a floating-point tensor"):
         next(ddim(mixture(), X, SIGMAS, eta=1.0, noise_sampler=lambda *_: np.ones((2, 6))))
 
 

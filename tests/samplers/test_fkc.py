@@ -10,9 +10,9 @@ from samplers.models import Recorder, gaussian, karras, noises, product
 from strategies import randn
 from tolerances import assert_equal
 
+from amdm import Restart
 from amdm.denoisers import compose
 from amdm.samplers import ddim_step, fkc, fkc_log_weight, sample_fkc
-from amdm.types import Restart
 
 PAIR = [gaussian([-1.0, 0.5], [1.0, 0.5]), gaussian([1.0, 1.0], [0.5, 2.0])]
 FIRST = [gaussian([-1.0], [1.0]), gaussian([1.0], [0.5])]

@@ -10,10 +10,10 @@ from samplers.models import Recorder, gaussian, karras, mixture, noises
 from strategies import randn
 from tolerances import assert_equal
 
+from amdm import Restart
 from amdm.denoisers import GaussianMixture, compose
 from amdm.samplers import ddim_step, mcmc, sample_mcmc
 from amdm.samplers.markov import Place, leapfrog, line_integral, metropolis, move
-from amdm.types import Restart
 
 MEAN, VARIANCE = 0.7, 0.5
 KINDS = {"ula": (1, 0.0, False), "mala": (1, 0.0, True), "uhmc": (3, 0.5, False), "hmc": (3, 0.5, True)}

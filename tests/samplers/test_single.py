@@ -10,6 +10,7 @@ from samplers.models import Recorder, karras, mixture
 from strategies import randn
 from tolerances import assert_equal
 
+from amdm import Restart
 from amdm.denoisers import GaussianMixture
 from amdm.samplers import (
     amdm,
@@ -22,7 +23,6 @@ from amdm.samplers import (
     sample_dpmpp_2m_sde,
     sample_heun,
 )
-from amdm.types import Restart
 
 SAMPLERS = {"ddim": ddim, "heun": heun, "dpmpp_2m": dpmpp_2m, "dpmpp_2m_sde": partial(dpmpp_2m_sde, eta=0.0)}
 

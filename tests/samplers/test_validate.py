@@ -10,7 +10,7 @@ from strategies import randn
 
 from amdm import start_noise
 from amdm.denoisers import Empirical
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, sample_amdm, superdiff, watch
+from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, sample_amdm, superdiff
 
 N = 1024
 SIGMAS = karras(10, sigma_max=14.6)
@@ -216,20 +216,15 @@ def test_a_last_level_that_is_not_evaluated_may_be_any():
     assert [step.index for step in steps] == [0, 1]
 
 
-def test_bounds_that_lie_on_a_device_are_read_with_the_rest(monkeypatch):
-    monkeypatch.setattr(watch, "_on_host", lambda bound: False)
+def test_bounds_may_be_tensors():
+    """As k-diffusion's wrappers have them."""
     model = Ranged(mixture(n=N))
     model.sigma_max, model.sigma_min = torch.tensor(14.6), torch.tensor(0.02)
     assert messages(ddim(model, start(), SIGMAS)) == []
-    steps = ddim(model, start(sigma=15.0), karras(3, sigma_max=15.0))
-    assert [next(steps).index for _ in range(2)] == [0, 1]
     with pytest.raises(
         ValueError, match=r"^sigmas has 15, outside the range \[0.02, 14.6\] of model \(Ranged\)"
     ):
-        next(steps)
-    model.sigma_max, model.sigma_min = 20.0, torch.tensor(0.1)
-    with pytest.raises(ValueError, match=r"^sigmas has .*, outside the range \[0.1, 20\]"):
-        list(ddim(model, start(), SIGMAS))
+        ddim(model, start(sigma=15.0), karras(3, sigma_max=15.0))
 
 
 @pytest.mark.parametrize("wrong", [False, True])
@@ -250,16 +245,6 @@ def test_nothing_else_changes(sampler, options, wrong):
         assert (
             torch.equal(a.x, b.x) and torch.equal(a.x_next, b.x_next) and torch.equal(a.denoised, b.denoised)
         )
-
-
-def test_what_is_not_finite_is_named_as_such():
-    def model(x, sigma):
-        return x / 0
-
-    with pytest.raises(FloatingPointError, match=r"models\[0\] returned NaN or infinity for sample 0"):
-        list(fkc([model], start(), SIGMAS))
-    assert messages(ddim(model, start(), SIGMAS)) == []
-    assert messages(ddim(mixture(n=N), start() * math.nan, SIGMAS)) == []
 
 
 def test_the_function_hands_it_on():

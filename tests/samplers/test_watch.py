@@ -54,12 +54,12 @@ def test_it_is_named_at_the_schedules_end(generator, function, options, model, v
 @pytest.mark.parametrize(("generator", "function", "options"), CASES)
 def test_with_check_it_is_named_at_its_step(generator, function, options):
     models = [mixture(0), broken(mixture(1), SIGMAS[2:].tolist())]
-    steps = generator(models, X, SIGMAS, check=True, **options)
+    steps = generator(models, X, SIGMAS, debug_nans=True, **options)
     assert [next(steps).index for _ in range(2)] == [0, 1]
     with pytest.raises(FloatingPointError, match=r"models\[1\] .* sample 1, first at step 2"):
         next(steps)
     with pytest.raises(FloatingPointError, match=r"first at step 2"):
-        function(models, X, SIGMAS, disable=True, check=True, **options)
+        function(models, X, SIGMAS, disable=True, debug_nans=True, **options)
 
 
 def test_the_unconditional_model_has_its_name():
@@ -106,7 +106,7 @@ def test_a_proposal_that_is_not_finite_is_rejected(energies):
         "acceptance": 0.6,
         "log_densities": [model.log_density for model in good] if energies else None,
         "eta": 0.0,
-        "check": True,
+        "debug_nans": True,
     }
     step, other = (
         next(mcmc(m, X, SIGMAS, generator=torch.Generator().manual_seed(0), **options))

@@ -7,7 +7,8 @@ import torch
 
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import slerp_fold
-from amdm.samplers import sample_amdm, start_noise
+from amdm.noise import start_noise
+from amdm.samplers import sample_amdm
 from theory_checks.same_ecosystem import (
     Trained,
     aggregate_by_index,

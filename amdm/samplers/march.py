@@ -1,0 +1,551 @@
+"""The one loop of all samplers, what it watches, and the functions that are made from a sampler's rule."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import Field, dataclass, field, fields, replace
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, ParamSpec, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from amdm.checks import (
+    RANGE_RTOL,
+    check_callable,
+    check_extra_args,
+    check_latent,
+    check_model,
+    check_models,
+    check_number,
+    check_result,
+    check_sigmas,
+    per_model,
+)
+from amdm.geometry.rows import norms
+from amdm.samplers.step import Restart, Step, Steps
+from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas
+
+Noise = Callable[[Tensor], Tensor]
+Callback = Callable[[Mapping[str, Any]], object]
+"""Gets k-diffusion's keys x, i, sigma, sigma_hat and denoised, and the whole `Step` as step."""
+
+
+# A rule, and what it gets
+
+
+class At(NamedTuple):
+    """Where a step begins, and what its rule may call."""
+
+    i: int
+    """The step's number."""
+    sigma: float
+    sigma_next: float
+    last: bool
+    """Whether the step ends the schedule."""
+    denoise: Sequence[Watched]
+    """`denoise[i](x, sigma)` is model i's prediction."""
+    noise: Sequence[Noise]
+    """`noise[i](x)` is standard normal noise like `x`, for latent i's step from sigma to sigma_next."""
+    watch: Watch
+
+    def only(self, i: int) -> At:
+        """The same with model i alone."""
+        return self._replace(denoise=self.denoise[i : i + 1], noise=self.noise[i : i + 1])
+
+    def step(
+        self,
+        x: Tensor,
+        denoised: Tensor,
+        mean: Tensor,
+        std: float,
+        x_next: Tensor | None = None,
+        **notes: Any,
+    ) -> Step:
+        """Make the step from `x`. Without `x_next` it goes to mean + std * noise."""
+        if x_next is None:
+            x_next = mean + std * self.noise[0](x) if std > 0 else mean
+        return Step(self.i, self.sigma, self.sigma_next, x, denoised, mean, std, x_next, **notes)
+
+
+class Start(NamedTuple):
+    """What a run begins from."""
+
+    rule: Rule
+    """The rule, its options resolved."""
+    x: Tensor
+    memory: Any = None
+    reach: Sequence[int] | None = None
+    """How many steps call each model; None for all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How a sampler takes a step. The fields of a subclass are the sampler's options.
+
+    Args:
+        noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
+        debug_nans: look for NaN and infinity at every step and raise there. Each look waits for the device.
+        validate: check the levels against each model's `sigma_min` and `sigma_max`, where it has them, at the
+            call. Warn at the last step if the start or the last prediction has a size that data of root mean
+            square up to 5 do not give: a VP latent, x of another level, an eps network that was not wrapped.
+            No result changes and no model is called for it.
+    """
+
+    each_its_latent: ClassVar[bool] = False
+    """Whether every model has a latent and noise of its own."""
+
+    noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None
+    debug_nans: bool = False
+    validate: bool = True
+
+    def named(self, models: Sequence[Denoiser]) -> dict[str, Denoiser]:
+        """All models that the rule calls, by their names in messages."""
+        check_models(models)
+        return {f"models[{i}]": model for i, model in enumerate(models)}
+
+    def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
+        """Check the options against the run, and return what it begins from."""
+        check_number(getattr(self, "eta", 0.0), "eta", "a finite number of 0 or more", lambda eta: eta >= 0)
+        return Start(self, xs[0])
+
+    def step(self, at: At, x: Tensor, memory: Any) -> tuple[Step, Any]:
+        """Return the step from `x`, and the memory that the next step gets. At first it is None."""
+        raise NotImplementedError
+
+    def restarted(self, memory: Any) -> Any:
+        """What is left of the memory after a `Restart`."""
+        return None
+
+
+# The loop
+
+
+def march(
+    rule: Rule,
+    models: Mapping[str, Denoiser],
+    starts: Sequence[Tensor],
+    sigmas: Tensor,
+    extra_args: Sequence[ExtraArgs | None],
+    noise_samplers: Sequence[NoiseSampler | None],
+) -> Steps:
+    """Check the arguments at the call, and return the generator of the rule's steps.
+
+    `models` are keyed by their names in messages, with an entry of `extra_args` each; each start has an entry
+    of `noise_samplers`. A model that is `Watched` already belongs to a sampler around this one, which
+    watches for both.
+    """
+    levels = check_sigmas(sigmas)
+    outer = next((model.watch for model in models.values() if isinstance(model, Watched)), None)
+    watch = Watch(sigma=levels[0]) if outer is None else outer
+    alike = all(start is starts[0] for start in starts)
+    for k, start in enumerate(starts):
+        check_latent(start, "x" if alike else f"x[{k}]", like=starts[0])
+    rule, x, memory, reach = rule.begin(starts, levels, len(models))
+    rule = replace(rule, validate=rule.validate and outer is None)
+    reach, denoise = reach or [len(levels) - 1] * len(models), []
+    for k, (name, model) in enumerate(models.items()):
+        check_model(model, name)
+        if rule.validate and reach[k] > 0:
+            watch.range(model, name, levels[: reach[k]])
+        watched = model if isinstance(model, Watched) else Watched(model, name, watch)
+        denoise.append(replace(watched, extra_args=extra_args[k] or {}))
+    for k, start in enumerate(starts):
+        if reach[k] > 0 and (k == 0 or not alike) and outer is None:
+            watch.start(start, "x" if alike else f"x[{k}]", rule.validate)
+    for noise_sampler in noise_samplers:
+        if noise_sampler is not None:
+            check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
+    noise = [
+        lambda x, each=each: draw(each, sigmas[watch.i], sigmas[watch.i + 1], x, watch)
+        for each in noise_samplers
+    ]
+    return _loop(rule, x, memory, levels, denoise, noise, watch, reads=outer is None)
+
+
+def _loop(
+    rule: Rule,
+    x: Tensor,
+    memory: Any,
+    levels: Sequence[float],
+    denoise: Sequence[Watched],
+    noise: Sequence[Noise],
+    watch: Watch,
+    reads: bool,
+) -> Steps:
+    own, sigma_before = True, 0.0
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        watch.i, watch.sigma, last = i, sigma, i + 2 == len(levels)
+        with torch.no_grad():
+            step, memory = rule.step(At(i, sigma, sigma_next, last, denoise, noise, watch), x, memory)
+        if last and own and rule.validate:
+            whole = len(denoise) == 1 or rule.each_its_latent
+            watch.last(step, denoise[0].name if whole else "the composition of the models", sigma_before)
+        if reads and (last or rule.debug_nans):
+            watch.read()
+        sent = yield step
+        own, sigma_before = sent is None and step.aggregation is None, sigma
+        if isinstance(sent, Restart):
+            sent, memory = sent.x, rule.restarted(memory)
+        if sent is not None:
+            if sent.shape != x.shape:
+                raise ValueError(f"sent a latent of shape {tuple(sent.shape)}, expected {tuple(x.shape)}")
+            watch.finite(sent, "send was given a latent with")
+        x = step.x_next if sent is None else sent
+
+
+def draw(
+    noise_sampler: NoiseSampler | None, sigma: Tensor, sigma_next: Tensor, x: Tensor, watch: Watch
+) -> Tensor:
+    """Noise like `x`: checked, on its device, in its dtype, and watched for NaN."""
+    if noise_sampler is None:
+        return torch.randn_like(x)
+    noise = noise_sampler(sigma, sigma_next)
+    check_result(noise, x, tuple(x.shape), "noise_sampler", same_device=False)
+    return watch.finite(noise.to(x), "noise_sampler returned")
+
+
+# What is watched
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model whose predictions are checked, cast to the latent's dtype and watched for NaN."""
+
+    model: Denoiser
+    name: str
+    watch: Watch
+    extra_args: ExtraArgs = field(default_factory=dict)
+
+    def __call__(
+        self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
+    ) -> Tensor:
+        """The prediction at a level: a number, or one per sample."""
+        level = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
+        denoised = self.model(x, level, **self.extra_args, **extra_args)
+        check_result(denoised, x, tuple(x.shape), self.name)
+        denoised = denoised.to(x.dtype)
+        return self.watch.finite(denoised, f"{self.name} returned") if watched else denoised
+
+
+class Note(NamedTuple):
+    """A number per sample that is finite where all is well."""
+
+    value: Tensor
+    i: int
+    sigma: float
+    what: str | Callable[[int], str]
+    """What is not finite, for an error; or a function of the sample, for a warning."""
+
+
+LARGEST_RMS = 5.0
+"""The largest root mean square of data without noise for which a start is expected."""
+SLACK = 2.0
+"""The factor by which a start's norm may leave what is expected."""
+FLUCTUATION = 6.0
+"""The norm of n normal numbers is within this of sqrt(n), but for less than one case in 10^7."""
+
+
+@dataclass
+class Watch:
+    """What a run notes of its tensors. The notes stay on their devices until `read` waits for all of them."""
+
+    i: int = 0
+    sigma: float = math.inf
+    notes: list[Note] = field(default_factory=list)
+
+    def finite(self, values: Tensor, what: str) -> Tensor:
+        """Note whether each sample is finite, and return the values."""
+        nothing = values.detach().reshape(len(values), -1) * 0  # NaN where they are not finite
+        self.notes.append(Note(nothing.sum(1), self.i, self.sigma, what))
+        return values
+
+    def range(self, model: Any, name: str, levels: Sequence[float]) -> None:
+        """Check that a model knows these levels: when the notes are read if its bounds lie on a device."""
+        low, high = getattr(model, "sigma_min", 0.0), getattr(model, "sigma_max", math.inf)
+        if all(not isinstance(bound, Tensor) or bound.device.type == "cpu" for bound in (low, high)):
+            check_model(model, name, levels)
+            return
+        inside: Any = (low * (1 - RANGE_RTOL) <= levels[-1]) & (levels[0] <= high * (1 + RANGE_RTOL))
+
+        def message(k: int) -> str:
+            check_model(model, name, levels)
+            return f"{name} has another range than it had"
+
+        self.notes.append(Note(torch.where(inside, 0.0, math.nan).reshape(1), 0, self.sigma, message))
+
+    def start(self, x: Tensor, name: str, validate: bool) -> None:
+        """Note whether a start is finite and, to `validate` it, has a norm that is possible at its level.
+
+        Data of root mean square r under noise have |x| near sqrt(n (r^2 + sigma^2)). What lies within a
+        factor of 2 of that for some r from 0 to 5 is possible: pure noise in either convention, and the
+        starts of img2img.
+        """
+        self.finite(x, f"{name} has")
+        if not validate:
+            return
+        norm, n, sigma = norms(x.detach()), x[0].numel(), self.sigma
+        low = sigma * (math.sqrt(n) - FLUCTUATION) / SLACK
+        high = SLACK * (math.sqrt(n * (LARGEST_RMS**2 + sigma**2)) + FLUCTUATION * sigma)
+        value = torch.where((low <= norm) & (norm <= high), 0.0, math.nan)
+
+        def message(k: int) -> str:
+            return (
+                f"{name} has the norm {norm[k].item():.4g} for sample {k}, expected about sqrt(n (1 + "
+                f"sigma^2)) = {math.sqrt(n * (1 + sigma**2)):.4g} at sigma = {sigma:.6g}: is it a VP latent, "
+                "noise that was not scaled, or x of another level? (validate=False leaves this check out)"
+            )
+
+        self.notes.append(Note(value, 0, sigma, message))
+
+    def last(self, step: Step, name: str, sigma_before: float) -> None:
+        """Note whether the last prediction is as near to where it was made as a denoiser's is.
+
+        An exact denoiser has |denoised - x| = sigma |E[noise | x]|, about sigma sqrt(n) or less. Ten times
+        that are accepted, and twice the level of the step before, whose noise may be left in x after a long
+        step. A network that predicts the noise returns about sqrt(n) whatever sigma is.
+        """
+        x = getattr(step.record, "x", step.x)  # mcmc predicts where its moves end
+        away, i, sigma = norms(step.denoised.detach() - x.detach()), step.index, step.sigma
+        reach = (math.sqrt(x[0].numel()) + FLUCTUATION) * max(10 * sigma, 2 * sigma_before)
+
+        def message(k: int) -> str:
+            return (
+                f"{name} returned |denoised - x| = {away[k].item():.4g} for sample {k} at step {i} (sigma = "
+                f"{sigma:.6g}), expected {reach:.4g} or less: is it an eps network that was not wrapped as a "
+                "denoiser, or did the run diverge? (validate=False leaves this check out)"
+            )
+
+        self.notes.append(Note(torch.where(away <= reach, 0.0, math.nan), i, sigma, message))
+
+    def read(self) -> None:
+        """Wait for the device once, and tell what was not as it should be since the last reading.
+
+        Raises:
+            FloatingPointError: something was not finite. The first is named, with its sample and step.
+        """
+        notes, self.notes = self.notes, []
+        if not notes:
+            return
+        device = notes[0].value.device
+        if bool(torch.cat([note.value.to(device) for note in notes]).isfinite().all()):
+            return
+        for value, i, sigma, what in notes:
+            missed = (~value.isfinite()).nonzero().flatten().tolist()
+            if missed and not isinstance(what, str):
+                warnings.warn(what(missed[0]), stacklevel=2)
+            elif missed:
+                where = f"sample {missed[0]}, first at step {i} (sigma = {sigma:.6g})"
+                raise FloatingPointError(f"{what} NaN or infinity for {where}")
+
+
+# The functions of a rule
+
+P = ParamSpec("P")
+SAMPLERS: dict[str, Any] = {}
+"""All generators by name."""
+
+
+@runtime_checkable
+class OneModelGenerator(Protocol[P]):
+    """A generator of one model's steps: `ddim` and its kin.
+
+    Args:
+        model: `model(x, sigma, **extra_args) -> denoised`, with `sigma` of shape `(batch,)`.
+        x: `(batch, *event)`, the latent at `sigmas[0]`, VE.
+        sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
+        extra_args: passed to every call of the model.
+    """
+
+    rule: Callable[P, Rule]
+
+    def __call__(
+        self,
+        model: Denoiser,
+        x: Latent,
+        sigmas: Sigmas,
+        extra_args: ExtraArgs | None = None,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> Steps:
+        """Check the arguments, and return the generator."""
+
+
+@runtime_checkable
+class OneModelFunction(Protocol[P]):
+    """A function that runs such a generator to its end: `sample_ddim` and its kin."""
+
+    def __call__(
+        self,
+        model: Denoiser,
+        x: Latent,
+        sigmas: Sigmas,
+        extra_args: ExtraArgs | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> Tensor:
+        """Return the last latent."""
+
+
+@runtime_checkable
+class ManyModelsGenerator(Protocol[P]):
+    """A generator of steps that several models take together: `amdm`, `fkc`, `mcmc`, `superdiff`.
+
+    Args:
+        models: N denoisers `model(x, sigma, **extra_args) -> denoised` sharing a latent space.
+        x: `(batch, *event)`, the latent at `sigmas[0]`, VE.
+        sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
+        extra_args: passed to the models: one dictionary for all, or N.
+    """
+
+    rule: Callable[P, Rule]
+
+    def __call__(
+        self,
+        models: Sequence[Denoiser],
+        x: Latent | Sequence[Latent],
+        sigmas: Sigmas,
+        extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> Steps:
+        """Check the arguments, and return the generator."""
+
+
+@runtime_checkable
+class ManyModelsFunction(Protocol[P]):
+    """A function that runs such a generator to its end: `sample_amdm` and its kin."""
+
+    def __call__(
+        self,
+        models: Sequence[Denoiser],
+        x: Latent | Sequence[Latent],
+        sigmas: Sigmas,
+        extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> Tensor:
+        """Return the last latent."""
+
+
+def of_one_model(name: str, rule: Callable[P, Rule]) -> tuple[OneModelGenerator[P], OneModelFunction[P]]:
+    """The generator `name` of a rule that calls one model, and `sample_<name>`, which runs it."""
+    make: Callable[..., Rule] = rule
+
+    def generator(
+        model: Denoiser, x: Tensor, sigmas: Tensor, extra_args: Any = None, **options: Any
+    ) -> Steps:
+        made: Any = make(**options)
+        check_extra_args(extra_args)
+        return march(made, {"model": model}, [x], sigmas, [extra_args], [made.noise_sampler])
+
+    function = _finish(name, rule, generator, OneModelGenerator, OneModelFunction)
+    return cast("OneModelGenerator[P]", generator), cast("OneModelFunction[P]", function)
+
+
+def of_models(name: str, rule: Callable[P, Rule]) -> tuple[ManyModelsGenerator[P], ManyModelsFunction[P]]:
+    """The generator `name` of a rule that calls several models, and `sample_<name>`, which runs it."""
+    make: Callable[..., Rule] = rule
+
+    def generator(
+        models: Sequence[Denoiser], x: Any, sigmas: Tensor, extra_args: Any = None, **options: Any
+    ) -> Steps:
+        made: Any = make(**options)
+        named = made.named(models)
+        starts, noise_samplers = [x], [made.noise_sampler]
+        if made.each_its_latent:
+            starts = per_model(x, len(models), "x")
+            noise_samplers = per_model(made.noise_sampler, len(models), "noise_sampler")
+        every_args = per_model(extra_args, len(named), "extra_args")
+        for k, args in enumerate(every_args):
+            check_extra_args(
+                args, f"extra_args[{k}]" if isinstance(extra_args, list | tuple) else "extra_args"
+            )
+        return march(made, named, starts, sigmas, every_args, noise_samplers)
+
+    function = _finish(name, rule, generator, ManyModelsGenerator, ManyModelsFunction)
+    return cast("ManyModelsGenerator[P]", generator), cast("ManyModelsFunction[P]", function)
+
+
+def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[..., Tensor]:
+    """Give a rule's generator its name, signature and documentation, and return the function that runs it."""
+
+    def function(*args: Any, **options: Any) -> Tensor:
+        try:
+            given = signature.bind(*args, **options).arguments
+        except TypeError as error:
+            raise TypeError(f"sample_{name}() {error}") from None
+        callback, disable = given.pop("callback", None), given.pop("disable", None)
+        steps, x, sigmas = generator(**given), given["x"], given["sigmas"]
+        x = x if isinstance(x, Tensor) else x[0]  # returned as it is if there is no step
+        with closing(steps):
+            for step in tqdm(steps, total=len(sigmas) - 1, disable=disable):
+                x = step.x_next
+                if callback is not None:
+                    sigma = sigmas[step.index]
+                    info = {"x": step.x, "i": step.index, "sigma": sigma, "sigma_hat": sigma}
+                    callback({**info, "denoised": step.denoised, "step": step})
+        result: Tensor = x
+        return result
+
+    generator.rule, generator.__doc__ = rule, _documentation(rule, protocols[0])
+    function.__doc__ = f"""Run `{name}`, which explains the arguments, and return the last latent.
+
+    `callback` and `disable` are k-diffusion's: `disable=None` shows the progress bar on a terminal only.
+    """
+    for each, called, protocol in zip(
+        (generator, function), (name, f"sample_{name}"), protocols, strict=True
+    ):
+        signature = each.__signature__ = _signature(rule, protocol)
+        each.__name__ = each.__qualname__ = called
+        each.__module__ = rule.__module__
+    SAMPLERS[name] = generator
+    return function
+
+
+def _options(rule: Any) -> list[Field[Any]]:
+    """The fields of a rule, its own before those of every rule."""
+    common = [option.name for option in fields(Rule)]
+    return sorted(fields(rule), key=lambda option: option.name in common)
+
+
+def _signature(rule: Any, protocol: Any) -> inspect.Signature:
+    """The leading parameters of the protocol's call, then the rule's options."""
+    call = inspect.signature(protocol.__call__)
+    leading = [p for p in call.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    options = [
+        inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type
+        )
+        for option in _options(rule)
+    ]
+    return call.replace(parameters=[*leading, *options])
+
+
+def _documentation(rule: Any, protocol: Any) -> str:
+    """The rule's documentation, with the arguments that all samplers of its kind have."""
+    doc = inspect.cleandoc(rule.__doc__)
+    before, own = doc.split("Args:\n", 1)
+    own, rest = own.split("\n\n", 1)
+    entries = {**_entries(inspect.cleandoc(protocol.__doc__)), **_entries("Args:\n" + own)}
+    entries |= _entries(inspect.cleandoc(Rule.__doc__ or "")) | _entries("Args:\n" + own)
+    return f"{before}Args:\n" + "".join(entries.values()) + "\n" + rest
+
+
+def _entries(doc: str) -> dict[str, str]:
+    """The entries of a docstring's arguments, by name."""
+    lines = doc.split("Args:\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    entries: dict[str, str] = {}
+    for line in lines:
+        name = line.strip().split(":")[0] if not line.startswith("     ") else next(reversed(entries))
+        entries[name] = entries.get(name, "") + line + "\n"
+    return entries

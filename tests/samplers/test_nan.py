@@ -1,0 +1,145 @@
+"""One policy for NaN and infinity: what was not finite is named at the latest when sampling ends."""
+
+import math
+
+import pytest
+import torch
+from samplers.models import karras, mixture
+from strategies import randn
+
+from amdm import Restart, amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, seeded_noise, superdiff
+from amdm.geometry import slerp_fold
+from amdm.samplers import rne_log_density
+
+SIGMAS = karras(6)
+X = 20 * randn(0, 4, 6)
+ONE = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
+MANY = [
+    (amdm, {}),
+    (amdm, {"window": 0}),
+    (amdm, {"window": 1.0}),
+    (amdm, {"window": (2, 4)}),
+    (fkc, {}),
+    (mcmc, {"moves": 2}),
+    (mcmc, {"moves": 2, "kernel": "hmc"}),
+    (superdiff, {"combine": "or"}),
+    (superdiff, {"combine": "and", "eta": 0.5}),
+]
+
+
+def broken(function, from_call=0, sample=1, value=math.nan):
+    """A function whose result has a bad entry for one sample from a call on."""
+    count = iter(range(10**6))
+
+    def call(*args, **options):
+        result = function(*args, **options).clone()
+        if next(count) >= from_call:
+            result[sample].reshape(-1)[0:1].fill_(value)
+        return result
+
+    return call
+
+
+def raises(name, step=None):
+    first = "" if step is None else rf", first at step {step} \(sigma = {SIGMAS[step]:.6g}\)"
+    return pytest.raises(FloatingPointError, match=rf"^{name} NaN or infinity for sample 1{first}")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("sampler", ONE)
+def test_a_model_alone(sampler, validate, value):
+    evaluations = 2 if sampler is heun else 1
+    model = broken(mixture(), from_call=3 * evaluations, value=value)
+    steps = sampler(model, X, SIGMAS, validate=validate)
+    assert [next(steps).index for _ in range(5)] == [0, 1, 2, 3, 4]
+    with raises("model returned", 3):
+        next(steps)
+
+
+@pytest.mark.parametrize("sampler", ONE)
+def test_with_debug_nans_at_the_step_itself(sampler):
+    steps = sampler(
+        broken(mixture(), from_call=2 * (2 if sampler is heun else 1)), X, SIGMAS, debug_nans=True
+    )
+    assert [next(steps).index for _ in range(2)] == [0, 1]
+    with raises("model returned", 2):
+        next(steps)
+
+
+@pytest.mark.parametrize(("sampler", "options"), MANY)
+def test_the_first_of_several_models(sampler, options):
+    with raises(r"models\[0\] returned"):
+        list(sampler([broken(mixture(), 3), mixture(1)], X, SIGMAS, **options))
+
+
+@pytest.mark.parametrize(("sampler", "options"), [*MANY, *((one, {}) for one in ONE)])
+def test_the_start(sampler, options):
+    x = X.clone()
+    x[1, 2] = math.nan
+    models = mixture() if sampler in ONE else [mixture(), mixture(1)]
+    with raises("x has", 0):
+        list(sampler(models, x, SIGMAS, **options))
+
+
+def test_a_start_of_its_own():
+    x = X.clone()
+    x[1] = math.inf
+    with raises(r"x\[1\] has", 0):
+        list(amdm([mixture(), mixture(1)], [X, x], SIGMAS))
+
+
+@pytest.mark.parametrize("value", [torch.tensor(math.nan), Restart(torch.tensor(math.inf))])
+def test_what_is_sent(value):
+    steps = ddim(mixture(), X, SIGMAS)
+    bad = X.clone()
+    bad[1, 0] = math.nan
+    next(steps)
+    steps.send(Restart(bad) if isinstance(value, Restart) else bad)
+    with raises("send was given a latent with", 0):
+        list(steps)
+
+
+@pytest.mark.parametrize("sampler", [ddim, dpmpp_2m_sde])
+def test_a_noise_sampler(sampler):
+    noise = broken(seeded_noise([1, 2, 3, 4], [6]), 2)
+    with raises("noise_sampler returned", 2):
+        list(sampler(mixture(), X, SIGMAS, eta=1.0, noise_sampler=noise))
+
+
+@pytest.mark.parametrize(("sampler", "options"), MANY)
+def test_a_noise_sampler_of_several_models(sampler, options):
+    noise = broken(seeded_noise([1, 2, 3, 4], [6]), 0)
+    with raises("noise_sampler returned", 0):
+        list(sampler([mixture(), mixture(1)], X, SIGMAS, noise_sampler=noise, **({"eta": 1.0} | options)))
+
+
+@pytest.mark.parametrize("window", [2, 1.0, (1, 3)])
+def test_a_fold_is_not_blamed_on_a_model(window):
+    fold = broken(slerp_fold, 1)
+    step = {2: 1, 1.0: 1, (1, 3): 2}[window]
+    with raises("fold returned", step):
+        list(amdm([mixture(), mixture(1)], X, SIGMAS, fold=fold, window=window))
+
+
+def test_nor_is_a_correction():
+    lengths = torch.tensor([0.1, math.nan, 0.1, 0.1], dtype=torch.float64)
+    with raises("correction led to", 0):
+        list(amdm([mixture(), mixture(1)], X, SIGMAS, correction=[lengths, lengths]))
+
+
+def test_nor_is_a_log_density():
+    log_densities = [mixture().log_density, broken(mixture(1).log_density, 2)]
+    with raises(r"log_densities\[1\] returned", 1):
+        list(fkc([mixture(), mixture(1)], X, SIGMAS, log_densities=log_densities))
+
+
+def test_densities_along_noised_paths():
+    with raises("model returned"):
+        rne_log_density(broken(mixture(), 2), X / 20, SIGMAS)
+
+
+def test_predictions_whose_sum_overflows_are_finite():
+    huge = lambda x, sigma: torch.full_like(x, 2e38)
+    steps = ddim(huge, torch.ones(1, 8), karras(4, dtype=torch.float32), debug_nans=True, validate=False)
+    assert next(steps).denoised.isfinite().all()
