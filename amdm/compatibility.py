@@ -1,4 +1,4 @@
-"""Whether models can be aggregated: one latent space, and levels that each of them was trained for."""
+"""Checks that models can be aggregated: one latent space, and levels that each of them was trained for."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -12,13 +12,13 @@ from amdm.types import Denoiser
 
 
 class LatentSpace(NamedTuple):
-    """What is known of the space a model denoises in; None where it is not known.
+    """The space that a model denoises in; None where something is not known.
 
     Put it on a denoiser as the attribute `latent_space` for `check_same_ecosystem` to compare.
     """
 
     autoencoder: str | None = None
-    """Whatever identifies it: a name, a path, a hash of its weights."""
+    """Its name, path or hash of weights: anything that identifies it."""
     scaling: float | None = None
     shift: float | None = None
     shape: tuple[int, ...] | None = None
@@ -40,7 +40,7 @@ def check_same_ecosystem(
     they have run (`validate`).
 
     Raises:
-        TypeError: models is no list of denoisers, sigmas no tensor.
+        TypeError: `models` is not a list of denoisers, or `sigmas` not a tensor.
         ValueError: naming both models and what differs, or the model and the level it cannot take.
     """
     check_models(models)
@@ -48,18 +48,14 @@ def check_same_ecosystem(
         check_model(model, f"models[{i}]")
     if not (sigmas is None or isinstance(sigmas, Tensor)):
         raise TypeError(f"sigmas is {type(sigmas).__name__}, expected a floating-point tensor or None")
+    names = [f"models[{i}] ({type(model).__name__})" for i, model in enumerate(models)]
     spaces = [getattr(model, "latent_space", None) or LatentSpace() for model in models]
     for (i, one), (j, other) in combinations(enumerate(spaces), 2):
         for field, a, b in zip(LatentSpace._fields, one, other, strict=True):
             if a is not None and b is not None and a != b:
                 raise ValueError(
-                    f"models[{i}] ({_name(models[i])}) and models[{j}] ({_name(models[j])}) do not share a "
-                    f"latent space: {field} is {a} and {b}"
+                    f"{names[i]} and {names[j]} do not share a latent space: {field} is {a} and {b}"
                 )
     levels = [] if sigmas is None else sigmas.tolist()
     for i, model in enumerate(models):
         check_model(model, f"models[{i}]", levels, rtol)
-
-
-def _name(model: object) -> str:
-    return type(model).__name__

@@ -1,4 +1,4 @@
-"""AMDM where a k-diffusion sampler stood."""
+"""AMDM for code that takes k-diffusion's samplers."""
 
 import inspect
 import math
@@ -20,7 +20,7 @@ def sampler_with(
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
     **options: Any,
 ) -> Callable[..., Latent]:
-    """A function with `sample_euler`'s arguments that samples A(+partners), for code that takes samplers.
+    """Return a function with `sample_euler`'s arguments that samples A(+partners).
 
     >>> from amdm.denoisers import GaussianMixture
     >>> import torch
@@ -30,15 +30,15 @@ def sampler_with(
     torch.Size([1, 2])
 
     Args:
-        partners: models 2..N. Model 1 is the one that the function is called with.
+        partners: models 2..N. Model 1 is an argument of the function.
         extra_args: the partners': one dictionary for all, or one each.
         options: keywords of `sample_amdm`: weights, correction, window, fold, sampler, eta, ...; others raise
             TypeError.
 
     Returns:
         `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, s_churn=0., s_tmin=0.,
-        s_tmax=inf, s_noise=1.)`. It raises ValueError for `s_churn` other than 0: there is no churn here, and
-        without it the other three say nothing.
+        s_tmax=inf, s_noise=1.)`. It raises ValueError for `s_churn` other than 0; without churn the other
+        three do nothing.
     """
     check_models(partners, "partners")
     inspect.signature(sample_amdm).bind_partial(**options)
@@ -58,7 +58,7 @@ def sampler_with(
         s_tmax: float = math.inf,
         s_noise: float = 1.0,
     ) -> Tensor:
-        """A(+B): `sample_amdm` with the partners that were given."""
+        """Sample A(+partners) with `sample_amdm`."""
         if s_churn != 0:
             raise ValueError(
                 f"s_churn is {s_churn}, expected 0: fresh noise is eta's, sampler_with(..., eta=1.0)"

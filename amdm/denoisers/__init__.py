@@ -9,6 +9,7 @@ from amdm.denoisers.energy import conservative_projection
 from amdm.denoisers.flow import RectifiedFlow
 from amdm.denoisers.guided import Guided
 from amdm.denoisers.mixture import GaussianMixture
+from amdm.denoisers.prediction import Prediction, scaling
 from amdm.denoisers.soup import average_state_dicts
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Empirical",
     "GaussianMixture",
     "Guided",
+    "Prediction",
     "RectifiedFlow",
     "average_state_dicts",
     "compose",
@@ -23,4 +25,5 @@ __all__ = [
     "conservative_projection",
     "linear",
     "projective",
+    "scaling",
 ]

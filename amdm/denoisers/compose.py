@@ -5,6 +5,9 @@ the score of D = x + sum_i beta_i (D_i - x). At sigma = 0 it is that of prod_i q
 is not that of the product's diffusion but in special cases: models that differ in separate coordinates only,
 or the mean of Gaussians of equal covariances. Elsewhere a plain sampler draws neither the product of the
 densities nor their mean.
+
+The models share a latent space; each is called once per call of the composition. `extra_args` are passed to
+them: one dictionary for all, or one each in their order. Arguments are checked when the composition is made.
 """
 
 from collections.abc import Sequence
@@ -27,12 +30,11 @@ from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
 
 @dataclass(frozen=True)
 class Composed:
-    """The denoiser whose score is the sum of exponents[i] times that of models[i]; `compose` makes it.
+    """The denoiser whose score is sum_i exponents_i score_i; `compose` makes it.
 
     Attributes:
         models: N denoisers.
-        exponents: beta, N numbers. Their sum B is 1 where one density is diffused: the start is then the
-            models' own; with B > 1 the first level's law is narrower by sqrt(B).
+        exponents: beta, N numbers.
         extra_args: N dictionaries; what is given at the call goes to all models, these go before it.
     """
 
@@ -41,7 +43,7 @@ class Composed:
     extra_args: tuple[ExtraArgs, ...]
 
     def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
-        """The composed prediction at VE noise level `sigma`, one per sample; every model is called once."""
+        """Return the composed prediction at VE noise level `sigma`, one per sample."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         composed = (1 - sum(self.exponents)) * wide
         parts = zip(self.models, self.exponents, self.extra_args, strict=True)
@@ -57,21 +59,16 @@ def compose(
     exponents: Sequence[float],
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """The denoiser whose score is sum_i exponents_i score_i.
+    """Return the denoiser whose score is sum_i exponents_i score_i.
 
-    Where the sum B of the exponents is not 1, start at x/sqrt(B), x being a start for one model: `sample_fkc`
-    and `sample_mcmc` do that themselves, a sampler of one denoiser does not.
+    If the exponents sum to 1, one density is diffused and the start is the models' own. With another sum B
+    the first level's law is narrower by sqrt(B): start at x/sqrt(B), x being a start for one model.
+    `sample_fkc` and `sample_mcmc` do that themselves, a sampler of one denoiser does not.
 
     Args:
-        models: N denoisers sharing a latent space.
+        models: N denoisers.
         exponents: N finite numbers, negative ones included.
-        extra_args: passed to the models: one dictionary for all, or N.
-
-    Returns:
-        A denoiser. N evaluations a call.
-
-    Raises:
-        TypeError, ValueError: an argument is not as above.
+        extra_args: one dictionary, or N.
     """
     check_models(models)
     for i, model in enumerate(models):
@@ -88,21 +85,15 @@ def linear(
     weights: Sequence[float] | None = None,
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """The mean of the models' scores, which is the mean of their noise or denoised predictions.
+    """Return the mean of the models: of their scores, noise predictions or denoised predictions alike.
 
     For Gaussians of equal covariances the result has the mean of their means; for others it is not the
     geometric mean of the densities, prod_i q_i^weights_i.
 
     Args:
-        models: N denoisers sharing a latent space.
+        models: N denoisers.
         weights: N numbers of sum 1; None for equal ones.
-        extra_args: passed to the models: one dictionary for all, or N.
-
-    Returns:
-        A denoiser. N evaluations a call.
-
-    Raises:
-        TypeError, ValueError: an argument is not as above.
+        extra_args: one dictionary, or N.
 
     References:
         Liu et al. 2022, "Compositional visual generation with composable diffusion models",
@@ -113,11 +104,7 @@ def linear(
     tensor([[0.2500, 0.2500]])
     """
     check_models(models)
-    weights = [1 / len(models)] * len(models) if weights is None else weights
-    _check_numbers(weights, "weights", len(models))
-    if abs(sum(weights) - 1) > 1e-6:
-        raise ValueError(f"weights is {list(weights)}, expected numbers of sum 1")
-    return compose(models, weights, extra_args)
+    return compose(models, mean_weights(weights, len(models)), extra_args)
 
 
 def conjunction(
@@ -126,21 +113,16 @@ def conjunction(
     weights: Sequence[float] | float = 1.0,
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """All conditions at once: s = s_u + sum_i weights_i (s_i - s_u). A negative weight leads away: negation.
+    """Return all conditions at once: s = s_u + sum_i weights_i (s_i - s_u).
 
-    With one model it is classifier-free guidance. The models may be one network told N things.
+    A negative weight leads away: negation. With one model it is classifier-free guidance. The models may be
+    one network with N conditions.
 
     Args:
         unconditional: the denoiser of the density that the conditions are relative to.
         models: N denoisers, one per condition.
         weights: N numbers or one for all; the published scripts have 7.5.
-        extra_args: one dictionary for all, or N + 1, the unconditional one's first.
-
-    Returns:
-        A denoiser. N + 1 evaluations a call.
-
-    Raises:
-        TypeError, ValueError: an argument is not as above.
+        extra_args: one dictionary, or N + 1, the unconditional one's first.
 
     References:
         Liu et al. 2022, arXiv:2206.01714: concept conjunction and negation.
@@ -156,27 +138,30 @@ def projective(
     models: Sequence[Denoiser],
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """Projective composition: s = s_b + sum_i (s_i - s_b), the score of p_b prod_i p_i/p_b.
+    """Return the projective composition, `conjunction` with all weights 1: the score of p_b prod_i p_i/p_b.
 
     Exact at every level, so that plain samplers draw from it, if every model differs from the background in
     coordinates of its own only, independent of the rest, after a rotation if need be; elsewhere the weights
-    of `amdm.fkc` tell how far it is from that. It is `conjunction` with all weights 1.
+    of `amdm.fkc` tell how far it is from that.
 
     Args:
         background: the denoiser of p_b, in which all that the models do not say is as it should be.
         models: N denoisers, one per factor.
-        extra_args: one dictionary for all, or N + 1, the background's first.
-
-    Returns:
-        A denoiser. N + 1 evaluations a call.
-
-    Raises:
-        TypeError, ValueError: an argument is not as above.
+        extra_args: one dictionary, or N + 1, the background's first.
 
     References:
         Bradley et al. 2025, "Mechanisms of projective composition of diffusion models", arXiv:2502.04549.
     """
     return conjunction(background, models, 1.0, extra_args)
+
+
+def mean_weights(weights: Sequence[float] | None, num_models: int) -> list[float]:
+    """Return the weights of a mean: N finite numbers of sum 1, equal ones for None."""
+    weights = [1 / num_models] * num_models if weights is None else weights
+    _check_numbers(weights, "weights", num_models)
+    if abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f"weights is {list(weights)}, expected numbers of sum 1")
+    return list(weights)
 
 
 def _check_numbers(values: Sequence[float], name: str, num_models: int) -> None:

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.types import Latent, PerSample
+from amdm.denoisers.mixture import Level, check_event
+from amdm.types import Latent
 
 
 class Empirical:
@@ -23,12 +24,9 @@ class Empirical:
             raise ValueError(f"data has shape {tuple(data.shape)}, expected one finite sample or more")
         self.data = data
 
-    def __call__(self, x: Latent, sigma: float | Float[Tensor, ""] | PerSample) -> Latent:
-        """The posterior mean at VE noise level `sigma` > 0, a number or one per sample; in `x`'s dtype."""
-        if x.shape[1:] != self.data.shape[1:]:
-            raise ValueError(
-                f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(self.data.shape[1:])}"
-            )
+    def __call__(self, x: Latent, sigma: Level) -> Latent:
+        """Return the posterior mean at VE noise level `sigma` > 0, a number or one per sample."""
+        check_event(x, self.data)
         dtype = torch.promote_types(x.dtype, self.data.dtype)
         data, rows = self.data.flatten(1).to(x.device, dtype), x.flatten(1).to(dtype)
         noise = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, 1) ** 2

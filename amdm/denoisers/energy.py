@@ -14,7 +14,7 @@ Features = Callable[[Float[Tensor, "batch n"]], Float[Tensor, "batch features"]]
 def conservative_projection(
     features: Features, x: Float[Tensor, "samples n"], score: Float[Tensor, "samples n"]
 ) -> Float[Tensor, " features"]:
-    """The energy E = sum_k theta_k phi_k whose -grad E is nearest to a score, in the mean over samples.
+    """Fit the energy E = sum_k theta_k phi_k whose -grad E is nearest to a score, in the mean over samples.
 
     A score that a network predicts need not be a gradient; the energy distilled from it, by the loss
     mean |grad E(x) + s(x)|^2, is that of its gradient part only. Over linear combinations of features this

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from amdm.denoisers.prediction import scaling
 from amdm.types import Latent, PerSample
 
 
@@ -27,8 +28,7 @@ class RectifiedFlow:
     time_scale: float = 1000.0
 
     def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
-        """The denoised prediction at VE noise level `sigma`, one per sample."""
-        column = sigma.reshape(-1, *[1] * (x.ndim - 1))
-        x_s = x / (1 + column)  # not x (1 - s), which cancels where s is near 1
-        velocity = self.network(x_s, self.time_scale * (sigma / (1 + sigma)), **extra_args)
-        return x_s - column / (1 + column) * velocity
+        """Return the denoised prediction at VE noise level `sigma`, one per sample."""
+        c_in, c_skip, c_out = scaling("flow", sigma.reshape(-1, *[1] * (x.ndim - 1)))
+        velocity = self.network(c_in * x, self.time_scale * (sigma / (1 + sigma)), **extra_args)
+        return c_skip * x + c_out * velocity

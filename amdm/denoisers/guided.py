@@ -27,7 +27,7 @@ class Guided:
     scale: float
 
     def __getattr__(self, name: str) -> Any:
-        """What is known of the model (its latent space, its levels) is known of the guided one."""
+        """Pass on the model's latent space and levels."""
         if name not in ("latent_space", "sigma_min", "sigma_max"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.model, name)
@@ -41,7 +41,7 @@ class Guided:
         uncond: Mapping[str, Tensor],
         **extra_args: Any,
     ) -> Latent:
-        """The guided prediction.
+        """Return the guided prediction.
 
         `cond` and `uncond` hold the same keywords, with tensors `(batch, ...)` that are joined, uncond
         first; `extra_args` go to the model as they are, beside the doubled batch.

@@ -63,38 +63,38 @@ class GaussianMixture:
         self._axes, self._spread = _principal_axes(means, factors)
 
     def __call__(self, x: Latent, sigma: Level) -> Latent:
-        """The posterior mean E[x0 | x] at VE noise level `sigma`, a number or one per sample."""
+        """Return the posterior mean E[x0 | x] at VE noise level `sigma`, a number or one per sample."""
         posterior = self._posterior(x, sigma)
         denoised = (posterior.responsibilities[..., None] * posterior.means).sum(1)
         return denoised.reshape(x.shape).to(x.dtype)
 
     def score(self, x: Latent, sigma: Level) -> Latent:
-        """The gradient of `log_density` at `x`, VE."""
+        """Return the gradient of `log_density` at `x`, VE."""
         posterior = self._posterior(x, sigma)
         score = -(posterior.responsibilities[..., None] * posterior.whitened).sum(1)
         return score.reshape(x.shape).to(x.dtype)
 
     def eps(self, x: Latent, sigma: Level) -> Latent:
-        """The noise prediction (x - denoised)/sigma = -sigma score."""
+        """Return the noise prediction (x - denoised)/sigma = -sigma score."""
         dtype = torch.promote_types(x.dtype, self.means.dtype)
         scale = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
         return (-scale * self.score(x.to(dtype), sigma)).to(x.dtype)
 
     def log_density(self, x: Latent, sigma: Level = 0.0) -> PerSample:
-        """The log-density of x0 + sigma noise at `x` (VE), natural log."""
+        """Return the log-density of x0 + sigma noise at `x` (VE), natural log."""
         return torch.logsumexp(self._posterior(x, sigma).log_joint, dim=1).to(x.dtype)
 
     def sample(
         self, num_samples: int, sigma: float = 0.0, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "num_samples *event"]:
-        """Draws of x0 + sigma noise, in the mixture's dtype; `generator` lives on its device."""
+        """Draw x0 + sigma noise, in the mixture's dtype; `generator` lives on its device."""
         _, x = self.sample_components(num_samples, generator=generator)
         return x + sigma * _randn(x, x.shape, generator)
 
     def sample_components(
         self, num_samples: int, *, generator: torch.Generator | None = None
     ) -> tuple[Int[Tensor, " num_samples"], Float[Tensor, "num_samples *event"]]:
-        """Draws of x0, and the components they are from."""
+        """Draw components, and x0 from each; return both."""
         k = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
         means = self.means.flatten(1)[k]
         x = means + self._rest[k].sqrt() * _randn(means, means.shape, generator)
@@ -103,7 +103,7 @@ class GaussianMixture:
         return k, x.reshape(num_samples, *self.means.shape[1:])
 
     def restrict(self, weights: Float[Tensor, " components"] | Sequence[float]) -> "GaussianMixture":
-        """The same components under other weights; those of weight 0 are left out. A conditional model."""
+        """Return a conditional model: the components with other weights, without those of weight 0."""
         weights = torch.as_tensor(weights, dtype=self.means.dtype, device=self.means.device)
         if weights.shape != self.weights.shape or not bool((weights >= 0).all() & (weights.sum() > 0)):
             raise ValueError(
@@ -116,7 +116,7 @@ class GaussianMixture:
     def lipschitz_bound(
         self, sigma: float, radius: float = math.inf, center: Float[Tensor, "*event"] | None = None
     ) -> float:
-        """A bound on the Lipschitz constant of `eps(., sigma)` in VE coordinates (VP: times sqrt(1+sigma^2)).
+        """Bound the Lipschitz constant of `eps(., sigma)` in VE coordinates (VP: times sqrt(1+sigma^2)).
 
         The Jacobian of eps is (I - Cov[x0|x]/sigma^2)/sigma. Within a component Cov/sigma^2 has the
         eigenvalues l/(l + sigma^2), l those of C_k; the posterior means of the components, M apart at
@@ -139,11 +139,8 @@ class GaussianMixture:
         return max(most, apart**2 / (4 * sigma**2) - least) / sigma
 
     def _posterior(self, x: Latent, sigma: Level) -> "_Posterior":
-        """What Bayes' rule says of every component at `x`: the one computation behind all the others."""
-        if x.shape[1:] != self.means.shape[1:]:
-            raise ValueError(
-                f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(self.means.shape[1:])}"
-            )
+        """Return the posterior of every component at `x`, from which everything else is computed."""
+        check_event(x, self.means)
         dtype = torch.promote_types(x.dtype, self.means.dtype)
         means, rest, axes, spread = (
             t.to(x.device, dtype) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
@@ -157,14 +154,19 @@ class GaussianMixture:
         gained, lost = (rest[:, :1] + spread) / total_axes * along, along / total_axes
         posterior_means = means + rest / total_rest * across + torch.einsum("bkr,krn->bkn", gained, axes)
         whitened = across / total_rest + torch.einsum("bkr,krn->bkn", lost, axes)
-        log_volume = (total_axes / total_rest[..., :1]).log().sum(-1) + _sum_over_event(
-            total_rest.log(), means.shape[1]
-        )
+        n = means.shape[1]
+        copies = n / total_rest.shape[-1]  # an isotropic variance is stored once
+        log_volume = (total_axes / total_rest[..., :1]).log().sum(-1) + copies * total_rest.log().sum(-1)
         quadratic = (across**2 / total_rest).sum(-1) + (along**2 / total_axes).sum(-1)
-        constant = means.shape[1] * math.log(2 * math.pi)
         log_weights = self.weights.to(x.device, dtype).log()
-        log_joint = log_weights - (constant + log_volume + quadratic) / 2
+        log_joint = log_weights - (n * math.log(2 * math.pi) + log_volume + quadratic) / 2
         return _Posterior(log_joint, log_joint.softmax(dim=1), posterior_means, whitened)
+
+
+def check_event(x: Latent, data: Tensor) -> None:
+    """Raise unless `x` has the event shape of `data`."""
+    if x.shape[1:] != data.shape[1:]:
+        raise ValueError(f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(data.shape[1:])}")
 
 
 class _Posterior(NamedTuple):
@@ -186,11 +188,6 @@ def _principal_axes(means: Tensor, factors: Tensor | None) -> tuple[Tensor, Tens
         )
     _, singular, axes = torch.linalg.svd(factors.flatten(2), full_matrices=False)
     return axes, singular**2
-
-
-def _sum_over_event(values: Tensor, n: int) -> Tensor:
-    """The sum over n entries, of which an isotropic variance stores one."""
-    return values.sum(-1) * (n / values.shape[-1])
 
 
 def _randn(like: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:

@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from amdm.checks import check_finite
+from amdm.denoisers.compose import mean_weights
 
 
 def average_state_dicts(
     state_dicts: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
 ) -> dict[str, Tensor]:
-    """The weighted mean of networks' parameters: a diffusion soup.
+    """Return the weighted mean of networks' parameters: a diffusion soup.
 
-    Of networks fine-tuned from a common ancestor. Where the prediction is affine in the parameters the soup
-    predicts the mean of the predictions, as `linear` does for N times the cost; elsewhere that is its first
-    order in the parameters' differences, and networks that grew apart have no meaning in between.
+    The networks are fine-tuned from a common ancestor. Where the prediction is affine in the parameters the
+    soup predicts the mean of the predictions, as `linear` does for N times the cost; elsewhere that holds to
+    first order in the parameters' differences, and networks that grew apart have no meaningful mean.
 
     Args:
-        state_dicts: of N networks of one architecture: the same names, shapes and dtypes.
+        state_dicts: N networks' of one architecture: the same names, shapes and dtypes.
         weights: N numbers of sum 1; None for equal ones.
 
     Returns:
@@ -38,13 +38,7 @@ def average_state_dicts(
     """
     if len(state_dicts) == 0:
         raise ValueError("state_dicts is empty, expected one network or more")
-    weights = [1 / len(state_dicts)] * len(state_dicts) if weights is None else list(weights)
-    if len(weights) != len(state_dicts):
-        raise ValueError(f"weights has {len(weights)} entries but there are {len(state_dicts)} networks")
-    for i, weight in enumerate(weights):
-        check_finite(weight, f"weights[{i}]")
-    if abs(sum(weights) - 1) > 1e-6:
-        raise ValueError(f"weights is {weights}, expected numbers of sum 1")
+    weights = mean_weights(weights, len(state_dicts))
     first = state_dicts[0]
     for i, other in enumerate(state_dicts[1:], start=1):
         _check_same_architecture(first, other, i)

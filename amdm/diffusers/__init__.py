@@ -15,13 +15,13 @@ from amdm.diffusers.recipes import (
     controlnet,
     gligen,
     ip_adapter,
+    keywords,
     migc,
     sdxl,
     span_of,
     stepwise,
     t2i_adapter,
     text,
-    told,
 )
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "from_pipeline",
     "gligen",
     "ip_adapter",
+    "keywords",
     "migc",
     "sdxl",
     "sigma_to_t",
@@ -45,7 +46,6 @@ __all__ = [
     "stepwise",
     "t2i_adapter",
     "text",
-    "told",
     "training_sigmas",
     "without_randomness",
 ]

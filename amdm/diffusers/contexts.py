@@ -1,6 +1,7 @@
-"""What is put around a network's call and taken away after it: its switches as bound, noise of its own.
+"""Contexts for a network's call: its switches as they were bound, random generators of its own.
 
-Each function here returns a context manager's maker, for `NetworkDenoiser(..., contexts=[...])`.
+`as_switched` and `without_randomness` return functions that make a context manager, for
+`NetworkDenoiser(..., contexts=[...])`.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ _locks: WeakKeyDictionary[torch.nn.Module, Any] = WeakKeyDictionary()
 
 
 def bare(module: Any) -> Any:
-    """The module that `torch.compile` wrapped, which has the signature and the class."""
+    """Return the module that `torch.compile` wrapped, which has the signature and the class."""
     return getattr(module, "_orig_mod", module)
 
 
 def locked(network: Any) -> contextlib.AbstractContextManager[Any]:
-    """The network's lock: one thread at a time evaluates it, switches it or runs its pipeline idle.
+    """Return the network's lock: one thread at a time evaluates it, switches it or records its pipeline.
 
     It is reentrant. A ControlNet's is taken after its U-Net's, never before.
     """
@@ -45,7 +46,7 @@ class Lora(NamedTuple):
 
 
 class Switches(NamedTuple):
-    """Everything of a network that is switched and not told, by the module that has it."""
+    """Everything of a network that is switched and not an argument, by the module that has it."""
 
     scales: dict[Any, Any]
     """IP-Adapter's attention processors."""
@@ -55,12 +56,12 @@ class Switches(NamedTuple):
 
 
 def as_switched(network: Any) -> Context:
-    """The network's LoRAs and IP-Adapter scales as they are now, at every call; after it as they were.
+    """Bind the network's LoRAs and IP-Adapter scales as they are now; after each call they are as before it.
 
     One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
     `set_ip_adapter_scale` are diffusers' own). LoRAs that are loaded later are off in the models that were
-    bound before. Several threads may call such models at once: they take turns. Switch, and call the network
-    itself, in a thread of its own only while no model of it is called.
+    bound before. Threads that call such models take turns; switch the network, or call it itself in another
+    thread, only while no model of it is called.
 
     Raises:
         RuntimeError: at a call, if a LoRA that was bound is gone, or an IP-Adapter came or went: the network
@@ -85,11 +86,11 @@ def as_switched(network: Any) -> Context:
 
 
 def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Context:
-    """A network that draws from torch's global generators, made a function of its arguments.
+    """Make a network that draws from torch's global generators a function of its arguments.
 
     MIGC's processors shuffle with `torch.randperm`: two equal calls differ by 1e-5 to 1e-4, and every call
-    moves the generator that a sampler's noise comes from. Here every call starts from `seed` and the
-    generators, the CPU's and that of `device`, are left as they were.
+    advances the generator that a sampler's noise comes from. Here every call starts from `seed`, and the
+    generators of the CPU and of `device` are left as they were.
     """
     device = torch.device(device)
 
@@ -103,7 +104,7 @@ def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Con
 
 
 def fusers_of(network: Any) -> dict[Any, bool]:
-    """GLIGEN's fusers, InteractDiffusion's, and whether each is on."""
+    """Return GLIGEN's and InteractDiffusion's fusers; True for those that are on."""
     return _fusers(_modules(network))
 
 
@@ -126,9 +127,9 @@ def _fusers(modules: Sequence[Any]) -> dict[Any, bool]:
 
 
 def _is_lora(layer: Any) -> bool:
-    """Whether a module is one of peft's layers, and not the network around them.
+    """True for one of peft's layers, and not for the network around them.
 
-    Asked of its class and its dictionary: `hasattr` is slow where a module has not, and this is every call.
+    It looks in the class and the dictionary, at every call: `hasattr` is slow where a module has not.
     """
     return hasattr(type(layer), "active_adapters") and isinstance(vars(layer).get("scaling"), dict)
 
@@ -138,7 +139,7 @@ def _lora(layer: Any) -> Lora:
 
 
 def _then(bound: Lora | None, now: Lora) -> Lora:
-    """A layer as it was bound: what came later is off, and keeps its scaling."""
+    """Return a layer as it was bound: what came later is off, and keeps its scaling."""
     if bound is None or bound.disabled:
         return now._replace(disabled=True)
     return bound._replace(

@@ -16,28 +16,36 @@ SAME_STEP = 1e-3
 
 
 class Levels(NamedTuple):
-    """The levels that a scheduler visits, and the times that it calls its network with."""
+    """The levels that a scheduler visits, and the timesteps that it calls its network with."""
 
     timesteps: Float[Tensor, " steps"]
     sigmas: Float[Tensor, " levels"]
 
 
 def training_sigmas(scheduler: Any) -> Float[Tensor, " steps"]:
-    """The VE level of every training step of a diffusers scheduler, increasing, in float64.
+    """Return the VE level of every training step of a diffusers scheduler, increasing, in float64.
 
     The infinite level of a zero terminal signal-to-noise ratio is 1e6.
     """
-    abar: Tensor = scheduler.alphas_cumprod.detach().double().cpu()
+    return sigmas_of(scheduler.alphas_cumprod)
+
+
+def sigmas_of(alphas_cumprod: Float[Tensor, "*steps"]) -> Float[Tensor, "*steps"]:
+    """Return the VE levels of a scheduler's cumulative products of alphas, in float64 on the CPU.
+
+    `amdm.schedules.sigmas_from_betas` has products in float64; these are the ones that diffusers steps with.
+    """
+    abar = _float64(alphas_cumprod)
     return ((1 - abar) / abar).sqrt().clamp(max=INFINITE_SIGMA)
 
 
 def sigma_to_t(
     sigma: Float[Tensor, " batch"], log_sigmas: Float[Tensor, " steps"]
 ) -> Float[Tensor, " batch"]:
-    """The training step of a level: between steps linear in log sigma, as in k-diffusion.
+    """Return the training step of a level: between steps linear in log sigma, as in k-diffusion.
 
-    What is within 1e-3 of a step is that step exactly, so that levels kept in float32 come back as the
-    integers they were made from. Levels beyond the table are its ends.
+    Results within 1e-3 of a step are rounded to it, so that levels kept in float32 come back as the integers
+    they were made from. Levels beyond the table are its ends.
 
     Args:
         sigma: positive levels.
@@ -53,7 +61,7 @@ def sigma_to_t(
 def sigmas_from_scheduler(
     scheduler: Any, steps: int, compat: Compat = "diffusers", **options: Any
 ) -> Float[Tensor, " levels"]:
-    """The VE levels of a diffusers scheduler for `sample_*`: decreasing, `(steps + 1,)`, in float64.
+    """Return the VE levels of a diffusers scheduler for `sample_*`: decreasing, `(steps + 1,)`, in float64.
 
     A step from a level to itself is left out: DDIM's from training step 0 (`set_alpha_to_one` False, no
     offset), that of `final_sigmas_type="sigma_min"`.
@@ -66,8 +74,8 @@ def sigmas_from_scheduler(
 
     Args:
         scheduler: `DDIMScheduler`, `FlowMatchEulerDiscreteScheduler` or one with `sigmas` and
-            `alphas_cumprod` (Euler's, DPM-Solver's). It is left as it is.
-        steps: how many.
+            `alphas_cumprod` (Euler's, DPM-Solver's). It is not changed.
+        steps: 1 or more.
         compat: "diffusers" for what the scheduler does or an error; "exact" for the schedule of the timesteps
             that it calls the network with.
         options: for the scheduler's `set_timesteps`: a flow's `mu`, its own `sigmas`, ...
@@ -84,24 +92,29 @@ def sigmas_from_scheduler(
     return visited(scheduler, compat).sigmas
 
 
+def ddim_target(scheduler: Any, timestep: int) -> int:
+    """Return the training step that DDIM goes to from a timestep; negative for the last level."""
+    return int(timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps)
+
+
 def is_flow(scheduler: Any) -> bool:
-    """Whether the scheduler's levels are a rectified flow's times in [0, 1]."""
+    """True if the scheduler's levels are a rectified flow's times in [0, 1]."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
 
 
 def visited(scheduler: Any, compat: Compat) -> Levels:
-    """What the scheduler visits as its timesteps are set now."""
+    """Return what the scheduler visits with the timesteps that are set now."""
     from diffusers import DDIMScheduler
 
     if compat not in ("diffusers", "exact"):
         raise ValueError(f"compat is {compat!r}, expected 'diffusers' or 'exact'")
-    timesteps = scheduler.timesteps.detach().double().cpu()
+    timesteps = _float64(scheduler.timesteps)
     if isinstance(scheduler, DDIMScheduler):
         return Levels(timesteps, _ddim_levels(scheduler, compat))
     if is_flow(scheduler):
-        return Levels(timesteps, flow_sigmas(scheduler.sigmas.detach().double().cpu()))
+        return Levels(timesteps, flow_sigmas(_float64(scheduler.sigmas)))
     config = scheduler.config
     if not (hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod")) or (
         config.get("timestep_type") == "continuous" or config.get("use_flow_sigmas")
@@ -110,7 +123,7 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
             f"scheduler is {type(scheduler).__name__}, whose levels are not known here, expected "
             "DDIMScheduler.from_config(scheduler.config, clip_sample=False) or Euler's"
         )
-    sigmas = scheduler.sigmas.detach().double().cpu()
+    sigmas = _float64(scheduler.sigmas)
     if len(sigmas) > 2 and sigmas[-1] == sigmas[-2]:
         sigmas, timesteps = sigmas[:-1], timesteps[:-1]
     if len(sigmas) != len(timesteps) + 1 or not bool((sigmas.diff() < 0).all()):
@@ -122,6 +135,10 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
     return Levels(timesteps, sigmas)
 
 
+def _float64(values: Tensor) -> Tensor:
+    return values.detach().double().cpu()
+
+
 def _ddim_levels(scheduler: Any, compat: Compat) -> Float[Tensor, " levels"]:
     config, timesteps = scheduler.config, scheduler.timesteps.tolist()
     if timesteps[0] >= config.num_train_timesteps:
@@ -129,7 +146,7 @@ def _ddim_levels(scheduler: Any, compat: Compat) -> Float[Tensor, " levels"]:
             f"steps is {len(timesteps)}, with which the scheduler begins at step {timesteps[0]} of "
             f"{config.num_train_timesteps}, expected fewer"
         )
-    following = [t - config.num_train_timesteps // scheduler.num_inference_steps for t in timesteps]
+    following = [ddim_target(scheduler, t) for t in timesteps]
     if compat == "diffusers":
         trouble = None
         if following[:-1] != timesteps[1:] or following[-1] >= 0:
@@ -142,7 +159,6 @@ def _ddim_levels(scheduler: Any, compat: Compat) -> Float[Tensor, " levels"]:
                 f"of levels: {trouble}. `amdm.diffusers.scheduler.AggregatingScheduler` works inside it; "
                 "compat='exact' takes the schedule that it approximates"
             )
-    table, final = training_sigmas(scheduler), scheduler.final_alpha_cumprod.double()
-    last = ((1 - final) / final).sqrt().cpu().reshape(1)
-    sigmas = torch.cat([table[torch.tensor(timesteps)], last])
+    last = sigmas_of(scheduler.final_alpha_cumprod).reshape(1)
+    sigmas = torch.cat([training_sigmas(scheduler)[torch.tensor(timesteps)], last])
     return sigmas[:-1] if timesteps[-1] == 0 and not config.set_alpha_to_one else sigmas

@@ -1,10 +1,10 @@
-"""A diffusers network as a denoiser: one wrapper for all kinds of prediction, guidance in one call."""
+"""A diffusers network as a denoiser, for all kinds of prediction, with guidance in one call."""
 
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,55 +12,27 @@ from torch import Tensor
 
 from amdm.checks import check_finite
 from amdm.compatibility import LatentSpace
+from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.contexts import Context, locked
 from amdm.diffusers.levels import sigma_to_t
 from amdm.diffusers.recipes import Call, Recipe
 from amdm.schedules import INFINITE_SIGMA
 from amdm.types import Latent, PerSample
 
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
-
-
-class Scaling(NamedTuple):
-    """denoised = c_skip x + c_out F(c_in x): the form of Karras et al. 2022, eq. (7)."""
-
-    c_in: Tensor
-    c_skip: Tensor
-    c_out: Tensor
-
-
-def scaling(prediction: Prediction, sigma: Tensor) -> Scaling:
-    """What makes a prediction of this kind a denoiser in VE coordinates.
-
-    The network sees VP latents, x/sqrt(1 + sigma^2); a flow's x_s = (1 - s) x0 + s noise, x/(1 + sigma).
-    """
-    c_in = (1 + sigma.square()).rsqrt()
-    match prediction:
-        case "epsilon":
-            return Scaling(c_in, torch.ones_like(sigma), -sigma)
-        case "v_prediction":
-            return Scaling(c_in, c_in.square(), -sigma * c_in)
-        case "sample":
-            return Scaling(c_in, torch.zeros_like(sigma), torch.ones_like(sigma))
-        case "flow":
-            c_in = 1 / (1 + sigma)
-            return Scaling(c_in, c_in, -sigma * c_in)
-    raise ValueError(f"prediction is {prediction!r}, expected epsilon, v_prediction, sample or flow")
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkDenoiser:
     """`model(x, sigma) -> denoised` from a U-Net or a transformer of diffusers, guidance included.
 
-    The latent keeps its dtype, float32 or better; the network is called in its own. What the network is told
-    is bound by `recipes`; step-dependent conditions are spans of sigma there, so that this is a function of x
-    and sigma alone, at the batch size that the conditions have.
+    The latent keeps its dtype, float32 or better; the network is called in its own. `recipes` bind its other
+    arguments. Conditions that depend on the step are spans of sigma there, so this is a function of x and
+    sigma alone, at the batch size that the conditions have.
 
     Args:
         network: `network(x, timestep=..., **kwargs)`, with the result first: a diffusers model.
         prediction: what it predicts; "flow" is SD3's and FLUX's velocity.
         training_sigmas: `training_sigmas(scheduler)`, which give the timestep of a level; None for a flow.
-        recipes: what it is told, applied in their order (`amdm.diffusers.recipes`).
+        recipes: they add the call's arguments, in their order (`amdm.diffusers.recipes`).
         contexts: entered around every call: `as_switched(network)`, `without_randomness()`.
         guidance: diffusers' `guidance_scale`: above 1 the network is called once with two rows for each
             sample, unconditional rows first, and so are the conditions; else as it is.
@@ -94,20 +66,21 @@ class NetworkDenoiser:
                 f"{self.prediction!r}, expected the training levels, and None for a flow"
             )
         if table is not None and not (len(table) > 1 and table[0] > 0 and bool((table.diff() > 0).all())):
+            shown = f"goes from {table[0]:.4g} to {table[-1]:.4g}" if len(table) > 0 else "is empty"
             raise ValueError(
-                f"training_sigmas goes from {table[0]:.4g} to {table[-1]:.4g}, expected the positive, "
-                "increasing levels of `training_sigmas(scheduler)`"
+                f"training_sigmas {shown}, expected the positive, increasing levels of "
+                "`training_sigmas(scheduler)`"
             )
 
     def __call__(self, x: Latent, sigma: PerSample) -> Latent:
-        """The guided prediction. One level for the whole batch if a recipe has a span."""
+        """Return the guided prediction. A recipe with a span asks for one level for the whole batch."""
         if self.batch is not None and len(x) != self.batch:
             raise ValueError(
                 f"x has batch {len(x)}, expected that of the conditions: {self.batch} (a pipeline's is "
                 "prompts times num_images_per_prompt)"
             )
         sigma = sigma.to(torch.promote_types(x.dtype, torch.float32)).expand(len(x))
-        c_in, c_skip, c_out = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in scaling(self.prediction, sigma))
+        c_in, c_skip, c_out = scaling(self.prediction, sigma.reshape(-1, *[1] * (x.ndim - 1)))
         x_in, t = (c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
         if self.guidance > 1:
             x_in, t = torch.cat([x_in, x_in]), torch.cat([t, t])
@@ -125,7 +98,7 @@ class NetworkDenoiser:
         return (c_skip * x + c_out * predicted).to(x.dtype)
 
     def timestep(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """What the network is told of the level: the training step, or a flow's scaled time."""
+        """Return the network's timestep for a level: the training step, or a flow's scaled time."""
         if self.training_sigmas is None:
             time = torch.where(sigma < INFINITE_SIGMA * (1 - 1e-6), sigma / (1 + sigma), 1.0)
             return self.time_scale * time
@@ -151,7 +124,7 @@ class NetworkDenoiser:
 
 
 def _rescale(guided: Tensor, cond: Tensor, share: float) -> Tensor:
-    """Guidance with the conditional prediction's standard deviation, in part."""
+    """Give the guided prediction the conditional one's standard deviation, in part."""
     axes = tuple(range(1, cond.ndim))
     factor = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
     return share * (guided * factor) + (1 - share) * guided

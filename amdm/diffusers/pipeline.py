@@ -1,12 +1,12 @@
 """A loaded diffusers pipeline and the arguments of its call, as a denoiser.
 
-The pipeline makes its own preparations: it runs with a network that does nothing, and what it says to it is
-what the denoiser says at the same levels. `decode` lets it finish: it runs once more, with a scheduler that
-returns the given latents.
+The pipeline makes its own preparations: it runs with a network that does nothing, and the denoiser passes to
+the network at each level what the pipeline passed there. `decode` lets it finish: it runs once more, with a
+scheduler that returns the given latents.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,11 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.compatibility import LatentSpace
+from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.contexts import as_switched, bare, without_randomness
 from amdm.diffusers.levels import SAME_STEP, Compat, is_flow, training_sigmas, visited
-from amdm.diffusers.listening import Heard, Said, finish, listen
-from amdm.diffusers.network import NetworkDenoiser, Prediction, scaling
-from amdm.diffusers.recipes import Call, Recipe, controlled, stepwise, told
+from amdm.diffusers.network import NetworkDenoiser
+from amdm.diffusers.recipes import Call, Recipe, controlled, keywords, stepwise
+from amdm.diffusers.recording import Recording, StepArguments, finish, record
 from amdm.samplers import ddim, dpmpp_2m
 from amdm.samplers.step import Sampler, Steps
 from amdm.types import Latent
@@ -38,9 +39,9 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """`decode(x, sigma=None)`: a VE latent to the pipeline's output, which finishes as if it had drawn it.
+    """`decode(x, sigma=None)`: lets the pipeline finish from a VE latent, and returns its output.
 
-    Its text encoders run again, and its safety checker if it has one. Nobody's generator is drawn from.
+    Its text encoders run again, and its safety checker if it has one. No random generator is advanced.
     """
 
     pipe: Any = field(repr=False)
@@ -48,21 +49,21 @@ class Decoder:
     call_kwargs: Mapping[str, Any] = field(repr=False)
     prediction: Prediction
     is_ve: bool
-    """Whether the pipeline's latents are VE (Euler's scheduler) and not its network's."""
+    """True if the pipeline's latents are VE (Euler's scheduler) and not its network's."""
     dtype: torch.dtype
     last: float
     """The level that the pipeline's own schedule ends at."""
 
     @torch.no_grad()
     def __call__(self, x: Latent, sigma: float | None = None) -> Any:
-        """The output for `x` at `sigma`: another schedule's last level, or None for the pipeline's own."""
+        """Return the output for `x` at `sigma`: another schedule's last level, or None for the pipeline's."""
         level = torch.as_tensor(self.last if sigma is None else sigma, dtype=x.dtype, device=x.device)
         latents = x if self.is_ve else scaling(self.prediction, level).c_in * x
         return finish(self.pipe, self.network, latents.to(self.dtype), self.call_kwargs)
 
 
 class Prepared(NamedTuple):
-    """What a sampler needs of a pipeline: `sample_amdm(models, starts, sigmas, sampler=prepared.sampler)`."""
+    """A pipeline in parts: `sample_amdm(models, starts, prepared.sigmas, sampler=prepared.sampler)`."""
 
     model: NetworkDenoiser
     sigmas: Float[Tensor, " levels"]
@@ -78,20 +79,21 @@ class Prepared(NamedTuple):
 
 
 def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any) -> Prepared:
-    """A loaded pipeline and the arguments of its call as denoiser, levels, start and decoder.
+    """Turn a loaded pipeline and the arguments of its call into a denoiser, levels, start and decoder.
 
-    For pipelines of one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
-    T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others of that shape, InteractDiffusion's and MIGC's among
-    them. What they tell their network may change with the step: the denoiser tells what belongs to the level.
+    It takes pipelines of one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
+    T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others of that shape, such as InteractDiffusion's and MIGC's.
+    Conditions that change with the step change with the level in the denoiser.
+
     With DDIM's, Euler's, DPM-Solver++(2M)'s and the flows' schedulers the result of `Prepared.sampler` is the
     pipeline's, to rounding; of others (UniPC's) the levels are taken, and the sampler is yours.
 
-    LoRAs and IP-Adapter scales are bound as they are now (`as_switched`), so that a pipeline can be prepared
-    several times over one network: N models for the memory of one.
+    LoRAs and IP-Adapter scales are bound as they are now (`as_switched`), so one network can be prepared
+    several times: N models for the memory of one.
 
     Args:
-        pipe: the pipeline. Its scheduler's timesteps are set, and a generator given for it is drawn from,
-            torch's own without one, as by a call; the rest is left as it was.
+        pipe: the pipeline. As by a call, its scheduler's timesteps are set, and its generator (torch's own if
+            none is given) is advanced; the rest is left as it was.
         compat: see `sigmas_from_scheduler`.
         call_kwargs: as for `pipe(...)`: prompts, sizes, `latents` or `generator`, `guidance_scale`, ...
 
@@ -103,30 +105,30 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
     """
     network = _network(pipe)
     arguments = _arguments(pipe, call_kwargs)
-    heard = listen(pipe, network, call_kwargs)
+    recording = record(pipe, network, call_kwargs)
     levels = visited(pipe.scheduler, compat)
-    start = int((levels.timesteps - heard.timestep).abs().argmin())
-    sigmas = levels.sigmas[start : start + len(heard.steps) + 1]
+    start = int((levels.timesteps - recording.timestep).abs().argmin())
+    sigmas = levels.sigmas[start : start + len(recording.steps) + 1]
     flow = is_flow(pipe.scheduler)
     prediction: Prediction = "flow" if flow else pipe.scheduler.config.prediction_type
-    samples, device = len(heard.latents), heard.latents.device
+    samples, device = len(recording.latents), recording.latents.device
     model = NetworkDenoiser(
         network=network,
         prediction=prediction,
         training_sigmas=None if flow else training_sigmas(pipe.scheduler),
-        recipes=_recipes(pipe, heard, sigmas),
-        contexts=[as_switched(network), *([without_randomness(device)] if _is_migc(heard) else [])],
-        guidance=_guidance(pipe, arguments, heard),
+        recipes=[_replay(getattr(pipe, "controlnet", None), recording, sigmas)],
+        contexts=[as_switched(network), *([without_randomness(device)] if _is_migc(recording) else [])],
+        guidance=_guidance(pipe, arguments, recording),
         guidance_rescale=float(arguments.get("guidance_rescale") or 0.0),
-        time_scale=pipe.scheduler.config.num_train_timesteps / _clock(heard),
+        time_scale=pipe.scheduler.config.num_train_timesteps / _clock(recording),
         batch=samples,
-        latent_space=_latent_space(pipe, heard.latents),
+        latent_space=_latent_space(pipe, recording.latents),
     )
-    is_ve = not torch.equal(heard.x[:samples], heard.latents.to(heard.x.dtype))
-    x = heard.latents.to(torch.promote_types(heard.latents.dtype, torch.float32))
+    is_ve = not torch.equal(recording.x[:samples], recording.latents.to(recording.x.dtype))
+    x = recording.latents.to(torch.promote_types(recording.latents.dtype, torch.float32))
     sigmas = sigmas.to(x)
     decode = Decoder(
-        pipe, network, call_kwargs, prediction, is_ve, heard.latents.dtype, last=sigmas[-1].item()
+        pipe, network, call_kwargs, prediction, is_ve, recording.latents.dtype, last=sigmas[-1].item()
     )
     start_x = x if is_ve else x / scaling(prediction, sigmas[0]).c_in
     timesteps = levels.timesteps[start : start + len(sigmas) - 1].to(x)
@@ -139,7 +141,7 @@ def _sampler(
     sigmas: Float[Tensor, " levels"],
     timesteps: Float[Tensor, " steps"],
 ) -> Sampler:
-    """The generator whose steps are the scheduler's."""
+    """Return the generator that takes the scheduler's steps, or one that raises."""
     name = type(scheduler).__name__
     found = _solver(scheduler, len(timesteps))
     if found is None:
@@ -193,7 +195,7 @@ def _network(pipe: Any) -> Any:
 
 
 def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the call with the pipeline's defaults."""
+    """Return the call's arguments with the pipeline's defaults; raise for those of its own loop."""
     bound = inspect.signature(pipe.__call__).bind_partial(**call_kwargs)
     bound.apply_defaults()
     for name, why in REFUSED.items():
@@ -204,18 +206,18 @@ def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(bound.arguments)
 
 
-def _clock(heard: Heard) -> float:
-    """How much slower the network's clock is than the scheduler's: FLUX's by 1000."""
-    return min((1.0, 1000.0), key=lambda clock: abs(clock * heard.t - heard.timestep))
+def _clock(recording: Recording) -> float:
+    """Return the scheduler's timestep divided by the network's: 1000 for FLUX, else 1."""
+    return min((1.0, 1000.0), key=lambda clock: abs(clock * recording.t - recording.timestep))
 
 
-def _guidance(pipe: Any, arguments: Mapping[str, Any], heard: Heard) -> float:
-    """`guidance_scale` where the network sees every latent twice for it, 1 where it sees it once."""
-    rows, samples = len(heard.x), len(heard.latents)
+def _guidance(pipe: Any, arguments: Mapping[str, Any], recording: Recording) -> float:
+    """Return `guidance_scale` if the network sees every latent twice, 1 if it sees it once."""
+    rows, samples = len(recording.x), len(recording.latents)
     if rows == samples:
         return 1.0
     scale = float(arguments.get("guidance_scale") or 1.0)
-    doubled = rows == 2 * samples and torch.equal(*heard.x.chunk(2))
+    doubled = rows == 2 * samples and torch.equal(*recording.x.chunk(2))
     if not (doubled and scale > 1 and getattr(pipe, "do_classifier_free_guidance", True)):
         raise ValueError(
             f"the network sees {rows} rows for {samples} latents at guidance_scale {scale}, "
@@ -224,44 +226,28 @@ def _guidance(pipe: Any, arguments: Mapping[str, Any], heard: Heard) -> float:
     return scale
 
 
-def _recipes(pipe: Any, heard: Heard, sigmas: Float[Tensor, " levels"]) -> list[Recipe]:
-    """What the pipeline says at each step, at the levels of that step.
+def _replay(controlnet: Any, recording: Recording, sigmas: Float[Tensor, " levels"]) -> Recipe:
+    """Return a recipe that passes at each step's levels what the pipeline passed at that step."""
+    steps = recording.steps[: len(sigmas) - 1]  # a last step from a level to itself has none
+    if any(step.controlnet for step in steps):
+        _check_controlnet(controlnet)
+    half = recording.controlnet_rows < len(recording.x)
 
-    A last step from a level to itself has none.
-    """
-    steps = heard.steps[: len(sigmas) - 1]
-    recipes = [_each(sigmas, steps, lambda said: told(**said.network))]
-    if any(said.fusers for said in steps):
-        recipes.append(_each(sigmas, steps, lambda said: partial(_switched, fusers=said.fusers)))
-    if any(said.control for said in steps):
-        _check_controlnet(pipe.controlnet)
-        half = heard.control_rows < len(heard.x)
-        replay = partial(_replayed, network=pipe.controlnet, half=half)
-        recipes.append(_each(sigmas, steps, lambda said: partial(replay, said=said.control)))
-    return recipes
+    def replayed(call: Call, step: StepArguments) -> Call:
+        for fuser, on in step.fusers.items():
+            fuser.enabled = on  # `as_switched` puts it back after the call
+        call = keywords(**step.network)(call)
+        if step.controlnet is None or not _is_on(step.controlnet["conditioning_scale"]):
+            return call
+        return controlled(call, controlnet, half=half, **step.controlnet)
 
-
-def _each(sigmas: Float[Tensor, " levels"], steps: Sequence[Said], make: Callable[[Said], Recipe]) -> Recipe:
-    """One recipe for each step, and for steps that say the same the same."""
-    recipes: list[Recipe] = []
-    for i, said in enumerate(steps):
-        recipes.append(recipes[-1] if i > 0 and said is steps[i - 1] else make(said))
-    return stepwise(sigmas, recipes)
+    made = {id(step): partial(replayed, step=step) for step in steps}
+    return stepwise(sigmas, [made[id(step)] for step in steps])
 
 
-def _switched(call: Call, fusers: Mapping[Any, bool]) -> Call:
-    """GLIGEN's fusers as at the step; `as_switched` puts them back after the call."""
-    for fuser, on in fusers.items():
-        fuser.enabled = on
-    return call
-
-
-def _replayed(call: Call, network: Any, said: Mapping[str, Any], half: bool) -> Call:
-    """The ControlNet told what the pipeline told it; not called where its scale is 0."""
-    scale = said["conditioning_scale"]
-    if not (any(scale) if isinstance(scale, list) else scale):
-        return call
-    return controlled(call, network, half=half, **said)
+def _is_on(scale: float | Sequence[float]) -> bool:
+    """True if a ControlNet of this scale, or one of several, changes anything."""
+    return any(scale) if isinstance(scale, list) else bool(scale)
 
 
 def _check_controlnet(network: Any) -> None:
@@ -273,9 +259,9 @@ def _check_controlnet(network: Any) -> None:
         )
 
 
-def _is_migc(heard: Heard) -> bool:
-    """MIGC is the one whose processors are told the step's number."""
-    return "ith" in (heard.steps[0].network.get("cross_attention_kwargs") or {})
+def _is_migc(recording: Recording) -> bool:
+    """True for MIGC's pipeline, which alone passes the step's number to its processors."""
+    return "ith" in (recording.steps[0].network.get("cross_attention_kwargs") or {})
 
 
 def _latent_space(pipe: Any, x: Tensor) -> LatentSpace:

@@ -1,8 +1,8 @@
-"""What a network is told at a call: one recipe for each kind of conditioning that diffusers knows.
+"""Recipes for the call of a network: one for each kind of conditioning that diffusers knows.
 
-A recipe takes the `Call` that is being put together and returns it with more in it. Conditions have one row
-for each row that the network sees: with guidance the unconditional rows first, then the others. The facts of
-each call are those of diffusers 0.42.
+A recipe takes the `Call` that is being put together and returns it with more arguments. Conditions have one
+row for each row that the network sees: with guidance the unconditional rows first, then the others. The
+arguments are those of diffusers 0.42.
 """
 
 import math
@@ -27,8 +27,8 @@ class Call(NamedTuple):
     sigma: Float[Tensor, " batch"]
     kwargs: Mapping[str, Any]
 
-    def told(self, **kwargs: Any) -> "Call":
-        """The call with these keywords too; dictionaries that are there already get more entries."""
+    def with_kwargs(self, **kwargs: Any) -> "Call":
+        """Return the call with these keywords too; dictionaries that are there already get more entries."""
         merged = dict(self.kwargs)
         for name, value in kwargs.items():
             before = merged.get(name)
@@ -48,7 +48,7 @@ class Span(NamedTuple):
     high: float
 
     def holds(self, sigma: Float[Tensor, " batch"]) -> bool:
-        """Whether the batch's level is one of them. Waits for its device, unless all levels are."""
+        """True if the batch's level is one of them. Waits for its device, unless all levels are."""
         return self == always or self.low < float(sigma[0]) <= self.high
 
 
@@ -56,7 +56,7 @@ always = Span(0.0, math.inf)
 
 
 def span_of(sigmas: Float[Tensor, " levels"], start: int, stop: int) -> Span:
-    """The levels of the steps [start, stop) of a schedule, as a span that ends between levels.
+    """Return the levels of the steps [start, stop) of a schedule, as a span that ends between levels.
 
     A boundary between two steps is the geometric mean of their levels, so that a level within rounding of the
     schedule's counts with it, and so do those that a two-stage sampler visits on its way, the nearer half.
@@ -72,23 +72,23 @@ def span_of(sigmas: Float[Tensor, " levels"], start: int, stop: int) -> Span:
     return Span(edges[stop], edges[start])
 
 
-def told(**kwargs: Any) -> Recipe:
-    """These keywords as they stand at every call.
+def keywords(**kwargs: Any) -> Recipe:
+    """Add these keywords to every call.
 
-    Dictionaries and lists are copied for each: networks take entries out of them (T2I-Adapter's residuals,
+    Dictionaries and lists are copied each time: networks take entries out of them (T2I-Adapter's residuals,
     FLUX's image embeddings) and would find nothing at the second call.
     """
-    return lambda call: call.told(**{name: _fresh(value) for name, value in kwargs.items()})
+    return lambda call: call.with_kwargs(**{name: _fresh(value) for name, value in kwargs.items()})
 
 
 def text(encoder_hidden_states: Float[Tensor, "rows tokens features"]) -> Recipe:
     """The prompt, as `encode_prompt` returns it; unconditional rows first."""
-    return told(encoder_hidden_states=encoder_hidden_states)
+    return keywords(encoder_hidden_states=encoder_hidden_states)
 
 
 def sdxl(text_embeds: Float[Tensor, "rows features"], time_ids: Float[Tensor, "rows numbers"]) -> Recipe:
     """SDXL's pooled prompt, and its sizes and crops."""
-    return told(added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids})
+    return keywords(added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids})
 
 
 def ip_adapter(image_embeds: Sequence[Float[Tensor, "rows images features"]]) -> Recipe:
@@ -97,7 +97,7 @@ def ip_adapter(image_embeds: Sequence[Float[Tensor, "rows images features"]]) ->
     A U-Net with an IP-Adapter cannot be called without: where it plays a model that has none, pass zeros at
     scale 0.
     """
-    return told(added_cond_kwargs={"image_embeds": list(image_embeds)})
+    return keywords(added_cond_kwargs={"image_embeds": list(image_embeds)})
 
 
 def controlnet(
@@ -110,7 +110,7 @@ def controlnet(
 ) -> Recipe:
     """A ControlNet, or diffusers' `MultiControlNetModel` with a list of everything.
 
-    It runs at every call in its span, on what the recipes before told the U-Net: put it after them.
+    It runs at every call in its span, with the U-Net's conditions: put it after their recipes.
 
     Args:
         network: the ControlNet.
@@ -119,43 +119,45 @@ def controlnet(
         guess_mode: the ControlNet sees the conditional rows only, and the others get nothing from it.
         span: where it works: `control_guidance_start` and `..._end` as levels.
     """
+    several = not isinstance(span, Span)
+    spans = [span] if isinstance(span, Span) else span
+    scales = list(scale) if isinstance(scale, Sequence) else [scale] * len(spans)
 
     def recipe(call: Call) -> Call:
-        several = not isinstance(span, Span)
-        on = [each.holds(call.sigma) for each in ([span] if isinstance(span, Span) else span)]
+        on = [each.holds(call.sigma) for each in spans]
         if not any(on):
             return call
-        scales = list(scale) if isinstance(scale, Sequence) else [scale] * len(on)
-        scales = [value * float(each) for value, each in zip(scales, on, strict=True)]
-        half = guess_mode and len(call.x) == 2 * len(call.sigma)
-        rows = _second_half if half else _whole
         if "encoder_hidden_states" not in call.kwargs:
-            raise ValueError("recipes has controlnet before text, expected it after what the U-Net is told")
-        told: dict[str, Any] = {"encoder_hidden_states": rows(call.kwargs["encoder_hidden_states"])}
-        if "text_embeds" in (call.kwargs.get("added_cond_kwargs") or {}):
-            told["added_cond_kwargs"] = {
-                name: rows(call.kwargs["added_cond_kwargs"][name]) for name in ("text_embeds", "time_ids")
-            }
-        scaled = scales if several else scales[0]
-        told |= {"controlnet_cond": image, "conditioning_scale": scaled, "guess_mode": guess_mode}
-        return controlled(call, network, half=half, **told)
+            raise ValueError("recipes has controlnet before text, expected it after the U-Net's conditions")
+        half = guess_mode and len(call.x) == 2 * len(call.sigma)
+        now = [value * float(each) for value, each in zip(scales, on, strict=True)]
+        arguments = {
+            "encoder_hidden_states": _rows(call.kwargs["encoder_hidden_states"], half),
+            "controlnet_cond": image,
+            "conditioning_scale": now if several else now[0],
+            "guess_mode": guess_mode,
+        }
+        added = call.kwargs.get("added_cond_kwargs") or {}
+        if "text_embeds" in added:
+            pooled = {name: _rows(added[name], half) for name in ("text_embeds", "time_ids")}
+            arguments["added_cond_kwargs"] = pooled
+        return controlled(call, network, half=half, **arguments)
 
     return recipe
 
 
-def controlled(call: Call, network: Callable[..., Any], *, half: bool, **told: Any) -> Call:
-    """The call with what a ControlNet that is told this adds to it; of the second half of its rows only."""
-    rows = _second_half if half else _whole
+def controlled(call: Call, network: Callable[..., Any], *, half: bool, **arguments: Any) -> Call:
+    """Return the call with the residuals of a ControlNet, called with the second half of the rows or all."""
     with locked(network):
-        down, mid = network(rows(call.x), rows(call.t), **{**told, "return_dict": False})
+        down, mid = network(_rows(call.x, half), _rows(call.t, half), **{**arguments, "return_dict": False})
     if half:
         down, mid = [torch.cat([torch.zeros_like(d), d]) for d in down], torch.cat([0 * mid, mid])
-    return call.told(down_block_additional_residuals=down, mid_block_additional_residual=mid)
+    return call.with_kwargs(down_block_additional_residuals=down, mid_block_additional_residual=mid)
 
 
 def t2i_adapter(residuals: Sequence[Float[Tensor, "rows ..."]], span: Span = always) -> Recipe:
-    """T2I-Adapter's features of its image, `[scale * r for r in adapter(image)]`: made once, not per call."""
-    return within(span, told(down_intrablock_additional_residuals=list(residuals)))
+    """T2I-Adapter's features of its image, made once: `[scale * r for r in adapter(image)]`."""
+    return within(span, keywords(down_intrablock_additional_residuals=list(residuals)))
 
 
 def gligen(
@@ -165,42 +167,46 @@ def gligen(
 ) -> Recipe:
     """GLIGEN's boxes and phrases, and InteractDiffusion's, which has the same slot.
 
-    The fusers are modules with a switch that the pipeline leaves off when it is done, so it is set at every
-    call; `as_switched` puts it back.
+    The pipeline leaves its fusers off when it is done, so they are switched at every call; `as_switched` puts
+    them back.
 
     Args:
         enable: the pipeline's `enable_fuser`.
         grounding: "boxes", "positive_embeddings" and "masks" of 30 slots, masks 0 in the unconditional rows;
-            None if told otherwise.
+            None if another recipe has them.
         span: where the fusers are on: the scheduled sampling's beta as levels.
     """
 
     def recipe(call: Call) -> Call:
         enable(span.holds(call.sigma))
-        return call if grounding is None else call.told(cross_attention_kwargs={"gligen": dict(grounding)})
+        return (
+            call
+            if grounding is None
+            else call.with_kwargs(cross_attention_kwargs={"gligen": dict(grounding)})
+        )
 
     return recipe
 
 
 def migc(sigmas: Float[Tensor, " levels"], **conditions: Any) -> Recipe:
-    """MIGC's conditions; the step's number, `ith`, is found from the level, and `timestep` is the call's.
+    """MIGC's conditions, and the step's number `ith`, found from the level, and `timestep`, the call's.
 
-    One image per call, two latents and 2 + instances rows of text; its processors draw from the global
-    generators: call it in `without_randomness`.
+    It takes one image per call, two latents and 2 + instances rows of text. Its processors draw from the
+    global generators: call it in `without_randomness`.
     """
 
     def recipe(call: Call, ith: int) -> Call:
         if len(call.sigma) != 1:
             raise ValueError(f"x has batch {len(call.sigma)}, expected 1: MIGC takes one image per call")
-        return call.told(cross_attention_kwargs={**conditions, "ith": ith, "timestep": call.t[0]})
+        return call.with_kwargs(cross_attention_kwargs={**conditions, "ith": ith, "timestep": call.t[0]})
 
     return stepwise(sigmas, [partial(recipe, ith=i) for i in range(len(sigmas) - 1)])
 
 
 def stepwise(sigmas: Float[Tensor, " levels"], recipes: Sequence[Recipe]) -> Recipe:
-    """The recipe of the step that a level belongs to, as `span_of` has it: one for each step of a schedule.
+    """Apply the recipe of the step that a level belongs to, as in `span_of`: one recipe for each step.
 
-    Waits for the device to tell the level, unless all steps have the same recipe.
+    It waits for the level's device, unless all steps have the same recipe.
     """
     if len(recipes) != len(sigmas) - 1:
         raise ValueError(
@@ -218,12 +224,12 @@ def stepwise(sigmas: Float[Tensor, " levels"], recipes: Sequence[Recipe]) -> Rec
 
 
 def within(span: Span, recipe: Recipe) -> Recipe:
-    """The recipe at the levels of a span, nothing at others."""
+    """Apply the recipe at the levels of a span only."""
     return lambda call: recipe(call) if span.holds(call.sigma) else call
 
 
 def _fresh(value: Any) -> Any:
-    """Containers copied, tensors shared."""
+    """Copy containers, share tensors."""
     if isinstance(value, Mapping):
         return {name: _fresh(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -231,9 +237,6 @@ def _fresh(value: Any) -> Any:
     return value
 
 
-def _whole(rows: Tensor) -> Tensor:
-    return rows
-
-
-def _second_half(rows: Tensor) -> Tensor:
-    return rows.chunk(2)[1]
+def _rows(tensor: Tensor, half: bool) -> Tensor:
+    """Return all rows, or the second half: the conditional ones."""
+    return tensor.chunk(2)[1] if half else tensor

@@ -27,7 +27,7 @@ from tolerances import assert_equal
 from amdm import sample_amdm
 from amdm.denoisers import GaussianMixture
 from amdm.diffusers import from_pipeline, training_sigmas
-from amdm.diffusers.scheduler import AggregatingScheduler, Partners, aggregate_on_step_end
+from amdm.diffusers.scheduler import AggregatingScheduler, Partners
 from amdm.geometry import lerp_fold, radial_correct, slerp_fold
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -303,10 +303,6 @@ def test_no_partners_are_ddim():
         pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners(models, window=1.0))
         assert torch.equal(pipe(**kwargs, eta=0.5, generator=generator()).images, expected)
         assert pipe.scheduler.aggregation is None
-    pipe.scheduler = tiny.ddim()
-    assert torch.equal(
-        pipe(**kwargs, callback_on_step_end=aggregate_on_step_end(Partners([]))).images, pipe(**kwargs).images
-    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.6])
@@ -358,9 +354,6 @@ def test_what_a_function_of_the_step_returns_is_checked():
         pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([identity], **options))
         with pytest.raises(ValueError, match=message):
             pipe(**kwargs)
-    partners = Partners([identity], latents=kwargs["latents"], weights=lambda step: 0.5)
-    with pytest.raises(TypeError, match="weights is function, expected numbers: a callback does not see"):
-        aggregate_on_step_end(partners)
 
 
 @pytest.mark.parametrize("timestep", [999, 990, 500, 1, 0])
@@ -492,45 +485,6 @@ def test_a_scheduler_is_copied_and_pickled_with_its_partners():
         assert dict(same.config) == dict(scheduler.config)
 
 
-@pytest.mark.parametrize("lead", ONE_FAST)
-def test_the_callback_is_the_scheduler(lead):
-    pipe, kwargs = LEADS[lead](tiny.ddim(), num_inference_steps=10)
-    partners = Partners([partner_model(lead)], latents=tiny.randn(21, 1, 4, 8, 8), window=4)
-    callback = aggregate_on_step_end(partners)
-    actual = pipe(**kwargs, callback_on_step_end=callback).images
-    assert torch.equal(pipe(**kwargs, callback_on_step_end=callback).images, actual), (
-        "a second call is the first"
-    )
-    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
-    assert torch.equal(actual, pipe(**kwargs).images)
-
-
-def test_an_eta_that_the_callback_cannot_see_is_an_error():
-    """Called by somebody else's loop, and not from a pipeline's own."""
-
-    class Pipe:
-        scheduler = tiny.ddim()
-
-        def __call__(self, eta=0.0):
-            pass
-
-    callback = aggregate_on_step_end(Partners([lambda x, sigma: x], latents=tiny.randn(0, 1, 4, 8, 8)))
-    with pytest.raises(RuntimeError, match="Pipe does not show its eta"):
-        callback(Pipe(), 0, 981, {"latents": tiny.randn(0, 1, 4, 8, 8)})
-
-
-def test_the_callback_refuses_noise_and_other_schedulers():
-    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
-    with pytest.raises(ValueError, match="latents is None, expected the partners' starts"):
-        aggregate_on_step_end(Partners([lambda x, sigma: x]))
-    callback = aggregate_on_step_end(Partners([lambda x, sigma: x], latents=kwargs["latents"]))
-    with pytest.raises(ValueError, match=r"eta is 0.5, expected 0: take AggregatingScheduler"):
-        pipe(**kwargs, eta=0.5, callback_on_step_end=callback)
-    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    with pytest.raises(TypeError, match="scheduler is EulerDiscreteScheduler, expected DDIMScheduler"):
-        pipe(**kwargs, callback_on_step_end=callback)
-
-
 def test_a_partner_that_returns_nan_is_named():
     pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=6)
 
@@ -539,8 +493,6 @@ def test_a_partner_that_returns_nan_is_named():
 
     partners = Partners([lambda x, sigma: 0.5 * x, broken], latents=kwargs["latents"], window=4)
     message = r"models\[1\] returned NaN or infinity for sample 0, first at step 1 "
-    with pytest.raises(FloatingPointError, match=message):
-        pipe(**kwargs, callback_on_step_end=aggregate_on_step_end(partners))
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     with pytest.raises(FloatingPointError, match=message):
         pipe(**kwargs)

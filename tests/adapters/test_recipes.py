@@ -19,6 +19,7 @@ from amdm.diffusers import (
     from_pipeline,
     gligen,
     ip_adapter,
+    keywords,
     migc,
     sdxl,
     sigmas_from_scheduler,
@@ -26,7 +27,6 @@ from amdm.diffusers import (
     stepwise,
     t2i_adapter,
     text,
-    told,
     training_sigmas,
     without_randomness,
 )
@@ -136,7 +136,7 @@ def test_spans_follow_the_steps_and_end_between_them():
 
 
 def test_steps_have_the_levels_of_their_spans_and_equal_ones_are_not_asked():
-    recipes = [told(i=i) for i in range(10)]
+    recipes = [keywords(i=i) for i in range(10)]
     level = lambda sigma: Call(torch.ones(1, 1), torch.ones(1), sigma.reshape(1), {})
     for nearly in (1 - 1e-6, 1, 1 + 1e-6):
         found = [stepwise(SIGMAS, recipes)(level(nearly * sigma)).kwargs["i"] for sigma in SIGMAS[:-1]]
@@ -165,7 +165,7 @@ def test_a_denoiser_with_a_span_runs_on_other_schedules():
 
 def test_what_is_told_is_fresh_at_every_call_and_dictionaries_are_merged():
     entries = [torch.ones(1)]
-    recipe = told(down=entries, added_cond_kwargs={"text_embeds": 1})
+    recipe = keywords(down=entries, added_cond_kwargs={"text_embeds": 1})
     call = Call(torch.ones(1, 1), torch.ones(1), torch.ones(1), {"added_cond_kwargs": {"image_embeds": 2}})
     for _ in range(2):
         result = recipe(call).kwargs
@@ -184,7 +184,7 @@ def test_guidance_is_one_call_with_unconditional_rows_first():
 
     table = training_sigmas(tiny.ddim())
     denoiser = NetworkDenoiser(
-        network, "sample", table, [told(cond=torch.tensor([1.0, 1, 2, 2]))], guidance=3.0
+        network, "sample", table, [keywords(cond=torch.tensor([1.0, 1, 2, 2]))], guidance=3.0
     )
     x = tiny.randn(0, 2, 5)
     denoised = denoiser(x, table[[980, 980]].float())
@@ -286,8 +286,11 @@ def test_what_is_refused():
         ValueError, match=r"training_sigmas goes from 8.391 to 0.02917, expected the positive, incr"
     ):
         NetworkDenoiser(noisy, "epsilon", SIGMAS)
+    for few, message in ((table[:0], "is empty"), (table[:1], "goes from 0.02917 to 0.02917")):
+        with pytest.raises(ValueError, match=f"training_sigmas {message}, expected the positive, increasing"):
+            NetworkDenoiser(noisy, "epsilon", few)
     with pytest.raises(TypeError, match="recipes is one callable, expected a list"):
-        NetworkDenoiser(noisy, "epsilon", table, told(cond=1))
+        NetworkDenoiser(noisy, "epsilon", table, keywords(cond=1))
     first = [controlnet(noisy, torch.ones(1)), text(torch.ones(1, 2, 3))]
     with pytest.raises(ValueError, match="recipes has controlnet before text"):
         NetworkDenoiser(noisy, "epsilon", table, first)(torch.ones(1, 3), torch.ones(1))
