@@ -31,8 +31,8 @@ from tqdm.auto import tqdm
 from benchmarks.methods import model, told
 from benchmarks.provenance import commit
 from shapes import denoisers, latents, networks, world
+from shapes.configs import CONFIGS
 from shapes.folders import cache_folder
-from shapes.recipes import RECIPES
 from shapes.world import Image, Scenes
 
 BATCH = 50
@@ -160,7 +160,7 @@ def path_of(batch: Batch) -> Path:
 @cache
 def weights_digest(name: str) -> str:
     """Of the files that a model is loaded from."""
-    names = [name] + ([str(RECIPES[name].start)] if RECIPES[name].control else [])
+    names = [name] + ([str(CONFIGS[name].start)] if CONFIGS[name].control else [])
     files = [path for part in names for path in sorted((networks.WEIGHTS / part).rglob("*.safetensors"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

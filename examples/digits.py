@@ -7,8 +7,6 @@ digit to draw, model B which stroke, thin or bold. Does A(+B) draw that digit wi
 see pixels only: a classifier of the other half of the images, and the mean ink of an image.
 """
 
-import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,15 +27,17 @@ from tqdm import tqdm
 
 from amdm import Denoiser, amdm, start_noise
 from amdm.denoisers import GaussianMixture
-from theory_checks.arguments import check_out, checked
+from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
+from shapes.commands import parser_of
+from shapes.scores import verdict
+from shapes.tables import write_csv
 
 Array = NDArray[Any]
-Rows = dict[str, "Row"]  # by method
+Table = dict[str, "Row"]  # by method
 STROKES = ("thin", "medium", "bold")  # the thirds of the real images, by ink
 WANTED = [(digit, (digit + turn) % 2 * 2) for turn in range(2) for digit in range(10)]  # thin or bold
 # Stable Diffusion's noise levels, those of the paper: 50 from 13.1 to 0.04, then 0.
-ALPHA_BAR = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0)
-SIGMAS = torch.cat([(1 / ALPHA_BAR - 1).sqrt()[torch.arange(981, 0, -20)], torch.zeros(1)])
+SIGMAS = ddim_sigmas(sigmas_from_betas(stable_diffusion_betas()), 50)
 
 
 class World(NamedTuple):
@@ -55,7 +55,7 @@ class World(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """What is right, seen on the image alone; and `(10, 3)` real images, by digit and stroke, to look at."""
+    """Judges images by their pixels alone; holds `(10, 3)` real images, by digit and stroke, to look at."""
 
     classifier: SVC
     limits: Array
@@ -63,7 +63,7 @@ class Judge(NamedTuple):
     examples: Array
 
     def right(self, images: Array, digits: Array, strokes: Array) -> Array:
-        """Whether digit, stroke and both are right: `(3, images)`."""
+        """Success in digit, in stroke and in both: `(3, images)`."""
         digit = self.classifier.predict(images.reshape(-1, 64)) == digits
         stroke = stroke_of(images, self.limits) == strokes
         return np.stack([digit, stroke, digit & stroke])
@@ -142,7 +142,7 @@ def draw(world: World, pair: tuple[int, int], seeds: Sequence[int]) -> dict[str,
     }
 
 
-def experiment(world: World, judge: Judge, seeds: Sequence[int], quiet: bool) -> tuple[Rows, Array]:
+def experiment(world: World, judge: Judge, seeds: Sequence[int], quiet: bool) -> tuple[Table, Array]:
     """All methods, and what their samples should be: `(samples, 2)`. The i-th seed wants pair i mod 20."""
     groups = [(pair, seeds[i :: len(WANTED)]) for i, pair in enumerate(WANTED[: len(seeds)])]
     runs = [draw(world, pair, group) for pair, group in tqdm(groups, desc="wanted pairs", disable=quiet)]
@@ -154,18 +154,17 @@ def experiment(world: World, judge: Judge, seeds: Sequence[int], quiet: bool) ->
     return rows, wanted
 
 
-def compare(rows: Rows, method: str, other: str) -> str:
+def compare(rows: Table, method: str, other: str) -> str:
     """The paired difference in joint success, with a 95% bootstrap interval over the samples."""
     gain = rows[method].right[2].astype(int) - rows[other].right[2]
     counts = np.array([(gain == value).sum() for value in (1, -1, 0)])
     # Drawing samples with replacement draws these counts from a multinomial distribution.
     redrawn = np.random.default_rng(0).multinomial(len(gain), counts / len(gain), size=9999)
     low, high = np.quantile(100 * (redrawn[:, 0] - redrawn[:, 1]) / len(gain), [0.025, 0.975])
-    verdict = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference to"
-    return f"{method} {verdict} {other}: {100 * gain.mean():+.1f} points [{low:+.1f}, {high:+.1f}]"
+    return verdict(method, other, [100 * gain.mean(), low, high])
 
 
-def report(rows: Rows, judge: Judge) -> str:
+def report(rows: Table, judge: Judge) -> str:
     """The table and the verdict."""
     lines = [f"{'% right [95% interval]':22}{'n':>6}  {'digit':18}{'stroke':18}{'both':18}evaluations"]
     for method, row in rows.items():
@@ -178,7 +177,7 @@ def report(rows: Rows, judge: Judge) -> str:
     return "\n".join(lines)
 
 
-def draw_figure(rows: Rows, wanted: Array, judge: Judge, path: Path) -> None:
+def draw_figure(rows: Table, wanted: Array, judge: Judge, path: Path) -> None:
     """The first sample of ten wanted pairs, framed where both are right, beside the methods' shares."""
     figure = Figure(figsize=(15, 8.8), layout="constrained")
     question = "Model A is told which digit to draw, model B which stroke. What do they draw together?"
@@ -201,7 +200,7 @@ def draw_figure(rows: Rows, wanted: Array, judge: Judge, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_bars(axes: Axes, rows: Rows) -> None:
+def draw_bars(axes: Axes, rows: Table) -> None:
     """The shares right with their intervals, each beside its method's images."""
     shares = np.stack([row.shares() for row in rows.values()])
     for i, color in enumerate(("tab:blue", "tab:orange", "tab:green")):
@@ -215,25 +214,20 @@ def draw_bars(axes: Axes, rows: Rows) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def write_csv(rows: Rows, path: Path) -> None:
+def write_table(rows: Table, path: Path) -> None:
     """One line per method."""
     judged = [what + end for what in ("digit", "stroke", "joint") for end in ("", "_low", "_high")]
     lines: list[list[Any]] = [["method", "n", *judged, "evaluations_per_sample"]]
     for method, row in rows.items():
         lines.append([method, len(row.images), *row.shares().ravel().round(4).tolist(), row.evaluations])
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
+    write_csv(path, lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the experiment, print the table and write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--out", type=checked(check_out, Path), default="out/demo", help="folder for digits.png and .csv"
-    )
+    parser = parser_of(__doc__, "out/demo", "digits.png and .csv")
     parser.add_argument("--samples", type=int, default=2000, help="per method")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the start noises")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
     if args.samples < 1:
         parser.error(f"--samples is {args.samples}, expected 1 or more")
@@ -242,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, wanted = experiment(world, judge, seeds, args.quiet)
     print(report(rows, judge))
     draw_figure(rows, wanted, judge, args.out / "digits.png")
-    write_csv(rows, args.out / "digits.csv")
+    write_table(rows, args.out / "digits.csv")
     print(f"\nWrote {args.out / 'digits.png'} and {args.out / 'digits.csv'}")
 
 

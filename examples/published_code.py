@@ -9,7 +9,7 @@ It differs from the paper's Algorithm 1 in three places:
   steps 1 to 3, the example in `interactmigc.py` in steps 1 to 7. Step 0 has none before it and is never
   joined.
 
-    prepared = [from_pipeline(pipe, **told) for pipe, told in calls]
+    prepared = [from_pipeline(pipe, **arguments) for pipe, arguments in calls]
     levels = training_sigmas(pipes[0].scheduler)
     sample_amdm(models, starts, sigmas, **published([0.5], [45.0, 55.0], levels))
 """

@@ -6,7 +6,6 @@ diffusers' classes, trained on `shapes.world` and stored in `shapes/weights`. Th
 and the same starts for all four methods; detectors that see pixels and boxes only say what is right.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from tqdm import tqdm
 
 from amdm import sample_amdm, start_noise
 from shapes import denoisers, latents, pictures, scores, world
+from shapes.commands import parser_of
 from shapes.scores import Counts, Found
 from shapes.tables import write_csv
 from shapes.world import Image, Scenes
-from theory_checks.arguments import check_out, checked
 
 METHODS = {
     "A": ("layout",),
@@ -48,12 +47,12 @@ def draw(scenes: Scenes, guidance: float, quiet: bool) -> dict[str, Image]:
             for part in parts:
                 noise = start_noise(part.seeds.tolist(), latents.SHAPE, sigmas[0], len(STARTS))
                 starts = dict(zip(STARTS, noise, strict=True))
-                told = [denoisers.extra_args(name, part) for name in names]
+                args = [denoisers.extra_args(name, part) for name in names]
                 x = sample_amdm(
                     [models[name] for name in names],
                     [starts[name] for name in names],
                     sigmas,
-                    told,
+                    args,
                     callback=lambda _: bar.update(),
                     disable=True,
                 )
@@ -63,16 +62,15 @@ def draw(scenes: Scenes, guidance: float, quiet: bool) -> dict[str, Image]:
 
 
 def judge(found: Found, scenes: Scenes) -> dict[str, Counts]:
-    """What is right; all three: every shape, colour and interaction of a scene."""
+    """Counts by JUDGED; "all three" is every shape, colour and interaction of a scene."""
     counts = scores.compare(found, scenes)
     return counts | {"all three": scores.everything(counts, JUDGED[:3])}
 
 
 def verdict(table: Table, method: str, other: str) -> str:
     """The paired difference in scenes that are right in everything."""
-    value, low, high = scores.difference(table[method]["all three"], table[other]["all three"])
-    word = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference to"
-    return f"{method} {word} {other}: {100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    estimate = scores.difference(table[method]["all three"], table[other]["all three"])
+    return scores.verdict(method, other, [100 * value for value in estimate])
 
 
 def report(table: Table, scenes: Scenes) -> str:
@@ -139,13 +137,9 @@ def write_table(table: Table, scenes: Scenes, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the scenes, print the table and write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--out", type=checked(check_out, Path), default="out/demo", help="folder for shapes.png and .csv"
-    )
+    parser = parser_of(__doc__, "out/demo", "shapes.png and .csv")
     parser.add_argument("--scenes", type=int, default=64, help="of the test split")
     parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
     if not PICTURED <= args.scenes <= len(world.TEST):
         parser.error(f"--scenes is {args.scenes}, expected {PICTURED} to {len(world.TEST)}")

@@ -1,7 +1,7 @@
-"""What each model can do alone, on held-out scenes: `python -m shapes.competence`.
+"""Scores of each model alone on held-out scenes: `python -m shapes.competence`.
 
-DDIM, 50 steps, with guidance; one start per scene, the same for every model. Each model is told what it
-controls and the caption, which names the style but for `style`. Beside every rate: `random`, what the
+DDIM, 50 steps, with guidance; one start per scene, the same for every model. Each model gets its
+conditions and the caption, which names the style but for `style`. Beside every rate: `random`, what the
 caption's objects (colours, interactions) would score if they were put into the boxes at random; `exchanged`,
 what the model's own objects would, exchanged among the boxes. Intervals are of 95%. Writes competence.csv and
 competence.png (the first scenes as each model draws them) to shapes/competence.
@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 
 from amdm import sample_ddim, start_noise
 from shapes import denoisers, latents, pictures, scores, world
-from shapes.recipes import RECIPES
+from shapes.commands import parser_of
+from shapes.configs import CONFIGS
 from shapes.tables import write_csv
 from shapes.world import Image, Scenes
 
@@ -69,16 +70,14 @@ def picture(images: dict[str, Image], path: Path) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, OUT, "competence.csv and .png")
     parser.add_argument("names", nargs="*", help="models; all by default")
     parser.add_argument("--scenes", type=int, default=1000, help="of the test split")
     parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE)
     parser.add_argument("--validation", action="store_true", help="scenes of the validation split instead")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
-    if unknown := set(args.names) - set(RECIPES):
-        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    if unknown := set(args.names) - set(CONFIGS):
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(CONFIGS)}")
     if not PICTURED <= args.scenes <= len(world.TEST):
         parser.error(f"--scenes must lie in {PICTURED} to {len(world.TEST)}")
     return args
@@ -87,11 +86,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Draw, measure, print and write."""
     args = parse()
-    args.out.mkdir(parents=True, exist_ok=True)
     split = world.VALIDATION if args.validation else world.TEST
     scenes = world.sample_scenes(split[: args.scenes])
     images = {"renders": world.render(scenes)}
-    names = args.names or list(RECIPES)
+    names = args.names or list(CONFIGS)
     with tqdm(total=len(names) * args.scenes, unit="image", disable=args.quiet) as bar:
         for name in names:
             bar.set_description(name)

@@ -1,4 +1,4 @@
-"""What the models are told about scenes: caption tokens, a reference image's tokens, maps of boxes.
+"""The conditions of the models: caption tokens, a reference image's tokens, maps of boxes.
 
 Tokens are fixed vectors, so the networks need no text or image encoder: a word is a unit vector in the first
 dimensions, the reference's features lie in the others, and all zeros say nothing.
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from shapes import latents, world
-from shapes.recipes import Recipe
+from shapes.configs import TrainingConfig
 from shapes.world import Scenes
 
 WORD_DIMS = len(world.VOCABULARY) - 1  # the empty word is no word
@@ -29,24 +29,24 @@ Tokens = Float[Tensor, "batch tokens 42"]
 Maps = Float[Tensor, "batch maps 32 32"]
 
 
-def told(
-    recipe: Recipe,
+def encode(
+    config: TrainingConfig,
     scenes: Scenes,
     *,
     styles: Bool[Tensor, " batch"] | bool = True,
     reference: world.Image | None = None,
 ) -> dict[str, Tensor]:
-    """All that a model is told about scenes, by the names of `networks.predict`'s arguments.
+    """A model's conditions for scenes, by the names of the arguments of `networks.Network`.
 
     `styles` says which captions name the style; where there is a reference none does. The reference is
     an image of each scene's style, another scene's if none is given.
     """
-    tokens = caption_tokens(scenes, styles=False if recipe.reference else styles)
-    if recipe.reference:
+    tokens = caption_tokens(scenes, styles=False if config.reference else styles)
+    if config.reference:
         images = world.render(reference_scenes(scenes)) if reference is None else reference
         tokens = torch.cat([tokens, reference_tokens(images)], dim=1)
     maps = {"layout": layout_maps, "colours": colour_maps}
-    return {"encoder_hidden_states": tokens} | ({"maps": maps[recipe.maps](scenes)} if recipe.maps else {})
+    return {"encoder_hidden_states": tokens} | ({"maps": maps[config.maps](scenes)} if config.maps else {})
 
 
 def caption_tokens(scenes: Scenes, *, styles: Bool[Tensor, " batch"] | bool = True) -> Tokens:
@@ -87,7 +87,7 @@ def reference_scenes(scenes: Scenes) -> Scenes:
 
 
 def layout_maps(scenes: Scenes) -> Maps:
-    """Where the boxes of every shape are, and who interacts how with whom over which way; no colours."""
+    """Maps of every shape's boxes, and of every kind's subjects, objects and ways between; no colours."""
     boxes = box_coverage(scenes)
     shapes = torch.einsum("bkhw,bks->bshw", boxes, one_hot(scenes.shapes, len(world.SHAPES)).to(boxes))
     kinds, *ends = scenes.links.unbind(-1)
@@ -101,13 +101,13 @@ def layout_maps(scenes: Scenes) -> Maps:
 
 
 def colour_maps(scenes: Scenes) -> Maps:
-    """Where the boxes of every colour are; no shapes and no interactions."""
+    """Maps of every colour's boxes; no shapes and no interactions."""
     boxes = box_coverage(scenes)
     return torch.einsum("bkhw,bkc->bchw", boxes, one_hot(scenes.colours, COLOUR_MAPS).to(boxes))
 
 
 def box_coverage(scenes: Scenes) -> Float[Tensor, "batch 4 32 32"]:
-    """How much of every pixel each object's box covers; nothing for objects that are not there."""
+    """The part of every pixel that each object's box covers; 0 for objects that are not there."""
     x, y = world.pixel_centres(scenes.boxes.device)
     x0, y0, x1, y1 = scenes.boxes[..., None, None].unbind(-3)
     columns = (torch.minimum(x + 0.5, x1) - torch.maximum(x - 0.5, x0)).clamp(min=0)

@@ -1,4 +1,4 @@
-"""How often the detectors are right, on test scenes with every kind of interaction equally frequent.
+"""Confusion tables of the detectors, on test scenes with every kind of interaction equally frequent.
 
 Four conditions: clean renders; with Gaussian noise of 0.05 and of 0.1 per pixel (in [-1, 1], not clipped);
 and shuffled, where each render is read in the boxes of the next scene and held against that scene. There a
@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from shapes import detectors, world
+from shapes import detectors, scores, world
+from shapes.commands import parser_of
 from shapes.tables import write_csv
 
 OUT = Path(__file__).parent / "confusion"
@@ -43,22 +44,21 @@ def links_of(matrix: Int[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 6"]:
 
 
 def count(truths: Tensor, answers: Tensor, classes: int) -> Table:
-    """How often each truth got each answer."""
+    """The number of times that each truth got each answer."""
     return torch.bincount(truths * classes + answers, minlength=classes**2).view(classes, classes)
 
 
 def tables_of(images: world.Image, scenes: world.Scenes) -> dict[str, Table]:
     """The detectors' answers for these images in the boxes of these scenes, against the scenes."""
-    fitted = detectors.fit(images, scenes.boxes)
-    interactions = detectors.detect_interactions(images, scenes.boxes)
+    found = scores.find(images, scenes)
     first, second = torch.tensor(detectors.PAIRS).T
     here = scenes.present
     pairs = here[:, first] & here[:, second]
     compared = {
-        "shapes": (scenes.shapes[here], detectors.shapes_of(fitted)[here]),
-        "colours": (scenes.colours[here], detectors.colours_of(fitted)[here]),
-        "interactions": (links_of(world.link_matrix(scenes))[pairs], links_of(interactions)[pairs]),
-        "styles": (scenes.styles, detectors.detect_styles(images)),
+        "shapes": (scenes.shapes[here], found.shapes[here]),
+        "colours": (scenes.colours[here], found.colours[here]),
+        "interactions": (links_of(world.link_matrix(scenes))[pairs], links_of(found.interactions)[pairs]),
+        "styles": (scenes.styles, found.styles),
     }
     return {name: count(*both, len(CLASSES[name])) for name, both in compared.items()}
 
@@ -112,10 +112,8 @@ def draw(tables: dict[tuple[str, str], Table], path: Path) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, OUT, "the tables and confusion.png")
     parser.add_argument("--scenes", type=int, default=10_000, help="per condition, of the test split")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     if not 0 < args.scenes <= len(world.TEST):
         parser.error(f"--scenes must lie in 1 to {len(world.TEST)}")
@@ -125,7 +123,6 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print and write."""
     args = parse()
-    args.out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(CONDITIONS) * args.scenes, unit="image", disable=args.quiet) as bar:
         measured = {name: measure(name, world.TEST[: args.scenes], bar) for name in CONDITIONS}
     tables = {(condition, name): measured[condition][name] for condition in CONDITIONS for name in CLASSES}

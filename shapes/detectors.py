@@ -98,12 +98,12 @@ def _sum(
 
 
 def shapes_of(fitted: Fit) -> Int[Tensor, "batch 4"]:
-    """The shape that leaves the least, in whichever style."""
+    """The shape in every box, an index into SHAPES: the one that leaves the least, in whichever style."""
     return fitted.cost.amin(-1).argmin(-1)
 
 
 def colours_of(fitted: Fit) -> Int[Tensor, "batch 4"]:
-    """The colour of the best fit's hue, however bright."""
+    """The colour in every box, an index into COLOURS: that of the best fit's hue, however bright."""
     best = fitted.cost.flatten(2).argmin(-1)
     light = fitted.light.flatten(2, 3)
     light = light.gather(2, best[..., None, None].expand(-1, -1, 1, 3))[:, :, 0]
@@ -112,30 +112,23 @@ def colours_of(fitted: Fit) -> Int[Tensor, "batch 4"]:
 
 
 def styles_of(fitted: Fit, present: Bool[Tensor, "batch 4"]) -> Int[Tensor, " batch"]:
-    """The style that leaves the least over all objects; grainy if even that leaves more than noise would."""
+    """The style that leaves the least over all objects, an index into STYLES; -1 where there are none.
+
+    It is grainy if even the least leaves more than noise would.
+    """
     cost, shapes = fitted.cost.min(2)
     style = (cost * present[..., None]).sum(1).argmin(-1)
     best = shapes[:, :, None]
     excess, area = (part.gather(2, best)[:, :, 0] for part in (fitted.excess, fitted.area))
     area = area * present[..., None]
     energy = ((excess * area).sum(1) / area.sum(1).clamp(min=1)).gather(1, style[:, None])[:, 0]
-    return style.masked_fill(energy > GRAIN_ENERGY, GRAINY)
-
-
-def detect_shapes(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 4"]:
-    """The shape in every box, an index into SHAPES."""
-    return shapes_of(fit(images, boxes))
-
-
-def detect_colours(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 4"]:
-    """The colour in every box, an index into COLOURS."""
-    return colours_of(fit(images, boxes))
+    return style.masked_fill(energy > GRAIN_ENERGY, GRAINY).masked_fill(~present.any(dim=1), -1)
 
 
 def detect_styles(images: Image) -> Int[Tensor, " batch"]:
-    """The style of the objects, wherever they are, an index into STYLES; -1 where there is none."""
+    """The style of the objects, wherever they are, as in `styles_of`."""
     boxes, present = find_objects(images)
-    return styles_of(fit(images, boxes), present).masked_fill(~present.any(dim=1), -1)
+    return styles_of(fit(images, boxes), present)
 
 
 def detect_interactions(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 4 4"]:

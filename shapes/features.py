@@ -6,7 +6,6 @@ and how far it was smoothed: features that did not show that would not show a po
 shapes/weights/features; training takes some minutes on two cores.
 """
 
-import argparse
 from functools import cache
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm.auto import tqdm
 
 from shapes import conditions, world
+from shapes.commands import parser_of
 from shapes.networks import WEIGHTS
 from shapes.world import Image
 
@@ -87,9 +87,8 @@ def disturb(images: Image, levels: Float[Tensor, "batch 2"], generator: torch.Ge
 
 def main() -> None:
     """Train, and store the weights in half precision."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     network, loss = train(args.steps, quiet=args.quiet)
     PATH.parent.mkdir(exist_ok=True)

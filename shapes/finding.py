@@ -1,4 +1,4 @@
-"""Where the objects of an image are, from its pixels alone.
+"""The boxes of the objects in an image, found from its pixels alone.
 
 Every cell of the world, a quarter of the image, holds one object at most. In each all shapes, flat and
 outlined, are fitted in boxes of all sides and places half a pixel apart, as in `detectors`: by least squares,
@@ -32,7 +32,7 @@ THERE = 4.0
 
 
 def whiteness(images: Image) -> Float[Tensor, "batch 32 32"]:
-    """How much of every pixel a white mark covers: only marks are bright in every channel."""
+    """The part of every pixel that a white mark covers: only marks are bright in every channel."""
     dark = 2 * min(BACKGROUND) - 1
     return ((images.amin(1) - dark) / (1 - dark)).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""Where what takes long to make is kept, outside the repository."""
+"""The cache outside the repository, for results that take long to compute."""
 
 import os
 from pathlib import Path

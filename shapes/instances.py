@@ -1,4 +1,4 @@
-"""The metrics of COCO-MIG: whether every wanted object is where it should be, in its colour.
+"""The metrics of COCO-MIG: every wanted object in its place and colour.
 
 An object counts for a wanted one if it has its shape, as a detector asked for that class would say. Of those
 the box that overlaps most is taken, and its overlap counts nothing if the colour is another (Appendix G.1;
@@ -18,7 +18,7 @@ OVERLAP = 0.5
 
 
 class Instances(NamedTuple):
-    """Of every wanted object; what is not wanted is 0."""
+    """The metrics of every wanted object; 0 for objects that are not wanted."""
 
     iou: Float[Tensor, "batch 4"]
     success: Bool[Tensor, "batch 4"]

@@ -31,12 +31,12 @@ class Judged(NamedTuple):
     """Detections and wanted interactions of one category."""
 
     images: Int[np.ndarray, " detections"]
-    """Of which image, by falling confidence."""
+    """The image of each, by falling confidence."""
     right: Bool[np.ndarray, " detections"]
     wanted: Int[np.ndarray, " images"]
-    """How many an image should have."""
+    """The number that each image should have."""
     known: Bool[np.ndarray, " images"]
-    """Whether an image has an object of the category's shape."""
+    """True for images with an object of the category's shape."""
 
 
 def judge(seen: Read, scenes: Scenes) -> list[Judged]:

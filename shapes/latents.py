@@ -1,4 +1,4 @@
-"""Images to latents and back, by 2 x 2 patches in an orthonormal basis; and the noise schedule.
+"""Images to latents and back, by 2 x 2 patches in an orthonormal basis.
 
 The encoder is an orthogonal map, a shift and one factor for all channels: distances between latents are those
 between images but for that factor, and angles are the same. A latent has 12 x 16 x 16 = 3072 entries.
@@ -11,7 +11,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.schedules import stable_diffusion_betas
 from shapes.world import Image
 
 SHAPE = (12, 16, 16)
@@ -60,12 +59,7 @@ def _mean(like: Tensor) -> Float[Tensor, "12 1 1"]:
 
 
 def channel_statistics(images: Image) -> tuple[Float[Tensor, "12"], float]:
-    """What MEAN and SCALE hold, for these images."""
+    """MEAN and SCALE of these images."""
     rotated = _rotate(images.double())
     mean = rotated.mean((0, 2, 3))
     return mean, math.sqrt((rotated - mean[:, None, None]).square().mean().item())
-
-
-def alphas_cumprod() -> Float[Tensor, "1000"]:
-    """Stable Diffusion's schedule in float64."""
-    return (1 - stable_diffusion_betas()).cumprod(0)

@@ -1,19 +1,21 @@
 """The networks in diffusers' classes: made, called, stored and loaded."""
 
 import copy
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from einops import reduce
-from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from shapes import conditions
 from shapes.conditions import Maps, Tokens
+from shapes.configs import CONFIGS, TrainingConfig
 from shapes.imports import import_beside_torchvision
 from shapes.latents import Latent
-from shapes.recipes import RECIPES, Recipe
+
+_diffusers = partial(import_beside_torchvision, "diffusers")  # imported where it is first needed
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHANNELS = 12
@@ -32,63 +34,65 @@ UNET = {
 }
 
 
-class Network(NamedTuple):
-    """A U-Net and, where the maps steer a frozen one, the ControlNet beside it."""
+class Network(nn.Module):
+    """A U-Net and, where maps steer a frozen one, its ControlNet, called as a U-Net of diffusers."""
 
-    unet: Any
-    controlnet: Any = None
+    def __init__(self, unet: Any, controlnet: Any = None) -> None:
+        super().__init__()
+        self.unet, self.controlnet = unet, controlnet
+
+    @property
+    def config(self) -> Any:
+        """The U-Net's."""
+        return self.unet.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The U-Net's."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
 
     def trainable(self) -> Any:
-        """The part that the recipe trains, and that is stored."""
+        """The part that is trained and stored."""
         return self.unet if self.controlnet is None else self.controlnet
 
-    def to(self, device: torch.device | str) -> "Network":
-        """The same network on another device."""
-        return Network(*(part if part is None else part.to(device) for part in self))
+    def forward(
+        self, sample: Latent, timestep: Tensor, encoder_hidden_states: Tokens, maps: Maps | None = None
+    ) -> tuple[Latent]:
+        """The prediction; the maps go to the ControlNet, where there is one, else beside the latents."""
+        x, t, tokens = (part.to(self.dtype) for part in (sample, timestep, encoder_hidden_states))
+        t = t.expand(len(x))
+        maps = maps if maps is None else maps.to(self.dtype)
+        residuals = {}
+        if self.controlnet is not None:
+            down, mid = self.controlnet(x, t, tokens, controlnet_cond=maps, return_dict=False)
+            residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        elif maps is not None:
+            x = torch.cat([x, reduce(maps, "b c (h p) (w q) -> b c h w", "mean", p=2, q=2)], dim=1)
+        return (self.unet(x, t, tokens, return_dict=False, **residuals)[0],)
 
 
-def predict(
-    network: Network,
-    x: Latent,
-    c_noise: Float[Tensor, " batch"],
-    encoder_hidden_states: Tokens,
-    maps: Maps | None = None,
-) -> Latent:
-    """What the network says: the maps go to the ControlNet, where there is one, else beside the latents."""
-    residuals = {}
-    if network.controlnet is not None:
-        down, mid = network.controlnet(
-            x, c_noise, encoder_hidden_states=encoder_hidden_states, controlnet_cond=maps, return_dict=False
-        )
-        residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-    elif maps is not None:
-        x = torch.cat([x, reduce(maps, "b c (h p) (w q) -> b c h w", "mean", p=2, q=2)], dim=1)
-    sample: Tensor = network.unet(x, c_noise, encoder_hidden_states, return_dict=False, **residuals)[0]
-    return sample
-
-
-def build(recipe: Recipe) -> Network:
+def build(config: TrainingConfig) -> Network:
     """The network before training: fresh, or with the weights that it starts from."""
     # diffusers draws fresh weights from the global generator, which is left as it was.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return _build(recipe)
+        torch.manual_seed(config.seed)
+        return _build(config)
 
 
-def _build(recipe: Recipe) -> Network:
-    diffusers = import_beside_torchvision("diffusers")
-    if recipe.control:
-        unet = load_unet(recipe.start)
-        controlnet = diffusers.ControlNetModel.from_unet(
+def _build(config: TrainingConfig) -> Network:
+    if config.control:
+        unet = load_unet(config.start)
+        controlnet = _diffusers().ControlNetModel.from_unet(
             unet,
-            conditioning_channels=MAP_CHANNELS[recipe.maps],
+            conditioning_channels=MAP_CHANNELS[config.maps],
             # Two entries: one halving, from pixels to latents.
             conditioning_embedding_out_channels=(16, 32),
         )
         return Network(unet, controlnet)
-    unet = diffusers.UNet2DConditionModel(in_channels=CHANNELS + MAP_CHANNELS[recipe.maps], **UNET)
-    if recipe.start is not None:
-        weights = load_unet(recipe.start).state_dict()
+    unet = _diffusers().UNet2DConditionModel(in_channels=CHANNELS + MAP_CHANNELS[config.maps], **UNET)
+    if config.start is not None:
+        weights = load_unet(config.start).state_dict()
         narrow, wide = weights["conv_in.weight"], torch.zeros_like(unet.conv_in.weight)
         wide[:, :CHANNELS] = narrow  # what the maps say counts for nothing at first
         unet.load_state_dict({**weights, "conv_in.weight": wide})
@@ -102,16 +106,15 @@ def save(name: str, network: Network, weights: dict[str, Tensor]) -> None:
     stored.load_state_dict(weights)
     stored.to(dtype=torch.float16, memory_format=torch.contiguous_format)
     stored.save_pretrained(WEIGHTS / name / part, variant="fp16")
-    scheduler(RECIPES[name].predicts).save_pretrained(WEIGHTS / name / "scheduler")
+    scheduler(CONFIGS[name].predicts).save_pretrained(WEIGHTS / name / "scheduler")
 
 
 def scheduler(predicts: str) -> Any:
     """The sampler that diffusers has for a network with this kind of prediction."""
-    diffusers = import_beside_torchvision("diffusers")
     if predicts == "edm":
         low, high = EDM_SIGMAS
-        return diffusers.EDMEulerScheduler(sigma_min=low, sigma_max=high, sigma_data=1.0)
-    return diffusers.DDIMScheduler(
+        return _diffusers().EDMEulerScheduler(sigma_min=low, sigma_max=high, sigma_data=1.0)
+    return _diffusers().DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -124,16 +127,15 @@ def scheduler(predicts: str) -> Any:
 
 def load(name: str) -> Network:
     """A shipped network in float32, without gradients; nothing is fetched from anywhere."""
-    recipe = RECIPES[name]
-    if not recipe.control:
+    config = CONFIGS[name]
+    if not config.control:
         return Network(load_unet(name))
-    diffusers = import_beside_torchvision("diffusers")
-    return Network(load_unet(recipe.start), _load(diffusers.ControlNetModel, name, "controlnet"))
+    return Network(load_unet(config.start), _load(_diffusers().ControlNetModel, name, "controlnet"))
 
 
 def load_unet(name: str | None) -> Any:
     """The shipped U-Net of a model, in float32, without gradients."""
-    return _load(import_beside_torchvision("diffusers").UNet2DConditionModel, str(name), "unet")
+    return _load(_diffusers().UNet2DConditionModel, str(name), "unet")
 
 
 def _load(kind: Any, name: str, part: str) -> Any:

@@ -1,4 +1,4 @@
-"""How a set of images looks beside a set of others: KID, FID, precision and recall, by torch-fidelity.
+"""Distances between sets of images: KID, FID, precision and recall, by torch-fidelity.
 
 All are of `features`, and of as many others as images. KID (Binkowski et al. 2018) is unbiased: it is taken
 in groups, each against every group of the others, so that the mean over groups is what the whole would give

@@ -1,5 +1,6 @@
-"""How much of what was wanted is in the images, by the detectors; and how much would be by chance."""
+"""Success rates of images by the detectors, with intervals, and the rates of chance."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from shapes.world import Image, Scenes
 ATTRIBUTES = ("shapes", "colours", "interactions", "style")
 LEVEL = 0.95
 
+Estimate = tuple[float, float, float]
+"""A value and its interval."""
+
 
 class Counts(NamedTuple):
     """Per scene: how many were right, of how many that were wanted."""
@@ -24,7 +28,7 @@ class Counts(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the detectors see in images, in the boxes of scenes; the style wherever objects are."""
+    """The detectors' answers for images, in the boxes of scenes; the style wherever objects are."""
 
     shapes: Int[Tensor, "batch 4"]
     colours: Int[Tensor, "batch 4"]
@@ -44,7 +48,7 @@ def find(images: Image, scenes: Scenes) -> Found:
 
 
 def compare(found: Found, scenes: Scenes) -> dict[str, Counts]:
-    """What is right, by ATTRIBUTES: per object, per object, per interaction and per image."""
+    """Counts by ATTRIBUTES: of objects, of objects, of interactions and of images."""
     rows = torch.arange(len(scenes.seeds), device=scenes.boxes.device)[:, None]
     kinds, subjects, objects = scenes.links.unbind(-1)
     pairs = {
@@ -66,27 +70,34 @@ def everything(counts: dict[str, Counts], names: tuple[str, ...]) -> Counts:
     return Counts(right, torch.ones_like(right))
 
 
-def rate(counts: Counts) -> tuple[float, float, float]:
+def rate(counts: Counts) -> Estimate:
     """The part that is right and its 95% interval: scenes are drawn, not their parts (bootstrap)."""
     right, wanted = (part.double().cpu().numpy() for part in counts)
-    value = right.sum() / wanted.sum()
-    if value in (0.0, 1.0):  # nothing to resample: the rule of three
-        slack = 3 / np.count_nonzero(wanted)
-        return float(value), float(max(0.0, value - slack)), float(min(1.0, value + slack))
-    low, high = _interval(right, wanted)
-    return float(value), low, high
+    value, low, high = _estimate(right, wanted, certain=right.sum() in (0, wanted.sum()))
+    return value, max(0.0, low), min(1.0, high)
 
 
-def difference(one: Counts, other: Counts) -> tuple[float, float, float]:
-    """How much more is right in one than in the other, on the same scenes, and its paired 95% interval."""
+def difference(one: Counts, other: Counts) -> Estimate:
+    """The gain of one over the other on the same scenes, and its paired 95% interval."""
     wanted = one.wanted.double().cpu().numpy()
     gain = (one.right - other.right).double().cpu().numpy()
-    value = gain.sum() / wanted.sum()
-    if not gain.any():  # nothing to resample: the rule of three
-        slack = 3 / np.count_nonzero(wanted)
-        return 0.0, -slack, slack
-    low, high = _interval(gain, wanted)
-    return float(value), low, high
+    return _estimate(gain, wanted, certain=not gain.any())
+
+
+def verdict(method: str, other: str, points: Sequence[float]) -> str:
+    """A paired difference and its interval in percentage points, in words."""
+    value, low, high = points
+    word = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference to"
+    return f"{method} {word} {other}: {value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def _estimate(parts: NDArray[np.float64], wholes: NDArray[np.float64], *, certain: bool) -> Estimate:
+    """The ratio of the sums with its interval; by the rule of three where nothing varies to resample."""
+    value = float(parts.sum() / wholes.sum())
+    if certain:
+        slack = 3 / np.count_nonzero(wholes)
+        return value, value - slack, value + slack
+    return value, *_interval(parts, wholes)
 
 
 def _interval(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> tuple[float, float]:
@@ -108,12 +119,12 @@ def _interval(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> tuple[
 
 
 def truth(scenes: Scenes) -> Found:
-    """What flawless detectors would see in flawless images."""
+    """The answers of flawless detectors for flawless images."""
     return Found(scenes.shapes, scenes.colours, world.link_matrix(scenes), scenes.styles)
 
 
-def chance(found: Found, scenes: Scenes, draws: int = 1000) -> dict[str, tuple[float, float, float]]:
-    """What would be right if the objects found in an image were exchanged among its boxes at random.
+def chance(found: Found, scenes: Scenes, draws: int = 1000) -> dict[str, Estimate]:
+    """The rates if the objects found in an image were exchanged among its boxes at random.
 
     The mean and the central 95% of the draws. Of the truth: as for one who knows what there is but not where.
     Of what was detected: as for one who draws these images without regard to the boxes.

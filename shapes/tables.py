@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Rows to a file."""
+    """Write rows of cells to a file."""
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -1,11 +1,11 @@
-"""Train one model of the ecosystem: `python -m shapes.training base`.
+"""Train one of the models: `python -m shapes.training base`.
 
-A run is a function of its recipe: one that was interrupted goes on from its last checkpoint and ends with the
-weights of one that was not, bit for bit on one machine. Checkpoints lie in the folder that the environment
-variable AMDM_CACHE names (default: ~/.cache/amdm); finished weights and loss curves in shapes/weights.
+A run is a function of its configuration: one that was interrupted goes on from its last checkpoint and ends
+with the weights of one that was not, bit for bit on one machine. Checkpoints lie in the folder that the
+environment variable AMDM_CACHE names (default: ~/.cache/amdm); finished weights and loss curves in
+shapes/weights.
 """
 
-import argparse
 import json
 import os
 import time
@@ -20,9 +20,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from shapes import conditions, denoisers, latents, networks, world
+from shapes.commands import parser_of
+from shapes.configs import CONFIGS, Prediction, TrainingConfig
 from shapes.folders import cache_folder
 from shapes.networks import Network
-from shapes.recipes import RECIPES, Recipe
 from shapes.tables import write_csv
 from theory_checks.arguments import check_device, checked
 
@@ -32,7 +33,7 @@ DECAY = 0.3  # the last part of all steps, over which it falls to 0
 BETAS = (0.9, 0.99)
 CLIP = 1.0  # the largest norm of a gradient
 EMA = 0.999
-CONDITION_DROPOUT = 0.1  # of everything that a model is told, for guidance
+CONDITION_DROPOUT = 0.1  # of all conditions, for guidance
 STYLE_DROPOUT = 0.5  # of the style's word, so that captions without it are no surprise
 SNR_CAP = 5.0
 EDM_LOG_SIGMA = (0.0, 1.4)  # mean and deviation; EDM's -1.2 and 1.2 are for images that deviate by 0.5
@@ -41,9 +42,9 @@ CHECKPOINT_SECONDS = 600
 
 @dataclass
 class Run:
-    """All that the next step depends on."""
+    """The state of a training run."""
 
-    recipe: Recipe
+    config: TrainingConfig
     network: Network
     optimizer: torch.optim.AdamW
     average: dict[str, Tensor]
@@ -53,28 +54,28 @@ class Run:
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """What is trained, by name."""
+        """The trained parameters, by name."""
         return trained(self.network)
 
 
 def trained(network: Network) -> dict[str, Tensor]:
-    """The parameters that the recipe trains, by name."""
+    """The parameters that the configuration trains, by name."""
     return dict(network.trainable().named_parameters())
 
 
-def begin(recipe: Recipe, device: torch.device) -> Run:
+def begin(config: TrainingConfig, device: torch.device) -> Run:
     """A run before its first step."""
-    network = networks.build(recipe).to(device)
-    for part in filter(None, network):
-        part.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+    network = networks.build(config).to(device)
+    # A fifth faster on a CPU.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = trained(network)
     return Run(
-        recipe=recipe,
+        config=config,
         network=network,
-        optimizer=torch.optim.AdamW(parameters.values(), lr=recipe.rate, betas=BETAS),
+        optimizer=torch.optim.AdamW(parameters.values(), lr=config.rate, betas=BETAS),
         average={name: value.detach().clone() for name, value in parameters.items()},
-        generator=torch.Generator(device).manual_seed(recipe.seed),
-        losses=torch.zeros(recipe.images // BATCH, device=device),
+        generator=torch.Generator(device).manual_seed(config.seed),
+        losses=torch.zeros(config.images // BATCH, device=device),
     )
 
 
@@ -82,8 +83,8 @@ def advance(run: Run) -> None:
     """One step of the optimiser, on the next scenes of the training split."""
     first = world.TRAIN.start + run.step * BATCH
     scenes = world.sample_scenes(range(first, first + BATCH)).to(run.losses.device)
-    run.optimizer.param_groups[0]["lr"] = run.recipe.rate * rate_factor(run.step, len(run.losses))
-    loss = loss_of(run.recipe, run.network, scenes, run.generator)
+    run.optimizer.param_groups[0]["lr"] = run.config.rate * rate_factor(run.step, len(run.losses))
+    loss = loss_of(run.config, run.network, scenes, run.generator)
     torch.autograd.backward(loss)
     parameters = list(run.parameters.values())
     torch.nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -97,29 +98,27 @@ def advance(run: Run) -> None:
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """The learning rate at a step, as a part of the recipe's."""
+    """The learning rate at a step, as a part of the configuration's."""
     return min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
 
 
 def loss_of(
-    recipe: Recipe, network: Network, scenes: world.Scenes, generator: torch.Generator
+    config: TrainingConfig, network: Network, scenes: world.Scenes, generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    """The weighted squared error of what the network predicts (Karras et al. 2022, eq. 8)."""
+    """The weighted squared error of the denoised latents (Karras et al. 2022, eq. 2)."""
     images = world.render(scenes)
     z = latents.encode(images)
-    sigma = draw_sigma(recipe.predicts, len(z), generator)
+    sigma = draw_sigma(config.predicts, len(z), generator)
     noise = torch.randn(z.shape, generator=generator, device=z.device)
     x = z + sigma[:, None, None, None] * noise
-    scaling = denoisers.scaling(recipe.predicts, sigma)
-    c_in, c_skip, c_out = (c[:, None, None, None] for c in scaling[:3])
+    model = denoisers.denoiser(network, config.predicts)
     with torch.autocast(z.device.type, torch.bfloat16, enabled=z.device.type == "cuda"):
-        told = draw_conditions(recipe, scenes, generator)
-        predicted = networks.predict(network, c_in * x, scaling.c_noise, **told).float()
-    error = (predicted - (z - c_skip * x) / c_out).square().mean((1, 2, 3))
-    return (loss_weight(recipe.predicts, sigma) * error).mean()
+        denoised = model(x, sigma, **draw_conditions(config, scenes, generator))
+    error = (denoised - z).square().mean((1, 2, 3))
+    return (loss_weight(config.predicts, sigma) * error).mean()
 
 
-def draw_sigma(predicts: str, batch: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
+def draw_sigma(predicts: Prediction, batch: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
     """Levels to train at: of all of Stable Diffusion's steps alike, or log-normal for EDM."""
     device = generator.device
     if predicts == "edm":
@@ -129,21 +128,20 @@ def draw_sigma(predicts: str, batch: int, generator: torch.Generator) -> Float[T
     return denoisers.training_sigmas().float().to(device)[steps]
 
 
-def loss_weight(predicts: str, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """What a squared error of the prediction counts: min-SNR (Hang et al. 2023, eq. 8), or 1 for EDM."""
-    if predicts == "edm":
-        return torch.ones_like(sigma)
-    capped = sigma.square().reciprocal().clamp(max=SNR_CAP)
-    c_out = denoisers.scaling(predicts, sigma).c_out
-    return capped * c_out.square()
+def loss_weight(predicts: Prediction, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """The weight of a denoised latent's squared error: min-SNR (Hang et al. 2023, section 3.4), or EDM's."""
+    snr = sigma.square().reciprocal()
+    return 1 + snr if predicts == "edm" else snr.clamp(max=SNR_CAP)
 
 
-def draw_conditions(recipe: Recipe, scenes: world.Scenes, generator: torch.Generator) -> dict[str, Tensor]:
-    """What the model is told about the scenes: now and then nothing at all, or no style."""
+def draw_conditions(
+    config: TrainingConfig, scenes: world.Scenes, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The conditions of the scenes: for some zeros, for others without the style's word."""
     dropped, unsaid = torch.rand(2, len(scenes.seeds), generator=generator, device=generator.device)
-    told = conditions.told(recipe, scenes, styles=unsaid >= STYLE_DROPOUT)
+    encoded = conditions.encode(config, scenes, styles=unsaid >= STYLE_DROPOUT)
     keep = dropped >= CONDITION_DROPOUT
-    return {key: value * keep.view(-1, *[1] * (value.ndim - 1)) for key, value in told.items()}
+    return {key: value * keep.view(-1, *[1] * (value.ndim - 1)) for key, value in encoded.items()}
 
 
 def checkpoint(run: Run, path: Path) -> None:
@@ -155,19 +153,19 @@ def checkpoint(run: Run, path: Path) -> None:
             tensors[f"optimizer.{key}.{name}"] = moment
     tensors |= {"generator": run.generator.get_state(), "losses": run.losses[: run.step]}
     unfinished = path.with_suffix(".unfinished")
-    recipe = {key: value for key, value in asdict(run.recipe).items() if key != "images"}
+    config = {key: value for key, value in asdict(run.config).items() if key != "images"}
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}  # as safetensors wants them
-    save_file(contiguous, unfinished, {"recipe": json.dumps(recipe)})
+    save_file(contiguous, unfinished, {"recipe": json.dumps(config)})
     os.replace(unfinished, path)
 
 
-def resume(recipe: Recipe, device: torch.device, path: Path) -> Run:
+def resume(config: TrainingConfig, device: torch.device, path: Path) -> Run:
     """A run as its checkpoint has it. More images may be asked for than at first, the rest may not change."""
-    run = begin(recipe, device)
+    run = begin(config, device)
     with safe_open(path, "pt", device=str(device)) as file:
         made_by = json.loads(file.metadata()["recipe"])
-        if recipe != Recipe(**made_by, images=recipe.images):
-            raise ValueError(f"{path} was made by {made_by}, not by {recipe}: remove it to start anew")
+        if config != TrainingConfig(**made_by, images=config.images):
+            raise ValueError(f"{path} was made by {made_by}, not by {config}: remove it to start anew")
         with torch.no_grad():
             for name, value in run.parameters.items():
                 value.copy_(file.get_tensor(f"parameter.{name}"))
@@ -184,11 +182,11 @@ def resume(recipe: Recipe, device: torch.device, path: Path) -> Run:
 
 
 def train(name: str, device: torch.device, *, quiet: bool = False) -> Run:
-    """Train a model to the end of its recipe, from its last checkpoint if there is one."""
+    """Train a model to the end of its configuration, from its last checkpoint if there is one."""
     path = cache_folder("training") / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    recipe = RECIPES[name]
-    run = resume(recipe, device, path) if path.exists() else begin(recipe, device)
+    config = CONFIGS[name]
+    run = resume(config, device, path) if path.exists() else begin(config, device)
     saved = time.monotonic()
     bar = tqdm(total=len(run.losses), initial=run.step, unit="step", desc=name, disable=quiet)
     while run.step < len(run.losses):
@@ -205,12 +203,11 @@ def train(name: str, device: torch.device, *, quiet: bool = False) -> Run:
 
 def main() -> None:
     """Train, then store the averaged weights and the loss curve."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("name", choices=RECIPES)
+    parser = parser_of(__doc__)
+    parser.add_argument("name", choices=CONFIGS)
     parser.add_argument(
         "--device", type=checked(check_device, str), default="cuda" if torch.cuda.is_available() else "cpu"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     run = train(args.name, torch.device(args.device), quiet=args.quiet)
     networks.save(args.name, run.network, run.average)

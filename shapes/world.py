@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 SIZE = 32
 MAX_OBJECTS = 4
@@ -144,17 +145,32 @@ def captions(scenes: Scenes) -> Int[Tensor, "batch 11"]:
 
     A word comes once however many objects it holds for, and nothing says which words belong together.
     """
-    shapes = (1 + scenes.shapes) * scenes.present
-    colours = (1 + len(SHAPES) + scenes.colours) * scenes.present
-    first_kind = 1 + len(SHAPES) + len(COLOURS)
-    kinds = (first_kind - 1 + scenes.links[..., 0]) * (scenes.links[..., 0] > 0)
-    styles = first_kind + len(KINDS) - 1 + scenes.styles[:, None]
-    ids = torch.cat([shapes, colours, kinds, styles], dim=1).sort(1).values
-    repeated = torch.zeros_like(ids, dtype=torch.bool)
-    repeated[:, 1:] = ids[:, 1:] == ids[:, :-1]
-    # Zeros and repetitions go last, behind every word.
-    ids = ids.masked_fill(repeated | (ids == 0), len(VOCABULARY)).sort(1).values
+    held = word_set(scenes.shapes, scenes.colours, scenes.present, scenes.links[..., 0], scenes.styles)
+    ids = torch.arange(1, len(VOCABULARY), device=held.device).expand(len(held), -1)
+    # Words that do not hold go last.
+    ids = ids.masked_fill(~held, len(VOCABULARY)).sort(1).values[:, :MAX_WORDS]
     return ids.masked_fill(ids == len(VOCABULARY), 0)
+
+
+def word_set(
+    shapes: Int[Tensor, "batch 4"],
+    colours: Int[Tensor, "batch 4"],
+    present: Bool[Tensor, "batch 4"],
+    kinds: Int[Tensor, "batch links"],
+    styles: Int[Tensor, " batch"],
+) -> Bool[Tensor, "batch words"]:
+    """Mark the words of VOCABULARY, without the empty one, that hold of images with these objects.
+
+    There is no word for kind 0 and for style -1.
+    """
+    groups = [
+        (shapes, SHAPES, present),
+        (colours, COLOURS, present),
+        (kinds - 1, KINDS[1:], kinds > 0),
+        (styles[:, None], STYLES, styles[:, None] >= 0),
+    ]
+    held = [one_hot(index.clamp(min=0), len(names)) * there[..., None] for index, names, there in groups]
+    return torch.cat([each.any(1) for each in held], dim=1)
 
 
 def words(ids: Int[Tensor, " words"]) -> frozenset[str]:
@@ -163,7 +179,7 @@ def words(ids: Int[Tensor, " words"]) -> frozenset[str]:
 
 
 def coverage(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """How much of a pixel lies inside, from its centre's signed distance to the edge."""
+    """The part of a pixel that lies inside, from its centre's signed distance to the edge."""
     return (0.5 - distance).clamp(0, 1)
 
 
@@ -196,7 +212,7 @@ def brightness(
     y: Float[Tensor, "*#shape #height #width"],
     distance: Float[Tensor, "*shape height width"],
 ) -> Float[Tensor, "*shape 3 height width"]:
-    """What the flat, outlined and striped styles multiply a colour by, so far from a shape's edge."""
+    """The factors of a colour in the flat, outlined and striped styles, at a distance from a shape's edge."""
     flat = torch.ones_like(distance)
     outlined = 0.4 + 0.6 * coverage(distance + 1.5)
     wave = torch.sin((x + y) * (2 * torch.pi / STRIPE_PERIOD))
@@ -251,7 +267,7 @@ def _ring_distance(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 def _path_coordinates(
     x: Tensor, y: Tensor, subject: Float[Tensor, "*pairs 4"], target: Float[Tensor, "*pairs 4"]
 ) -> tuple[Tensor, ...]:
-    """Of points: how far along and off the line from centre to centre; |x| and |y| from the subject's centre.
+    """Distances of points along and off the line from centre to centre; |x|, |y| from the subject's centre.
 
     Then the subject's half side and the line's length.
     """
@@ -302,7 +318,7 @@ def render(scenes: Scenes) -> Image:
 
 
 def _marks(scenes: Scenes) -> Float[Tensor, "batch 1 32 32"]:
-    """How much of every pixel the white marks cover."""
+    """The part of every pixel that the white marks cover."""
     kinds, *ends = scenes.links.unbind(-1)
     subject, target = (scenes.boxes.gather(1, end[..., None].expand(-1, -1, 4)) for end in ends)
     rows = torch.arange(len(kinds), device=kinds.device)[:, None]

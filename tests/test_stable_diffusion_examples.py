@@ -265,7 +265,7 @@ def test_migc_runs_beside_models_in_half_precision(script, checkpoints, tmp_path
 def test_migc_is_loaded_in_float32(checkpoints):
     paths = {"migc_checkout": paper.UPSTREAM / "MIGC", "migc_weights": checkpoints / "MIGC_SD14.ckpt"}
     given = argparse.Namespace(**paths, sd14=checkpoints / "sd")
-    pipe = systems.load_migc(given, torch_dtype=torch.bfloat16)
+    pipe = systems.load("MIGC", given, torch_dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.float32}
     pipe(**{**paper.INSTANCES, "num_inference_steps": 1, "output_type": "latent"})
 
@@ -578,7 +578,7 @@ def test_a_checkout_that_does_not_run_is_one_line(tmp_path):
         with pytest.raises(
             SystemExit, match=r"^--migc-checkout is [^\n]*, expected code that runs here: Imp"
         ):
-            systems.migc_modules(tmp_path)
+            systems.migc_modules(argparse.Namespace(migc_checkout=tmp_path))
 
 
 LACKING = [

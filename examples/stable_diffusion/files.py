@@ -43,6 +43,12 @@ class Weights(NamedTuple):
     """"fp16" where there are no others."""
 
 
+def check_file(path: Path) -> None:
+    """Raise `Expected` unless there is a file."""
+    if not path.is_file():
+        raise Expected("a file")
+
+
 def check_folder(path: Path, needed: Sequence[Sequence[str]]) -> None:
     """One file of each group is there, and can be read if it is JSON."""
     found = [next((name for name in names if (path / name).is_file()), None) for names in needed]
@@ -99,17 +105,16 @@ def check_pipeline(
     absent = [part for part in parts if not (path / part).is_dir()]
     if absent:
         raise Expected(f"a folder with {', '.join(absent)}, as its model_index.json says")
-    check_folder(path, [(f"{part}/config.json",) for part in networks])
-    for part in tokenizers:
-        check_folder(path, [[f"{part}/{name}" for name in names] for names in TOKENIZER])
-    check_folder(path, [("scheduler/scheduler_config.json",)])
+    needed = [[f"{part}/config.json"] for part in networks]
+    needed += [[f"{part}/{name}" for name in names] for part in tokenizers for names in TOKENIZER]
+    check_folder(path, [*needed, ["scheduler/scheduler_config.json"]])
     for part, stems in networks.items():
         check_weights(path, stems, part)
     return index
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """What a pipeline's folder says of its parts: the library and the class of each."""
+    """The library and the class of each part of a pipeline, from its folder."""
     check_folder(path, [("model_index.json",)])
     return _mapping(_json(path / "model_index.json"), "model_index.json")
 
@@ -163,18 +168,18 @@ def check_code(path: Path, names: Sequence[str]) -> None:
 
 def read_weights(path: Path, names_only: bool = False) -> Mapping[str, Any]:
     """A checkpoint's content; no code in it is run. Of safetensors, the names alone where they do."""
-    if not path.is_file():
-        raise Expected("a file")
+    from safetensors.torch import load_file
+
+    check_file(path)
     if path.suffix == ".safetensors":
         names = _header(path)
-        return dict.fromkeys(names) if names_only else _load_file(path)
+        return dict.fromkeys(names) if names_only else load_file(path)
     return _pickle(path)
 
 
 def check_migc_weights(path: Path) -> None:
     """MIGC's weights as its code wants them, a pickle of tensors alone."""
-    if not path.is_file():
-        raise Expected("a file")
+    check_file(path)
     read = _pickle(path)
     state = read.get("state_dict")
     if not isinstance(state, Mapping):
@@ -203,8 +208,7 @@ def read_picture(path: Path) -> Any:
     """An image in RGB."""
     from PIL import Image
 
-    if not path.is_file():
-        raise Expected("a file")
+    check_file(path)
     try:
         with Image.open(path) as opened:
             return opened.convert("RGB")
@@ -213,9 +217,8 @@ def read_picture(path: Path) -> Any:
 
 
 def read_scene(path: Path) -> dict[str, Any]:
-    """JSON with what the systems are told: a caption, interactions and instances with boxes."""
-    if not path.is_file():
-        raise Expected("a file")
+    """A scene for the systems, from JSON: a caption, interactions and instances with boxes."""
+    check_file(path)
     scene = _mapping(_json(path), "it", ["caption", "interactions", "instances"])
     wanted = {
         "interactions": (["subject", "action", "object"], ["subject_box", "object_box"]),
@@ -280,7 +283,7 @@ def _header(path: Path, name: str = "it") -> list[str]:
 
 
 def _pickle(path: Path, name: str = "it") -> dict[str, Any]:
-    """What torch reads of a file without running code in it."""
+    """The content of a checkpoint, read without running code in it."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # whatever torch says of a file that is no checkpoint, or more than tensors
@@ -311,12 +314,6 @@ def _imports(path: Path, name: str) -> list[str]:
     whole = [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
     parts = [node for node in body if isinstance(node, ast.ImportFrom) and node.level == 0]
     return whole + [str(node.module) for node in parts]
-
-
-def _load_file(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""How much memory N models take, computed from their tensors: nothing is measured on a device."""
+"""Memory of N models, computed from their tensors: nothing is measured on a device."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,13 @@ class Memory(NamedTuple):
     """Bytes. Parameters stay; activations and decoding come after one another."""
 
     parameters: int
-    """Of all pipelines; what they share is counted once."""
+    """The sum over all pipelines; shared ones are counted once."""
     activations: int
     """The peak of one call of a network, of the largest."""
     decoding: int
     """The peak of one call of the decoder, the first pipeline's."""
     device: str
-    """Where the calls were: the kernels, and so what they keep, depend on it."""
+    """The device of the calls: the kernels, and so what they keep, depend on it."""
 
     def __str__(self) -> str:
         parameters, activations, decoding = (f"{size / 2**30:.2f} GiB" for size in self[:3])
@@ -33,7 +33,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(pipes: Sequence[Any], prepared: Sequence[Prepared]) -> Memory:
-    """What these pipelines take. Calls every network once, on its start, and the first one's decoder.
+    """The memory of these pipelines. Calls every network once, on its start, and the first one's decoder.
 
     The networks run one after the other, so their activations do not add up: the largest counts.
     """

@@ -1,4 +1,4 @@
-"""What the three scripts share: arguments, scene, A alone and A(+B), pictures and their table."""
+"""The parts that the scripts share: arguments, scene, A alone and A(+B), pictures and their table."""
 
 import argparse
 import csv
@@ -40,13 +40,12 @@ def main(text: str, names: Sequence[str], settings: Settings, argv: Sequence[str
     scene = files.read_scene(arguments.scene)
     pipes, prepared = [], []
     for name in names:
-        system = systems.SYSTEMS[name]
-        pipe = system.load(arguments, torch_dtype=getattr(torch, arguments.dtype)).to(arguments.device)
-        pipe.set_progress_bar_config(disable=True)
-        told = system.told(scene, arguments, settings.steps)
-        told |= {"num_inference_steps": settings.steps, "guidance_scale": settings.guidance}
+        pipe = systems.load(name, arguments, torch_dtype=getattr(torch, arguments.dtype))
+        pipe.to(arguments.device).set_progress_bar_config(disable=True)
+        call = systems.SYSTEMS[name].call(scene, arguments, settings.steps)
+        call |= {"num_inference_steps": settings.steps, "guidance_scale": settings.guidance}
         pipes.append(pipe)
-        prepared.append(from_pipeline(pipe, **told))
+        prepared.append(from_pipeline(pipe, **call))
     check_same_ecosystem([one.model for one in prepared], prepared[0].sigmas)
     memory = memory_of(pipes, prepared)
     print(f"{len(names)} models: {memory}")
@@ -58,9 +57,9 @@ def main(text: str, names: Sequence[str], settings: Settings, argv: Sequence[str
 def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=text.splitlines()[0])
     for name in names:
-        for option, (_, kind, what) in systems.SYSTEMS[name].paths.items():
-            given = f"--{option.replace('_', '-')}"
-            made.add_argument(given, type=Path, required=True, metavar=kind, help=what)
+        for option in systems.SYSTEMS[name].arguments:
+            _, kind, what = systems.ARGUMENTS[option]
+            made.add_argument(systems.flag(option), type=Path, required=True, metavar=kind, help=what)
     scene, wanted = HERE / "scene.json", "JSON: what is wanted where; default: %(default)s"
     made.add_argument("--scene", type=Path, default=scene, metavar="FILE", help=wanted)
     if settings.ip_scale is not None:
@@ -104,7 +103,7 @@ def sample(
 
 
 def _rows(name: str, partners: Sequence[str], step: Step) -> list[dict[str, Any]]:
-    """How the lead's latent met the partners' at a step, VP, as in the paper's Table 5."""
+    """Angles and distances of the lead's latent to the partners' at a step, VP, as in the paper's Table 5."""
     where = {"image": name, "step": step.index, "sigma": f"{step.sigma:.6g}"}
     joined = step.aggregation
     if joined is None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -35,15 +35,24 @@ LICENCES = {
 }
 
 
-class System(NamedTuple):
-    """One of them: the paths it needs, how it is loaded, and what its pipeline is told of a scene."""
+class Argument(NamedTuple):
+    """A path of the user's."""
 
-    paths: Mapping[str, tuple[Callable[[Path], Any], str, str]]
-    """By argument: what raises `Expected` unless it is usable; FILE or FOLDER, and which, for the help."""
+    check: Callable[[Path], Any]
+    """Raises `Expected` unless it is usable."""
+    kind: Literal["FILE", "FOLDER"]
+    help: str
+
+
+class System(NamedTuple):
+    """One of them: the licences it stands under, the ARGUMENTS it needs, how it is loaded and called."""
+
+    licences: Sequence[str]
+    arguments: Sequence[str]
     load: Callable[..., Any]
     """`load(arguments, **options) -> pipeline`, with the options of `from_pretrained`."""
-    told: Callable[[Mapping[str, Any], argparse.Namespace, int], dict[str, Any]]
-    """`told(scene, arguments, steps)`: the arguments of the pipeline's call."""
+    call: Callable[[Mapping[str, Any], argparse.Namespace, int], dict[str, Any]]
+    """`call(scene, arguments, steps)`: the arguments of the pipeline's call."""
 
 
 def check_arguments(arguments: argparse.Namespace, names: Sequence[str]) -> None:
@@ -52,36 +61,63 @@ def check_arguments(arguments: argparse.Namespace, names: Sequence[str]) -> None
     Nothing is loaded, and none of the users' code is executed.
     """
     checks: dict[str, Callable[[Any], Any]] = {"scene": files.read_scene}
-    for name in names:
-        checks |= {option: check for option, (check, _, _) in SYSTEMS[name].paths.items()}
+    checks |= {option: ARGUMENTS[option].check for name in names for option in SYSTEMS[name].arguments}
     checks |= {"device": check_device, "out": check_out}
     problems = []
     for option, check in checks.items():
-        value = getattr(arguments, option)
         try:
-            check(value)
+            check(getattr(arguments, option))
         except Expected as expected:
-            problems.append(f"{_given(option)} is {value}, expected {expected}")
+            problems.append(problem(option, arguments, str(expected)))
     if problems:
         raise files.Unusable(problems)
 
 
+def flag(option: str) -> str:
+    """An argument as it is given: --its-name."""
+    return f"--{option.replace('_', '-')}"
+
+
+def problem(option: str, arguments: argparse.Namespace, expected: str) -> str:
+    """The line about an argument that is not as expected."""
+    return f"{flag(option)} is {getattr(arguments, option)}, expected {expected}"
+
+
+def load(name: str, arguments: argparse.Namespace, **options: Any) -> Any:
+    """The pipeline of a system, with the paper's sampler; its licences are announced.
+
+    Stable Diffusion's latents are not clipped, whatever its own scheduler says.
+    """
+    system = SYSTEMS[name]
+    announce(*system.licences)
+    pipe = system.load(arguments, **options)
+    diffusers, _ = _libraries()
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    return pipe
+
+
 def announce(*systems: str) -> None:
-    """Say under which licences what is loaded stands."""
+    """Print the licences of what is loaded."""
     for system in systems:
         print(f"{system}: {LICENCES[system]}", file=sys.stderr)
 
 
-def load_interact_diffusion(arguments: argparse.Namespace, **options: Any) -> Any:
+def load_interact_diffusion(
+    arguments: argparse.Namespace, option: str = "interactdiffusion", **options: Any
+) -> Any:
     """InteractDiffusion through its own pipeline, which comes with the weights: `trust_remote_code`."""
-    announce("Stable Diffusion", "InteractDiffusion")
-    return _with_own_code("interactdiffusion", arguments, {"safety_checker": None}, **options)
-
-
-def load_interact_diffusion_xl(arguments: argparse.Namespace, **options: Any) -> Any:
-    """InteractDiffusion-XL, in the same way."""
-    announce("SDXL", "InteractDiffusion-XL")
-    return _with_own_code("interactdiffusion_xl", arguments, {}, **options)
+    folder: Path = getattr(arguments, option)
+    xl = option == "interactdiffusion_xl"
+    parts = networks(option, arguments, files.XL_NETWORKS if xl else files.NETWORKS, **options)
+    without = {"feature_extractor": None} | ({} if xl else {"safety_checker": None})
+    diffusers, _ = _libraries()
+    variant = files.find_weights(folder, files.DIFFUSERS, "unet").variant
+    options |= {"trust_remote_code": True, "variant": variant}
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, **parts, **without, **LOCAL, **options)
+    if "unet" not in parts:
+        names = files.check_weights(folder, files.DIFFUSERS, "unet")
+        _check_whole(option, arguments, "unet", pipe.unet.state_dict().keys() - names)
+    return pipe
 
 
 def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
@@ -90,9 +126,8 @@ def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
     In float32 whatever the options say: its processors make boxes and masks in float32, which their
     networks refuse in any other type.
     """
-    announce("Stable Diffusion", "MIGC")
-    pipeline, utils = migc_modules(arguments.migc_checkout)
-    options = {**options, "torch_dtype": torch.float32}
+    pipeline, utils = migc_modules(arguments)
+    options |= {"torch_dtype": torch.float32}
     parts = networks("sd14", arguments, **options)
     pipe = pipeline.StableDiffusionMIGCPipeline.from_pretrained(
         arguments.sd14, **parts, **LOCAL, safety_checker=None, feature_extractor=None, **options
@@ -100,24 +135,28 @@ def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
     pipe.attention_store = pipeline.AttentionStore()
     weights = str(arguments.migc_weights)  # its code reads the file itself; it was checked
     utils.load_migc(pipe.unet, pipe.attention_store, weights, attn_processor=pipeline.MIGCProcessor)
-    return _with_ddim(pipe)
+    return pipe
 
 
-def load_ip_adapter(arguments: argparse.Namespace, **options: Any) -> Any:
-    """IP-Adapter through diffusers, on Stable Diffusion 1.5."""
-    announce("Stable Diffusion", "IP-Adapter")
-    diffusers, _ = _libraries()
-    parts = networks("sd15", arguments, **options)
-    parts |= {"safety_checker": None, "feature_extractor": None}
-    return _with_adapter(diffusers.StableDiffusionPipeline, arguments.sd15, parts, arguments, **options)
-
-
-def load_ip_adapter_xl(arguments: argparse.Namespace, **options: Any) -> Any:
-    """SDXL's IP-Adapter through diffusers."""
-    announce("SDXL", "IP-Adapter")
-    diffusers, _ = _libraries()
-    parts = networks("sdxl", arguments, files.XL_NETWORKS, **options)
-    return _with_adapter(diffusers.StableDiffusionXLPipeline, arguments.sdxl, parts, arguments, **options)
+def load_ip_adapter(arguments: argparse.Namespace, option: str = "sd15", **options: Any) -> Any:
+    """IP-Adapter and its image encoder through diffusers, on Stable Diffusion 1.5 or SDXL."""
+    diffusers, transformers = _libraries()
+    xl = option == "sdxl"
+    kind = diffusers.StableDiffusionXLPipeline if xl else diffusers.StableDiffusionPipeline
+    without = {} if xl else {"safety_checker": None, "feature_extractor": None}
+    parts = networks(option, arguments, files.XL_NETWORKS if xl else files.NETWORKS, **options)
+    state = files.read_ip_adapter(arguments.ip_adapter)
+    named = ("transformers", "CLIPVisionModelWithProjection")
+    encoder = whole("image_encoder", arguments, named, "", files.TRANSFORMERS, **options)
+    size = encoder.config.image_size
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size)
+    pipe = kind.from_pretrained(
+        getattr(arguments, option), image_encoder=encoder, **parts, **without, **LOCAL, **options
+    )
+    pipe.register_modules(feature_extractor=processor)
+    pipe.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
+    pipe.set_ip_adapter_scale(arguments.ip_scale)
+    return pipe
 
 
 def networks(
@@ -154,95 +193,42 @@ def whole(
     network, found = getattr(library, named[1]).from_pretrained(
         folder / part, variant=variant, output_loading_info=True, **LOCAL, **options
     )
-    _check_whole(option, folder, part, found["missing_keys"])
+    _check_whole(option, arguments, part, found["missing_keys"])
     return network
 
 
-def _check_whole(option: str, folder: Path, part: str, missing: Iterable[str]) -> None:
+def _check_whole(option: str, arguments: argparse.Namespace, part: str, missing: Iterable[str]) -> None:
     names = list(missing)
     if names:
         where = f"{part}'s weights" if part else "its weights"
-        raise files.Unusable([f"{_given(option)} is {folder}, expected {files.some(names)} in {where}"])
-
-
-def _with_own_code(
-    option: str, arguments: argparse.Namespace, without: Mapping[str, None], **options: Any
-) -> Any:
-    """A pipeline whose class, and its U-Net's, lie in its folder."""
-    folder: Path = getattr(arguments, option)
-    kinds = files.XL_NETWORKS if option.endswith("xl") else files.NETWORKS
-    parts = networks(option, arguments, kinds, **options)
-    diffusers, _ = _libraries()
-    variant = files.find_weights(folder, files.DIFFUSERS, "unet").variant
-    pipe = diffusers.DiffusionPipeline.from_pretrained(
-        folder,
-        trust_remote_code=True,
-        variant=variant,
-        feature_extractor=None,
-        **parts,
-        **without,
-        **LOCAL,
-        **options,
-    )
-    if "unet" not in parts:
-        names = files.check_weights(folder, files.DIFFUSERS, "unet")
-        _check_whole(option, folder, "unet", pipe.unet.state_dict().keys() - names)
-    return _with_ddim(pipe)
-
-
-def _with_adapter(
-    kind: Any, folder: Path, parts: Mapping[str, Any], arguments: argparse.Namespace, **options: Any
-) -> Any:
-    """A pipeline of diffusers with an IP-Adapter and its image encoder."""
-    state = files.read_ip_adapter(arguments.ip_adapter)
-    _, transformers = _libraries()
-    named = ("transformers", "CLIPVisionModelWithProjection")
-    encoder = whole("image_encoder", arguments, named, "", files.TRANSFORMERS, **options)
-    size = encoder.config.image_size
-    processor = transformers.CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size)
-    pipe = kind.from_pretrained(folder, **{**parts, "image_encoder": encoder}, **LOCAL, **options)
-    pipe.register_modules(feature_extractor=processor)
-    pipe.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
-    pipe.set_ip_adapter_scale(arguments.ip_scale)
-    return _with_ddim(pipe)
+        raise files.Unusable([problem(option, arguments, f"{files.some(names)} in {where}")])
 
 
 def interactions(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """What InteractDiffusion is told: the caption, and who does what with whom, where."""
-    told: dict[str, Any] = {"prompt": scene["caption"], "negative_prompt": scene.get("negative", "")}
+    """InteractDiffusion's arguments: the caption, and who does what with whom, where."""
+    call = caption(scene)
     for part in ("subject_phrases", "object_phrases", "action_phrases", "subject_boxes", "object_boxes"):
         key = part.removesuffix("es") if part.endswith("boxes") else part.removesuffix("_phrases")
-        told[f"interactdiffusion_{part}"] = [interaction[key] for interaction in scene["interactions"]]
-    return {**told, "interactdiffusion_scheduled_sampling_beta": 1.0}
+        call[f"interactdiffusion_{part}"] = [interaction[key] for interaction in scene["interactions"]]
+    return {**call, "interactdiffusion_scheduled_sampling_beta": 1.0}
 
 
 def instances(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """What MIGC is told: the caption, every instance's phrase and box; it works in the first half."""
+    """MIGC's arguments: the caption, every instance's phrase and box; it works in the first half."""
     phrases = [instance["phrase"] for instance in scene["instances"]]
     boxes = [[float(edge) for edge in instance["box"]] for instance in scene["instances"]]
-    return {
-        "prompt": [[scene["caption"], *phrases]],
-        "bboxes": [boxes],
-        "negative_prompt": scene.get("negative", ""),
-        "MIGCsteps": steps // 2,
-    }
+    prompt = [[scene["caption"], *phrases]]
+    return {**caption(scene), "prompt": prompt, "bboxes": [boxes], "MIGCsteps": steps // 2}
 
 
 def style(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """What IP-Adapter is told: the caption and an image."""
-    told = {"prompt": scene["caption"], "negative_prompt": scene.get("negative", "")}
-    return {**told, "ip_adapter_image": files.read_picture(arguments.image)}
+    """IP-Adapter's arguments: the caption and an image."""
+    return {**caption(scene), "ip_adapter_image": files.read_picture(arguments.image)}
 
 
-def _with_ddim(pipe: Any) -> Any:
-    """The paper's sampler; Stable Diffusion's latents are not clipped, whatever its own scheduler says."""
-    diffusers, _ = _libraries()
-    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
-    return pipe
-
-
-def _given(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
+def caption(scene: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that all pipelines take."""
+    return {"prompt": scene["caption"], "negative_prompt": scene.get("negative", "")}
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -258,87 +244,72 @@ def _libraries() -> tuple[Any, Any]:
     return diffusers, transformers
 
 
-def migc_modules(checkout: Path) -> list[Any]:
+def migc_modules(arguments: argparse.Namespace) -> list[Any]:
     """Two modules of MIGC's repository, which is not installed."""
     _libraries()
-    sys.path.insert(0, str(checkout))
+    checkout = str(arguments.migc_checkout)
+    sys.path.insert(0, checkout)
     try:
         return [importlib.import_module(f"migc.{name}") for name in ("migc_pipeline", "migc_utils")]
     except Exception as error:  # it is not our code: what it needs may have changed
-        problem = f"code that runs here: {type(error).__name__}, {error}"
-        raise files.Unusable([f"--migc-checkout is {checkout}, expected {problem}"]) from error
+        expected = f"code that runs here: {type(error).__name__}, {error}"
+        raise files.Unusable([problem("migc_checkout", arguments, expected)]) from error
     finally:
-        sys.path.remove(str(checkout))
+        sys.path.remove(checkout)
 
 
 LOCAL = {"local_files_only": True}  # nothing is fetched
-ADAPTER: dict[str, tuple[Callable[[Path], Any], str, str]] = {
-    "ip_adapter": (
+ARGUMENTS = {
+    "interactdiffusion": Argument(
+        files.check_pipeline_with_code,
+        "FOLDER",
+        "interactdiffusion/diffusers-v1-2, or the paper's v1.0 in that format",
+    ),
+    "interactdiffusion_xl": Argument(
+        partial(files.check_pipeline_with_code, networks=files.XL_NETWORKS),
+        "FOLDER",
+        "jiuntian/interactdiffusion-xl-1024",
+    ),
+    "migc_checkout": Argument(files.check_migc_checkout, "FOLDER", "a checkout of github.com/limuloo/MIGC"),
+    "migc_weights": Argument(files.check_migc_weights, "FILE", "MIGC_SD14.ckpt"),
+    "ip_adapter": Argument(
         partial(files.read_ip_adapter, names_only=True),
         "FILE",
         "ip-adapter_sd15.safetensors, of SDXL ip-adapter_sdxl.safetensors; or .bin",
     ),
-    "image_encoder": (
+    "image_encoder": Argument(
         files.check_image_encoder,
         "FOLDER",
         "its image encoder, h94/IP-Adapter's models/image_encoder, of SDXL sdxl_models/image_encoder",
     ),
-    "image": (files.read_picture, "FILE", "an image of the style"),
+    "image": Argument(files.read_picture, "FILE", "an image of the style"),
+    "sd14": Argument(files.check_pipeline, "FOLDER", "stable-diffusion-v1-4 in diffusers' format"),
+    "sd15": Argument(files.check_pipeline, "FOLDER", "stable-diffusion-v1-5 in diffusers' format"),
+    "sdxl": Argument(
+        partial(files.check_pipeline, networks=files.XL_NETWORKS),
+        "FOLDER",
+        "stable-diffusion-xl-base-1.0 in diffusers' format",
+    ),
 }
+ADAPTER = ["ip_adapter", "image_encoder", "image"]
 SYSTEMS = {
     "InteractDiffusion": System(
-        {
-            "interactdiffusion": (
-                files.check_pipeline_with_code,
-                "FOLDER",
-                "interactdiffusion/diffusers-v1-2, or the paper's v1.0 in that format",
-            )
-        },
+        ["Stable Diffusion", "InteractDiffusion"],
+        ["interactdiffusion"],
         load_interact_diffusion,
         interactions,
     ),
     "InteractDiffusion-XL": System(
-        {
-            "interactdiffusion_xl": (
-                partial(files.check_pipeline_with_code, networks=files.XL_NETWORKS),
-                "FOLDER",
-                "jiuntian/interactdiffusion-xl-1024",
-            )
-        },
-        load_interact_diffusion_xl,
+        ["SDXL", "InteractDiffusion-XL"],
+        ["interactdiffusion_xl"],
+        partial(load_interact_diffusion, option="interactdiffusion_xl"),
         interactions,
     ),
     "MIGC": System(
-        {
-            "migc_checkout": (
-                files.check_migc_checkout,
-                "FOLDER",
-                "a checkout of github.com/limuloo/MIGC",
-            ),
-            "migc_weights": (files.check_migc_weights, "FILE", "MIGC_SD14.ckpt"),
-            "sd14": (files.check_pipeline, "FOLDER", "stable-diffusion-v1-4 in diffusers' format"),
-        },
-        load_migc,
-        instances,
+        ["Stable Diffusion", "MIGC"], ["migc_checkout", "migc_weights", "sd14"], load_migc, instances
     ),
-    "IP-Adapter": System(
-        {
-            **ADAPTER,
-            "sd15": (files.check_pipeline, "FOLDER", "stable-diffusion-v1-5 in diffusers' format"),
-        },
-        load_ip_adapter,
-        style,
-    ),
+    "IP-Adapter": System(["Stable Diffusion", "IP-Adapter"], [*ADAPTER, "sd15"], load_ip_adapter, style),
     "IP-Adapter-XL": System(
-        {
-            **ADAPTER,
-            "sdxl": (
-                partial(files.check_pipeline, networks=files.XL_NETWORKS),
-                "FOLDER",
-                "stable-diffusion-xl-base-1.0 in diffusers' format",
-            ),
-        },
-        load_ip_adapter_xl,
-        style,
+        ["SDXL", "IP-Adapter"], [*ADAPTER, "sdxl"], partial(load_ip_adapter, option="sdxl"), style
     ),
 }

@@ -32,14 +32,14 @@ CASES = [
 @pytest.mark.parametrize("composition", CASES, ids=lambda c: f"{c.kind} {dict(c.options).get('kernel', '')}")
 def test_passes_are_counted(composition, monkeypatch):
     rows = 0
-    predict = networks.predict
+    forward = networks.Network.forward
 
-    def counting(network, x, *args):
+    def counting(network, x, *args, **kwargs):
         nonlocal rows
         rows += len(x)
-        return predict(network, x, *args)
+        return forward(network, x, *args, **kwargs)
 
-    monkeypatch.setattr(networks, "predict", counting)
+    monkeypatch.setattr(networks.Network, "forward", counting)
     images = composition.draw(SCENES, 0)
     assert images.shape == (2, 3, 32, 32) and images.isfinite().all()
     assert rows == 2 * composition.passes

@@ -8,8 +8,8 @@ from torch import nn
 
 from amdm.denoisers import average_state_dicts, linear
 from shapes import conditions, denoisers, latents, networks, training, world
+from shapes.configs import CONFIGS
 from shapes.networks import Network
-from shapes.recipes import RECIPES
 
 
 class Affine(nn.Module):
@@ -100,7 +100,7 @@ def fine_tuned(style, steps=12, batch=8):
     g = torch.Generator().manual_seed(0)
     for rows in chosen.split(batch)[:steps]:
         part = world.Scenes(*(field[rows] for field in scenes))
-        torch.autograd.backward(training.loss_of(RECIPES["base"], network, part, g))
+        torch.autograd.backward(training.loss_of(CONFIGS["base"], network, part, g))
         optimizer.step()
         optimizer.zero_grad()
     return network.unet.state_dict()
@@ -113,10 +113,10 @@ def test_two_fine_tunes_of_the_ecosystem():
     start = {name: value.clone() for name, value in base.unet.state_dict().items()}
     tuned = [fine_tuned(style) for style in (0, 1)]
     scenes = world.sample_scenes(range(world.TEST.start, world.TEST.start + 8))
-    args = conditions.told(RECIPES["base"], scenes)
+    args = conditions.encode(CONFIGS["base"], scenes)
     sigma = torch.full((8,), 2.0, dtype=torch.float64)
     x = latents.encode(world.render(scenes)).double() + 2 * randn(0, 8, *latents.SHAPE)
-    model = denoisers.NetworkDenoiser(Network(base.unet.double()), "epsilon", 0.03, 14.6)
+    model = denoisers.denoiser(Network(base.unet.double()), "epsilon")
 
     def predicted(state):
         base.unet.load_state_dict(state)

@@ -13,7 +13,7 @@ from shapes.conditions import (
     reference_scenes,
     reference_tokens,
 )
-from shapes.recipes import RECIPES
+from shapes.configs import CONFIGS
 from shapes.world import VOCABULARY, sample_scenes
 
 PAIR = hand_made(
@@ -88,10 +88,10 @@ def test_colour_maps_hold_colours():
 def test_only_a_model_with_a_reference_gets_one_and_its_captions_never_name_the_style():
     scenes = sample_scenes(range(4))
     assert torch.equal(
-        conditions.told(RECIPES["style"], scenes)["encoder_hidden_states"][:, :11],
+        conditions.encode(CONFIGS["style"], scenes)["encoder_hidden_states"][:, :11],
         caption_tokens(scenes, styles=False),
     )
     own = world.render(scenes)
-    given = conditions.told(RECIPES["style"], scenes, reference=own)["encoder_hidden_states"][:, 11:]
+    given = conditions.encode(CONFIGS["style"], scenes, reference=own)["encoder_hidden_states"][:, 11:]
     torch.testing.assert_close(given, reference_tokens(own))
-    assert conditions.told(RECIPES["base"], scenes)["encoder_hidden_states"].shape[1] == 11
+    assert conditions.encode(CONFIGS["base"], scenes)["encoder_hidden_states"].shape[1] == 11

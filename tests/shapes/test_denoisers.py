@@ -1,15 +1,17 @@
 """Networks as denoisers: preconditioning by hand, diffusers' own loops, what each model is told."""
 
+import math
+
 import pytest
 import torch
 
 from amdm import check_same_ecosystem, ddim, start_noise
 from amdm.denoisers import Guided
 from shapes import denoisers, latents, networks, world
-from shapes.denoisers import NetworkDenoiser, extra_args, sigma_to_t, sigmas, training_sigmas
+from shapes.configs import CONFIGS
+from shapes.denoisers import denoiser, extra_args, sigmas, training_sigmas
 from shapes.imports import import_beside_torchvision
 from shapes.networks import Network
-from shapes.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +21,12 @@ def scenes():
 
 @pytest.fixture(scope="module", autouse=True)
 def random_weights(tmp_path_factory):
-    """Models of every recipe with random weights, stored and loaded like the shipped ones."""
+    """Models of every configuration with random weights, stored and loaded like the shipped ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "WEIGHTS", tmp_path_factory.mktemp("weights"))
         generator = torch.Generator().manual_seed(0)
-        for name, recipe in RECIPES.items():
-            network = networks.build(recipe)
+        for name, config in CONFIGS.items():
+            network = networks.build(config)
             weights = network.trainable().state_dict()
             # A ControlNet begins with layers of zeros, which would hide what it does.
             noisy = {key: w + 0.03 * torch.randn(w.shape, generator=generator) for key, w in weights.items()}
@@ -61,20 +63,19 @@ def test_a_perfect_network_is_a_perfect_denoiser(predicts, sigma):
         seen.append((x, t))
         return exact(predicts, z, noise, sigma)
 
-    model = NetworkDenoiser(Network(Stub(answer)), predicts, 0.0, 1e9)
+    model = denoiser(Network(Stub(answer)), predicts)
     x = z + sigma * noise
     out = model(x, torch.full((3,), sigma, dtype=torch.float64), encoder_hidden_states=torch.zeros(3, 1, 42))
     torch.testing.assert_close(out, z, atol=1e-12, rtol=0)
     # The network sees samples of the VP process, whose variance is that of the latents.
     torch.testing.assert_close(seen[0][0], x / (1 + sigma**2) ** 0.5)
+    if predicts == "edm":
+        assert seen[0][1].tolist() == pytest.approx([math.log(sigma) / 4] * 3)
 
 
-def test_steps_and_levels_are_inverse():
-    assert torch.equal(sigma_to_t(training_sigmas()), torch.arange(1000.0))
-    table = training_sigmas().log()
-    between = ((table[10] + table[11]) / 2).exp()[None]
-    assert sigma_to_t(between).item() == pytest.approx(10.5, abs=1e-5)
-    assert sigma_to_t(torch.tensor([1e-6, 1e6])).tolist() == [0, 999]
+def test_the_networks_see_the_training_step_of_a_level_in_float32():
+    steps = denoiser(Network(Stub(None)), "epsilon").timestep(training_sigmas().float())
+    assert torch.equal(steps, torch.arange(1000.0))
 
 
 def test_the_grid_is_the_schedulers():
@@ -89,24 +90,23 @@ def test_the_grid_is_the_schedulers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampling_agrees_with_diffusers_own_loop(name, guidance, scenes):
-    steps, recipe = 10, RECIPES[name]
+    steps, config = 10, CONFIGS[name]
     network, told = networks.load(name), extra_args(name, scenes)
     model = denoisers.load(name, guidance)
-    scheduler = networks.scheduler(recipe.predicts)
+    scheduler = networks.scheduler(config.predicts)
     scheduler.set_timesteps(steps)
-    levels = scheduler.sigmas if recipe.predicts == "edm" else sigmas(steps)
+    levels = scheduler.sigmas if config.predicts == "edm" else sigmas(steps)
     [x] = start_noise([7, 8], latents.SHAPE, levels[0].item(), num_models=1)
     scale = (1 + levels[0] ** 2) ** 0.5
-    theirs = x if recipe.predicts == "edm" else x / scale
+    theirs = x if config.predicts == "edm" else x / scale
     with torch.no_grad():
         for t in scheduler.timesteps:
             inputs = scheduler.scale_model_input(theirs, t)
             cond, uncond = (
-                networks.predict(network, inputs, torch.full((2,), float(t)), **told[side])
-                for side in ("cond", "uncond")
+                network(inputs, torch.full((2,), float(t)), **told[side])[0] for side in ("cond", "uncond")
             )
             theirs = scheduler.step(uncond + guidance * (cond - uncond), t, theirs).prev_sample
         for step in ddim(model, x, levels, told):
@@ -116,7 +116,7 @@ def test_sampling_agrees_with_diffusers_own_loop(name, guidance, scenes):
 
 
 def test_every_model_is_told_what_it_controls_only(scenes):
-    told = {name: extra_args(name, scenes)["cond"] for name in RECIPES}
+    told = {name: extra_args(name, scenes)["cond"] for name in CONFIGS}
     repainted = scenes._replace(colours=(scenes.colours + 1) % 6)
     assert torch.equal(extra_args("layout", repainted)["cond"]["maps"], told["layout"]["maps"])
     changed = scenes._replace(shapes=(scenes.shapes + 1) % 4, links=torch.zeros_like(scenes.links))
@@ -125,7 +125,7 @@ def test_every_model_is_told_what_it_controls_only(scenes):
 
 
 def test_unconditional_is_nothing_said(scenes):
-    for name in RECIPES:
+    for name in CONFIGS:
         sides = extra_args(name, scenes)
         assert sides["cond"].keys() == sides["uncond"].keys()
         assert not any(value.any() for value in sides["uncond"].values())
@@ -133,7 +133,7 @@ def test_unconditional_is_nothing_said(scenes):
 
 
 def test_models_share_an_ecosystem():
-    models = [denoisers.load(name) for name in RECIPES]
+    models = [denoisers.load(name) for name in CONFIGS]
     check_same_ecosystem(models, sigmas(50))
     assert all(isinstance(model, Guided) for model in models)
 
@@ -151,21 +151,21 @@ def test_a_fine_tuned_model_begins_as_its_start(scenes):
     x = torch.randn(2, *latents.SHAPE, generator=torch.Generator().manual_seed(0))
     base = networks.load("base")
     tokens = extra_args("base", scenes)["cond"]["encoder_hidden_states"]
-    expected = networks.predict(base, x, torch.full((2,), 500.0), tokens)
+    expected = base(x, torch.full((2,), 500.0), tokens)
     for name in ("layout", "attribute", "style", "attribute_edm"):
         told = extra_args(name, scenes)["cond"] | {"encoder_hidden_states": tokens}
         torch.testing.assert_close(
-            networks.predict(networks.build(RECIPES[name]), x, torch.full((2,), 500.0), **told), expected
+            networks.build(CONFIGS[name])(x, torch.full((2,), 500.0), **told), expected
         )
 
 
 def test_fresh_weights_are_a_function_of_the_seed_and_the_global_generator_is_left_alone():
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    one = networks.build(RECIPES["base"]).unet.state_dict()
+    one = networks.build(CONFIGS["base"]).unet.state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(4)
-    other = networks.build(RECIPES["base"]).unet.state_dict()
+    other = networks.build(CONFIGS["base"]).unet.state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 

@@ -11,10 +11,11 @@ from tqdm.auto import tqdm
 
 from shapes.confusion import chance, count, links_of, measure, rate, tables_of, worst
 from shapes.detectors import (
-    detect_colours,
+    colours_of,
     detect_interactions,
-    detect_shapes,
     detect_styles,
+    fit,
+    shapes_of,
 )
 from shapes.finding import whiteness
 from shapes.world import COLOURS, KINDS, SHAPES, STYLES, TEST, link_matrix, render, sample_scenes
@@ -27,8 +28,9 @@ CONDITIONS = [(0.0, 0.99), (0.05, 0.95), (0.1, 0.95)]
 def test_shapes_colours_and_style_of_hand_made_scenes(style, colour):
     scene = hand_made([(shape, colour) for shape in SHAPES], style=style)
     image = render(scene)
-    assert detect_shapes(image, scene.boxes).tolist() == [[0, 1, 2, 3]]
-    assert detect_colours(image, scene.boxes).tolist() == [[COLOURS.index(colour)] * 4]
+    fitted = fit(image, scene.boxes)
+    assert shapes_of(fitted).tolist() == [[0, 1, 2, 3]]
+    assert colours_of(fitted).tolist() == [[COLOURS.index(colour)] * 4]
     assert detect_styles(image).tolist() == [STYLES.index(style)]
 
 
@@ -56,8 +58,9 @@ def test_detectors_see_only_what_is_in_the_box():
     x = torch.arange(32)
     free = ((x % 16 < 2) | (x % 16 > 13))[:, None] | ((x % 16 < 2) | (x % 16 > 13))[None, :]
     changed = torch.where(free, noise, image)
-    assert detect_shapes(changed, scene.boxes).tolist() == scene.shapes.tolist()
-    assert detect_colours(changed, scene.boxes).tolist() == scene.colours.tolist()
+    fitted = fit(changed, scene.boxes)
+    assert shapes_of(fitted).tolist() == scene.shapes.tolist()
+    assert colours_of(fitted).tolist() == scene.colours.tolist()
 
 
 def test_only_marks_are_white():
@@ -71,10 +74,11 @@ def test_only_marks_are_white():
 def test_answers_do_not_depend_on_the_batch():
     scenes = sample_scenes(range(20))
     images = render(scenes)
-    shapes, interactions = (detect(images, scenes.boxes) for detect in (detect_shapes, detect_interactions))
+    shapes = shapes_of(fit(images, scenes.boxes))
+    interactions = detect_interactions(images, scenes.boxes)
     for k in range(20):
         one = images[k : k + 1], scenes.boxes[k : k + 1]
-        assert torch.equal(detect_shapes(*one)[0], shapes[k])
+        assert torch.equal(shapes_of(fit(*one))[0], shapes[k])
         assert torch.equal(detect_interactions(*one)[0], interactions[k])
 
 

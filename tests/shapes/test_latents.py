@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from shapes.denoisers import training_sigmas
 from shapes.imports import import_beside_torchvision
-from shapes.latents import MEAN, SCALE, alphas_cumprod, basis, channel_statistics, decode, encode
+from shapes.latents import MEAN, SCALE, basis, channel_statistics, decode, encode
 from shapes.world import TRAIN, render, sample_scenes
 
 
@@ -59,6 +60,6 @@ def test_the_schedule_is_stable_diffusions():
     scheduler = schedulers.DDPMScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
     )
-    ours = alphas_cumprod()
+    ours = 1 / (1 + training_sigmas() ** 2)
     assert ours.shape == (1000,) and ours[0].item() == pytest.approx(1 - 0.00085, abs=1e-15)
     torch.testing.assert_close(ours.float(), scheduler.alphas_cumprod, rtol=1e-4, atol=1e-6)

@@ -11,8 +11,9 @@ from shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")
 
+from shapes_pipeline import ShapesPipeline  # noqa: E402
+
 from amdm.diffusers.scheduler import AggregatingScheduler, Partners  # noqa: E402
-from shapes.pipeline import ShapesPipeline  # noqa: E402
 
 STEPS = 6
 # One last bit of the start changes layout's images by 2.5e-5 of their range, the other models' by 3e-6.

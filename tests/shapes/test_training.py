@@ -7,10 +7,10 @@ import torch
 from safetensors import safe_open
 
 from shapes import denoisers, networks, training, world
-from shapes.recipes import RECIPES
+from shapes.configs import CONFIGS
 
 CPU = torch.device("cpu")
-SHORT = replace(RECIPES["base"], images=64 * 8)
+SHORT = replace(CONFIGS["base"], images=64 * 8)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
 
 
-def test_a_checkpoint_resumes_its_own_recipe_only(tmp_path):
+def test_a_checkpoint_resumes_its_own_configuration_only(tmp_path):
     path = tmp_path / "run.safetensors"
     training.checkpoint(advanced(training.begin(SHORT, CPU), 1), path)
     assert training.resume(replace(SHORT, images=2 * SHORT.images), CPU, path).step == 1
@@ -75,7 +75,7 @@ def test_checkpoints_hold_tensors_only(tmp_path):
 def test_a_few_steps_reduce_the_loss(monkeypatch):
     monkeypatch.setattr(training, "WARMUP", 10)
     monkeypatch.setattr(training, "BATCH", 8)
-    run = advanced(training.begin(replace(RECIPES["base"], images=8 * 400), CPU), 40)
+    run = advanced(training.begin(replace(CONFIGS["base"], images=8 * 400), CPU), 40)
     held_out = world.sample_scenes(world.VALIDATION[:32])
     before = training.begin(SHORT, CPU).network
 
@@ -95,16 +95,17 @@ def test_the_rate_rises_holds_and_falls():
 
 
 @pytest.mark.parametrize(
-    ("predicts", "weight"),
+    ("predicts", "weight", "scale"),
     [
-        ("epsilon", lambda snr: snr.clamp(max=5) / snr),
-        ("v_prediction", lambda snr: snr.clamp(max=5) / (snr + 1)),
-        ("edm", torch.ones_like),
+        ("epsilon", lambda snr: snr.clamp(max=5) / snr, lambda snr: snr),
+        ("v_prediction", lambda snr: snr.clamp(max=5) / (snr + 1), lambda snr: snr + 1),
+        ("edm", torch.ones_like, lambda snr: snr + 1),
     ],
 )
-def test_loss_weights_are_the_published_ones(predicts, weight):
-    sigma = torch.tensor([0.03, 0.3, 1.0, 14.0])
-    torch.testing.assert_close(training.loss_weight(predicts, sigma), weight(sigma**-2))
+def test_loss_weights_are_the_published_ones(predicts, weight, scale):
+    """Published for the prediction's squared error, which is `scale` times that of the denoised latents."""
+    snr = torch.tensor([0.03, 0.3, 1.0, 14.0]) ** -2
+    torch.testing.assert_close(training.loss_weight(predicts, snr**-0.5), weight(snr) * scale(snr))
 
 
 def test_levels_are_drawn_from_the_schedule_or_log_normal():
@@ -122,7 +123,7 @@ def test_levels_are_drawn_from_the_schedule_or_log_normal():
 
 def test_conditions_are_dropped_all_at_once_and_styles_at_times():
     scenes = world.sample_scenes(range(400))
-    told = training.draw_conditions(RECIPES["layout"], scenes, torch.Generator().manual_seed(0))
+    told = training.draw_conditions(CONFIGS["layout"], scenes, torch.Generator().manual_seed(0))
     silent = told["encoder_hidden_states"].abs().sum((1, 2)) == 0
     assert torch.equal(silent, told["maps"].abs().sum((1, 2, 3)) == 0)
     # Four standard deviations of 400 draws with probability 0.1, and of those left with 0.5.

@@ -1,18 +1,18 @@
-"""The shipped weights: whole, of their recipe, small, and good at what they are for."""
+"""The shipped weights: whole, of their configuration, small, and good at what they are for."""
 
 import pytest
 import torch
 
 from amdm import sample_ddim, start_noise
 from shapes import denoisers, latents, networks, scores, world
-from shapes.recipes import RECIPES
+from shapes.configs import CONFIGS
 
 SHIPPED = sorted(folder.parent.name for folder in networks.WEIGHTS.glob("*/scheduler"))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_weights_are_those_of_the_recipe(name):
-    shipped, built = networks.load(name).trainable(), networks.build(RECIPES[name]).trainable()
+def test_weights_are_those_of_the_configuration(name):
+    shipped, built = networks.load(name).trainable(), networks.build(CONFIGS[name]).trainable()
     shapes = ({key: value.shape for key, value in net.state_dict().items()} for net in (shipped, built))
     assert next(shapes) == next(shapes)
     assert all(value.isfinite().all() for value in shipped.state_dict().values())

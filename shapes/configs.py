@@ -1,12 +1,14 @@
-"""How each model of the ecosystem is made: what it is told, what it predicts, what it is trained from."""
+"""Training settings of each model: its conditions, its prediction, the weights it starts from."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+Prediction = Literal["epsilon", "v_prediction", "edm"]
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """One model. Two runs of one recipe on one machine give the same weights.
+class TrainingConfig:
+    """One model. Two runs of one configuration on one machine give the same weights.
 
     Attributes:
         predicts: epsilon or v on Stable Diffusion's schedule; edm is EDM's preconditioning and noise.
@@ -19,7 +21,7 @@ class Recipe:
         seed: of the fresh weights and of all noise; the scenes are the same for every model.
     """
 
-    predicts: Literal["epsilon", "v_prediction", "edm"]
+    predicts: Prediction
     images: int
     seed: int
     start: str | None = "base"
@@ -29,10 +31,10 @@ class Recipe:
     rate: float = 1e-3
 
 
-RECIPES = {
-    "base": Recipe("epsilon", start=None, images=400_000, seed=1),
-    "layout": Recipe("epsilon", maps="layout", images=300_000, seed=2),
-    "attribute": Recipe("epsilon", maps="colours", control=True, images=300_000, seed=3),
-    "style": Recipe("v_prediction", reference=True, images=128_000, seed=4),
-    "attribute_edm": Recipe("edm", maps="colours", images=128_000, seed=5),
+CONFIGS = {
+    "base": TrainingConfig("epsilon", start=None, images=400_000, seed=1),
+    "layout": TrainingConfig("epsilon", maps="layout", images=300_000, seed=2),
+    "attribute": TrainingConfig("epsilon", maps="colours", control=True, images=300_000, seed=3),
+    "style": TrainingConfig("v_prediction", reference=True, images=128_000, seed=4),
+    "attribute_edm": TrainingConfig("edm", maps="colours", images=128_000, seed=5),
 }
