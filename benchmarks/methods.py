@@ -15,13 +15,12 @@ from amdm import Step, dpmpp_2m, sample_amdm, seeded_noise, start_noise
 from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
 from amdm.geometry.rows import as_rows
-from amdm.samplers import ddim
-from amdm.samplers.amdm import resolve_window
+from amdm.samplers import ddim, resolve_window
+from amdm.schedules import karras_sigmas
 from amdm.types import Latent, NoiseSampler, Sigmas, Weight
 from shapes import denoisers, latents, world
 from shapes.networks import EDM_SIGMAS
 from shapes.world import Image, Scenes
-from theory_checks.same_ecosystem import karras_sigmas
 
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
 Schedule = Literal["ddim", "shifted", "linspace", "karras", "edm"]

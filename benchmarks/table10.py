@@ -12,7 +12,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from amdm.geometry import slerp_fold
-from amdm.samplers.amdm import auto_length
+from amdm.samplers import auto_length
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL, LOOKS
@@ -22,7 +22,7 @@ from benchmarks.runner import Drawer
 from benchmarks.tables import Table
 from shapes import denoisers, latents
 from shapes.world import Image, Scenes
-from theory_checks.same_ecosystem import Trained, aggregate_by_index
+from theory_checks.same_ecosystem import ScheduledModel, aggregate_by_index
 
 TITLE = "Table 10: a model of another schedule"
 A, B = "layout", "attribute_edm"
@@ -61,7 +61,7 @@ class ByIndex:
         for name, schedule, coordinates in own:
             sigmas = levels(schedule, self.steps).to(device)
             denoiser = model(name, denoisers.GUIDANCE, device)
-            trained.append(Trained(denoiser, sigmas, coordinates, told(name, scenes, device)))
+            trained.append(ScheduledModel(denoiser, sigmas, coordinates, told(name, scenes, device)))
             starts.append(starts_of(scenes, seed, sigmas[0], device)[name])
         length = auto_length(starts[0][0].numel())
         x = aggregate_by_index(trained, starts, 0.5, length, self.window, slerp_fold)

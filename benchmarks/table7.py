@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 
 from amdm import sample_amdm, sample_ddim, sample_fkc, sample_mcmc, sample_superdiff
 from amdm.denoisers import compose, conjunction, linear, projective
+from amdm.schedules import karras_sigmas
 from amdm.types import Denoiser
 from benchmarks import paper, pictures, plane
 from benchmarks.measures import Estimate
 from benchmarks.plane import Points
 from benchmarks.report import Claim, Section, present
 from benchmarks.tables import Cell, Row, Table, markdown
-from theory_checks.same_ecosystem import karras_sigmas
 
 TITLE = "Table 7: the union of two densities in the plane"
 SAMPLES, SEEDS, STEPS, LEVELS = 2000, 5, 400, 40

@@ -16,6 +16,7 @@ not make a Gaussian: for that the appendix has no argument.
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,13 +24,14 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.optimize import linprog
 
+from amdm.schedules import stable_diffusion_betas
 from theory_checks.draws import normals
-from theory_checks.record import Check, Record, Size
-from theory_checks.schedule import betas
-from theory_checks.statistics import mean
+from theory_checks.record import Check, Record, Size, grid
+from theory_checks.statistics import exactly, mean
 
 Moment = Literal["mean", "variance"]
 Mistake = Literal["the other exponent", "linear beta"]
+_equal = partial(Record, assumptions="SD's beta", sense="equal")
 FORMULA = {"mean": "m(t) = m0 exp(-B/2)", "variance": "v(t) = 1 + (v0 - 1) exp(-B)"}
 
 
@@ -70,9 +72,9 @@ def moment(which: Moment, t: float, start: Start, control: Mistake | None = None
 def check_solution(
     which: Moment = "mean", t: float = 1.0, start: Start = STARTS[0], *, control: Mistake | None = None
 ) -> Record:
-    """The closed form against scipy's solution of m' = -beta m/2, v' = beta (1 - v).
+    """Check the closed form against scipy's solution of m' = -beta m/2, v' = beta (1 - v).
 
-    Args:
+    Own arguments:
         which: "mean" or "variance".
         t: the time, 0 to 1.
         start: the moments of the data.
@@ -84,17 +86,12 @@ def check_solution(
         return [-beta(time) * values[0] / 2, beta(time) * (1 - values[1])]
 
     solution = solve_ivp(slope, (0.0, t), list(start), method="DOP853", rtol=1e-12, atol=1e-13)
-    measured = float(solution.y[0 if which == "mean" else 1, -1])
-    return Record(
+    return _equal(
         statement=f"Appendix E.1, {which}, solution",
         claim=FORMULA[which],
-        assumptions="SD's beta",
         setting={"which": which, "t": t, "m0": start.mean, "v0": start.variance},
-        sense="equal",
         claimed=moment(which, t, start, control),
-        measured=measured,
-        low=measured,
-        high=measured,
+        **exactly(float(solution.y[0 if which == "mean" else 1, -1]))._asdict(),
         tolerance=1e-10,
     )
 
@@ -110,20 +107,16 @@ def check_simulation(
     device: str = "cpu",
     control: Mistake | None = None,
 ) -> Record:
-    """The closed form against simulated paths of the SDE, by Euler-Maruyama.
+    """Check the closed form against simulated paths of the SDE, by Euler-Maruyama.
 
     With steps of h its moments are off by first order in h: at most |m0| h beta(t)/4 for the mean and h
     beta(t) for the variance (v0 in [0, 1], beta rising). `exact` are the moments of Euler's chain itself.
 
-    Args:
-        which: "mean" or "variance".
-        t: the time, 0 to 1.
+    Own arguments:
+        which, t, control: as in `check_solution`.
         start: the moments of the data, two points with equal probability.
         steps: of equal length.
         samples: paths; a multiple of 500.
-        seed: of the increments.
-        device: where they are made.
-        control: as in `check_solution`.
     """
     h, spread = t / steps, math.sqrt(start.variance)
     x = torch.full((samples,), start.mean, dtype=torch.float64, device=device)
@@ -138,19 +131,14 @@ def check_simulation(
             exact = Start(
                 (1 - level * h / 2) * exact.mean, (1 - level * h / 2) ** 2 * exact.variance + level * h
             )
+    # Below, means of blocks: as many as a bootstrap can bear.
     values = x if which == "mean" else (x - x.mean()).square()
-    # Means of blocks: as many as a bootstrap can bear.
-    measured, low, high = mean(values.reshape(500, -1).mean(dim=1).cpu())
-    return Record(
+    return _equal(
         statement=f"Appendix E.1, {which}, simulation",
         claim=FORMULA[which],
-        assumptions="SD's beta",
         setting={"which": which, "t": t, "m0": start.mean, "v0": start.variance, "steps": steps},
-        sense="equal",
         claimed=moment(which, t, start, control),
-        measured=measured,
-        low=low,
-        high=high,
+        **mean(values.reshape(500, -1).mean(dim=1).cpu())._asdict(),
         tolerance=h * beta(t) * (abs(start.mean) / 4 if which == "mean" else 1),
         exact=exact.mean if which == "mean" else exact.variance,
         samples=samples,
@@ -158,28 +146,23 @@ def check_simulation(
 
 
 def check_product(steps: int = 1000, *, control: Mistake | None = None) -> Record:
-    """exp(-B) against abar, the product of 1 - beta_k over the first `steps` of SD's 1000.
+    """Check exp(-B) against abar, the product of 1 - beta_k over the first `steps` of SD's 1000.
 
     They differ by log(1 - beta_k) + beta_k = -beta_k^2/2 per step, and by where in its step of the integral
     beta_k is taken, half a step off at most: (beta_steps - beta_1)/2 in all.
 
-    Args:
+    Own arguments:
         steps: 1 to 1000.
         control: as in `check_solution`.
     """
-    used = betas()[:steps]
-    measured = float((1 - used).prod())
+    used = stable_diffusion_betas()[:steps]
     claimed = 1 - moment("variance", steps / 1000, Start(0.0, 0.0), control)
-    return Record(
+    return _equal(
         statement="Appendix E.1, product",
         claim="abar_k = exp(-B(k/1000)) (1 + O(beta))",
-        assumptions="SD's beta",
         setting={"steps": steps},
-        sense="equal",
         claimed=claimed,
-        measured=measured,
-        low=measured,
-        high=measured,
+        **exactly(float((1 - used).prod()))._asdict(),
         tolerance=claimed * float(used.square().sum() + used[-1] - used[0]) / 2,
     )
 
@@ -190,9 +173,9 @@ def check_range(
     *,
     control: Literal["no expectation"] | None = None,
 ) -> Record:
-    """The largest variance of data in [0, 1] with this mean, by a linear program over 101 points.
+    """Check the largest variance of data in [0, 1] with this mean, by a linear program over 101 points.
 
-    Args:
+    Own arguments:
         expectation: E, a multiple of 0.01.
         variance: None claims that the largest is E (1 - E); a number, that some data have it (the paper's
             pair is E = 1 and 1/4).
@@ -209,28 +192,24 @@ def check_range(
         setting={"E": expectation} | ({} if variance is None else {"Var": variance}),
         sense="equal" if variance is None else "at least",
         claimed=expectation * (1 - expectation) if variance is None else variance,
-        measured=measured,
-        low=measured,
-        high=measured,
+        **exactly(measured)._asdict(),
         tolerance=1e-9,
         exact=expectation * (1 - expectation),
         ours=variance is None or variance <= expectation * (1 - expectation),
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The grid of this statement."""
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
     times = {"small": [1.0], "default": [0.5, 1.0], "thorough": [0.1 * k for k in range(1, 11)]}[size]
     moments: tuple[Moment, Moment] = ("mean", "variance")
-    for which in moments:
-        for start in STARTS:
-            for t in times:
-                yield partial(check_solution, which, t, start)
-                yield partial(check_simulation, which, t, start, seed=seed, device=device)
+    for which, start, t in product(moments, STARTS, times):
+        yield partial(check_solution, which, t, start)
+        yield partial(check_simulation, which, t, start)
     for steps in (100, 500, 1000):
         yield partial(check_product, steps)
     for expectation in (0.5, 0.8, 1.0):
         yield partial(check_range, expectation)
-    yield partial(check_range, 0.5, 0.25)
-    yield partial(check_range, 1.0, 0.0)
-    yield partial(check_range, 1.0, 0.25)
+    for expectation, variance in ((0.5, 0.25), (1.0, 0.0), (1.0, 0.25)):
+        yield partial(check_range, expectation, variance)

@@ -1,8 +1,9 @@
-"""Arguments of commands that are checked before the work begins."""
+"""Checks of a command's arguments and of the packages it needs, before the work begins."""
 
 import argparse
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ T = TypeVar("T")
 
 
 class Expected(Exception):  # noqa: N818 (what it says is what was expected)
-    """What an argument was expected to be."""
+    """Raised with a description of the expected argument."""
 
 
 def check_out(path: Path) -> None:
@@ -33,7 +34,7 @@ def check_device(name: str) -> None:
 
 
 def checked(check: Callable[[T], Any], make: Callable[[str], T]) -> Callable[[str], T]:
-    """`type` of an argument for argparse: what `make` makes of the text, if `check` does not raise."""
+    """Return an argument's `type` for argparse: `make`, then `check`, whose `Expected` is the error."""
 
     def convert(text: str) -> T:
         value = make(text)
@@ -44,3 +45,8 @@ def checked(check: Callable[[T], Any], make: Callable[[str], T]) -> Callable[[st
         return value
 
     return convert
+
+
+def missing(*packages: str) -> list[str]:
+    """Return the packages that are not installed."""
+    return [name for name in packages if find_spec(name) is None]

@@ -12,9 +12,15 @@ from typing import Literal
 
 from amdm.geometry import orthogonal_mix, slerp
 from theory_checks.draws import normals_at_once
-from theory_checks.record import Check, Record, Size
+from theory_checks.record import Check, Record, Size, grid
+from theory_checks.statistics import ROUNDING
 
-ROUNDING = 1e-12  # of float64, with room for the sums
+Form = Literal["general", "equal norms"]
+CLAIMS: dict[Form, str] = {
+    "general": "|x'-x_1|^2 = 4 r_1^2 sin^2(w theta/2) + B^2 (r_2-r_1)^2"
+    " + 4 B r_1 (r_2-r_1) sin((2-w) theta/2) sin(w theta/2)",
+    "equal norms": "|x'-x_1|/|x_1-x_2| = sin(w theta/2)/sin(theta/2)",
+}
 
 
 def chord(norm_1: float, norm_2: float, theta: float, weight: float) -> float:
@@ -31,24 +37,19 @@ def check_chord(
     theta: float = math.pi / 2,
     ratio: float = 1.0,
     weight: float = 0.5,
-    form: Literal["general", "equal norms"] = "general",
+    form: Form = "general",
     samples: int = 100,
     seed: int = 0,
     device: str = "cpu",
     control: Literal["orthogonal mix", "swapped weights"] | None = None,
 ) -> Record:
-    """The identity behind the distance |x' - x_1|, as a share of |x_1 - x_2|: equal to rounding.
+    """Check the distance |x' - x_1| as a share of |x_1 - x_2|: equal to rounding.
 
-    Args:
-        n: the dimension.
+    Own arguments:
         theta: the angle between x_1 and x_2, radians.
         ratio: |x_2|/|x_1|.
-        weight: the share of model 2.
-        form: "general", or the paper's, sin(w theta/2)/sin(theta/2), which is for equal norms; where they
-            are not, `measured` says how wrong it is.
-        samples: the draws.
-        seed: of the draws.
-        device: where they are made.
+        form: "general", or the paper's, which is for equal norms; where they are not, `measured` says how
+            wrong it is.
         control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
             share for model 2's.
     """
@@ -65,10 +66,7 @@ def check_chord(
     general = chord(1.0, ratio, theta, weight) / apart
     return Record(
         statement=f"Proposition 3.2, chord, {form}",
-        claim="|x'-x_1|/|x_1-x_2| = sin(w theta/2)/sin(theta/2)"
-        if form == "equal norms"
-        else "|x'-x_1|^2 = 4 r_1^2 sin^2(w theta/2) + B^2 (r_2-r_1)^2"
-        " + 4 B r_1 (r_2-r_1) sin((2-w) theta/2) sin(w theta/2)",
+        claim=CLAIMS[form],
         assumptions="|x_1| = |x_2|" if form == "equal norms" else "",
         setting={"n": n, "theta": theta, "ratio": ratio, "weight": weight, "form": form},
         sense="equal",
@@ -83,9 +81,10 @@ def check_chord(
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The grid of this statement, the same at every size."""
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement, the same at every size."""
     for ratio, theta in product((1.0, 1.01, 1.5), (0.02, math.pi / 2)):
-        check = partial(check_chord, theta=theta, ratio=ratio, seed=seed, device=device)
+        check = partial(check_chord, theta=theta, ratio=ratio)
         yield partial(check, weight=0.2)
         yield partial(check, form="equal norms")

@@ -27,11 +27,19 @@ from torch import Tensor
 from amdm.denoisers import GaussianMixture
 from amdm.geometry import radial_correct, shell_radius, slerp
 from theory_checks.draws import normals_at_once
-from theory_checks.gap_and_angle import ROUNDING
-from theory_checks.pair import Rows, conditionals, distances, predict_noise, step_mean, to_vp
-from theory_checks.record import Check, Record, Size
+from theory_checks.pair import (
+    Points,
+    conditionals,
+    distances,
+    model_mean,
+    predict_noise,
+    sampled,
+    step_mean,
+    to_vp,
+)
+from theory_checks.record import Check, Record, Size, grid
 from theory_checks.schedule import Coefficients, coefficients
-from theory_checks.statistics import slope
+from theory_checks.statistics import ROUNDING, exactly, slope
 
 Quantity = Literal["step", "mean", "correction"]
 CLAIMS: dict[Quantity, str] = {
@@ -42,9 +50,9 @@ CLAIMS: dict[Quantity, str] = {
 RateControl = Literal["s^2 in the noise", "s in b", "the ODE's flow"]
 ProjectionControl = Literal["sign", "norm over the batch", "not clipped"]
 ETAS = 2.0 ** -np.arange(8, 16)
-"""So small that the error of one DDIM step against the ODE's flow would show."""
+"""Small enough to show the error of one DDIM step against the ODE's flow."""
 VARIANCE = 0.25
-"""Of the data, N(0, VARIANCE I), whose probability flow is known in closed form."""
+"""The data are N(0, VARIANCE I), whose probability flow is known in closed form."""
 
 
 def check_rate(
@@ -57,15 +65,11 @@ def check_rate(
     device: str = "cpu",
     control: RateControl | None = None,
 ) -> Record:
-    """The slope of the log of a distance (root mean square, VP) against log eta.
+    """Check the slope of the log of a distance (root mean square, VP) against log eta.
 
-    Args:
+    Own arguments:
         quantity: which distance; the keys of CLAIMS.
-        n: the dimension.
-        index: of the step, on Stable Diffusion's grid of 50.
         samples: starts, from the model's own law at the step's sigma; each with noise of its own at each eta.
-        seed: of the starts and the noise.
-        device: where they are made.
         control: the variance for the standard deviation in the noise ("step" and "correction"), the reverse
             in b ("mean"), or the distance from the value of the ODE's flow, which the paper names, instead of
             DDIM's ("step" and "mean").
@@ -78,14 +82,16 @@ def check_rate(
         true = coefficients(index, eta)
         c = _changed(true, control)
         if quantity == "correction":
-            offset = _shell_less_point(limit, c.s)
+            # From far enough, with length enough to reach both.
+            x, enough = limit.roll(1, dims=0), 100 * math.sqrt(n)
+            point, shell = (radial_correct(x, limit, enough, radius=r) for r in (None, shell_radius(n, c.s)))
+            offset = shell - point
         else:
             xi = normals_at_once(samples, n, seed + k + 1, device)[0]
             offset = step_mean(z, eps, c) + (c.s if quantity == "step" else 0) * xi - target
         measured.append(_rms(offset))
         noise, shift = math.sqrt(n) * true.s, (true.b - coefficients(index, 0.0).b) * _rms(eps)
         exact.append({"step": math.hypot(noise, shift), "mean": abs(shift), "correction": noise}[quantity])
-    value, low, high = slope(np.log(ETAS), np.log(measured))
     return Record(
         statement=f"Corollary 3.3, rate of the {quantity}",
         claim=CLAIMS[quantity],
@@ -93,11 +99,9 @@ def check_rate(
         setting={"n": n, "index": index},
         sense="equal",
         claimed=2.0 if quantity == "mean" else 1.0,
-        measured=value,
-        low=low,
-        high=high,
+        **slope(np.log(ETAS), np.log(measured))._asdict(),
         tolerance=0.01,
-        exact=slope(np.log(ETAS), np.log(exact))[0],
+        exact=slope(np.log(ETAS), np.log(exact)).measured,
         samples=samples * len(ETAS),
     )
 
@@ -112,26 +116,21 @@ def check_projection(
     device: str = "cpu",
     control: ProjectionControl | None = None,
 ) -> Record:
-    """Eq. (8) in the limit: the library's against mean + max(0, 1 - length/distance) (x' - mean).
+    """Check eq. (8) in the limit: the library's against mean + max(0, 1 - length/distance) (x' - mean).
 
     x' lies between the deterministic steps of two exact models from common starts. What is measured is the
     largest difference of the samples, relative to |x'|.
 
-    Args:
+    Own arguments:
         share: the length of eq. (8) as a share of the median distance |x' - mean|; at 1 half of the samples
             are projected.
-        n: the dimension.
-        index: of the step, on Stable Diffusion's grid of 50.
-        samples: starts.
-        seed: of the starts.
-        device: where they are made.
         control: the step away from the mean; a direction divided by the norm over the whole batch; a step
             that is not clipped at the mean.
     """
     c = coefficients(index, 0.0)
     models = conditionals(n, c.sigma, device=device)
-    x = models[0].sample(samples, c.sigma, generator=torch.Generator(device).manual_seed(seed))
-    mean_1, mean_2 = (step_mean(to_vp(x, c.sigma), predict_noise(model, x, c.sigma), c) for model in models)
+    x = sampled(models[0], samples, c.sigma, seed)
+    mean_1, mean_2 = (model_mean(model, x, c) for model in models)
     merged = slerp(mean_1, mean_2, 0.5)
     offset = merged - mean_1
     distance = offset.norm(dim=1, keepdim=True)
@@ -151,32 +150,31 @@ def check_projection(
         setting={"n": n, "index": index, "share": share, "correction": correction},
         sense="equal",
         claimed=0.0,
-        measured=error,
-        low=error,
-        high=error,
+        **exactly(error)._asdict(),
         tolerance=ROUNDING,
         samples=samples,
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The checks of this module at one size."""
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
     for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
-        rate = partial(check_rate, n=n, samples=1000 if size == "thorough" else 100, seed=seed, device=device)
+        rate = partial(check_rate, n=n, samples=1000 if size == "thorough" else 100)
         yield partial(rate, "step")
         yield partial(rate, "correction")
-        yield partial(check_projection, n=n, seed=seed, device=device)
-    yield partial(check_rate, "mean", seed=seed, device=device)
+        yield partial(check_projection, n=n)
+    yield partial(check_rate, "mean")
     for share in (0.3, 10.0):
-        yield partial(check_projection, share, seed=seed, device=device)
+        yield partial(check_projection, share)
 
 
-def _starts(n: int, index: int, samples: int, seed: int, device: str) -> tuple[Rows, Rows, Rows]:
+def _starts(n: int, index: int, samples: int, seed: int, device: str) -> tuple[Points, Points, Points]:
     """Samples z at the step's level, eps there, and where the ODE's flow takes them in the step; VP."""
     c = coefficients(index, 0.0)
     means = torch.zeros(1, n, dtype=torch.float64, device=device)
     model = GaussianMixture(means, means.new_full((1,), VARIANCE))
-    x = model.sample(samples, c.sigma, generator=torch.Generator(device).manual_seed(seed))
+    x = sampled(model, samples, c.sigma, seed)
     # In VE the flow keeps x / sqrt(VARIANCE + sigma^2).
     growth = math.sqrt((VARIANCE + c.sigma_next**2) / (VARIANCE + c.sigma**2))
     return to_vp(x, c.sigma), predict_noise(model, x, c.sigma), to_vp(growth * x, c.sigma_next)
@@ -190,14 +188,6 @@ def _changed(c: Coefficients, control: RateControl | None) -> Coefficients:
     if control == "s in b":
         return c._replace(b=c.b + math.sqrt(remaining - c.s) - math.sqrt(remaining - c.s**2))
     return c
-
-
-def _shell_less_point(mean: Rows, s: float) -> Rows:
-    """Eq. (8) toward the shell less eq. (8) toward the point, from far enough, with length to reach both."""
-    n = mean.shape[1]
-    x = mean.roll(1, dims=0)
-    enough = 100 * math.sqrt(n)
-    return radial_correct(x, mean, enough, radius=shell_radius(n, s)) - radial_correct(x, mean, enough)
 
 
 def _rms(x: Tensor) -> float:

@@ -12,11 +12,12 @@ from scipy.special import roots_legendre
 from scipy.stats import ncx2, norm
 
 from theory_checks.pair import Numbers, Outcomes, Pair, distances, outcomes
-from theory_checks.statistics import frequency, sample_size
+from theory_checks.statistics import ROUNDING, frequency, sample_size
 
 Constants = Literal["paper", "mean", "median", "sharp"]
 Radius = Literal["paper", "exact"]
 Inversion = Literal["linear", "arcsin", "cosines"]
+LeastOrPaper = Literal["paper", "sharp"]
 Quantity = Literal["norm gap", "angle"]
 QUANTITIES: tuple[Quantity, ...] = ("norm gap", "angle")
 GAP_CLAIMS: dict[Constants, str] = {
@@ -40,15 +41,13 @@ ALWAYS_CLAIMS: dict[Quantity, str] = {
 }
 INDEPENDENT = "xi_1, xi_2 ~ N(0, I_n) independent"
 DETERMINISTIC = "no noise, or one draw for both models"
-ROUNDING = 1e-12
-"""Of float64: in radians, and of a length relative to the norms that it comes from."""
 STARTS = 100
 """Draws of a statement without probability, at least."""
 NODES, WEIGHTS = roots_legendre(100)
 
 
 def gap_bound(constants: Constants, between: Numbers, s: float, probability: float) -> Numbers:
-    """What the norm gap passes with this probability at most, the means `between` apart (VP)."""
+    """The length that the norm gap passes with this probability at most, the means `between` apart (VP)."""
     if constants == "sharp":
         # |N(D, 2 s^2)| is the distance of two noisy points on a line.
         return distance_quantile(probability, 1, between, s)
@@ -69,7 +68,7 @@ def distance_bound(radius: Radius, n: int, between: Numbers, s: float, probabili
 
 
 def angle_bound(inversion: Inversion, radius: Numbers, drawn: Outcomes) -> Numbers:
-    """What the angle is at most (radians) where |z_1 - z_2| <= `radius`, one per draw."""
+    """An upper bound on the angle (radians) where |z_1 - z_2| <= `radius`, one per draw."""
     if inversion == "linear":
         return np.asarray(math.pi * radius / (2 * drawn.least))
     if inversion == "arcsin":
@@ -113,15 +112,15 @@ def gap_probability(bound: float, norm_1: float, norm_2: float, n: int, s: float
 
 
 def gap_fields(pair: Pair, constants: Constants, probability: float, seed: int) -> dict[str, Any]:
-    """Of a record: how often independent noise takes the norm gap beyond its bound, and exactly how often.
+    """A record's fields for how often independent noise takes the norm gap beyond its bound, also exactly.
 
     The yardstick is |z_1 - z_2|, which no norm gap passes: its exact quantile. Without noise, see
     `always_fields`.
     """
     if pair.s == 0:
         return always_fields(pair, "norm gap", seed)
-    n, repeats = pair.mean_1.shape[1], _repeats(pair, sample_size(probability))
-    drawn = outcomes(pair, repeats * len(pair.mean_1), seed)
+    n = pair.mean_1.shape[1]
+    repeats, drawn = _drawn(pair, sample_size(probability), seed)
     bounds = gap_bound(constants, pair.between, pair.s_bound, probability)
     apart = distances(pair.mean_1, pair.mean_2)
     norms = pair.mean_1.norm(dim=1).tolist(), pair.mean_2.norm(dim=1).tolist()
@@ -137,14 +136,14 @@ def gap_fields(pair: Pair, constants: Constants, probability: float, seed: int) 
 def angle_fields(
     pair: Pair, radius: Radius, inversion: Inversion, probability: float, seed: int
 ) -> dict[str, Any]:
-    """Of a record: how often independent noise takes the angle beyond its bound.
+    """A record's fields for how often independent noise takes the angle beyond its bound.
 
     By the law of cosines that is exactly how often |z_1 - z_2| passes R. Without noise, see `always_fields`.
     """
     if pair.s == 0:
         return always_fields(pair, "angle", seed)
-    n, repeats = pair.mean_1.shape[1], _repeats(pair, sample_size(probability))
-    drawn = outcomes(pair, repeats * len(pair.mean_1), seed)
+    n = pair.mean_1.shape[1]
+    repeats, drawn = _drawn(pair, sample_size(probability), seed)
     reach = distance_bound(radius, n, pair.between, pair.s_bound, probability)
     bounds = angle_bound(inversion, np.tile(reach, repeats), drawn)
     spread = math.sqrt(2) * pair.s
@@ -160,9 +159,8 @@ def angle_fields(
 
 
 def always_fields(pair: Pair, quantity: Quantity, seed: int) -> dict[str, Any]:
-    """Of a record: that without noise, or with one draw for both, no sample is beyond its bound."""
-    repeats = _repeats(pair, STARTS)
-    drawn = outcomes(pair, repeats * len(pair.mean_1), seed, shared=True)
+    """A record's fields for bounds that no sample is beyond: without noise, or with one draw for both."""
+    repeats, drawn = _drawn(pair, STARTS, seed, shared=True)
     between = np.tile(pair.between, repeats)
     # Where D is |z_1 - z_2| itself, rounding is not to say that it is less.
     apart = np.minimum(distances(pair.mean_1, pair.mean_2), pair.between)
@@ -178,9 +176,9 @@ def always_fields(pair: Pair, quantity: Quantity, seed: int) -> dict[str, Any]:
 
 
 def fields(
-    pair: Pair, quantity: Quantity, constants: Literal["paper", "sharp"], probability: float, seed: int
+    pair: Pair, quantity: Quantity, constants: LeastOrPaper, probability: float, seed: int
 ) -> dict[str, Any]:
-    """Of a record: the bound on this quantity, with the paper's constants or with the least."""
+    """A record's fields for the bound on this quantity, with the paper's constants or with the least."""
     if quantity == "norm gap":
         return gap_fields(pair, constants, probability, seed)
     if constants == "paper":
@@ -188,25 +186,23 @@ def fields(
     return angle_fields(pair, "exact", "arcsin", probability, seed)
 
 
-def _repeats(pair: Pair, samples: int) -> int:
-    """How many draws from each start make at least so many samples."""
-    return math.ceil(samples / len(pair.mean_1))
+def _drawn(pair: Pair, samples: int, seed: int, *, shared: bool = False) -> tuple[int, Outcomes]:
+    """The number of draws from each start that makes `samples` or more in all, and their outcomes."""
+    starts = len(pair.mean_1)
+    repeats = math.ceil(samples / starts)
+    return repeats, outcomes(pair, repeats * starts, seed, shared=shared)
 
 
 def _exceeding(
     values: Numbers, bounds: Numbers, probability: float, rounding: Numbers | float = 0.0
 ) -> dict[str, Any]:
-    """Of a record: how often `values` are beyond `bounds`, claimed to happen with this probability at most.
+    """A record's fields for how often `values` are beyond `bounds`, claimed with this probability at most.
 
     The record's bound is the median one; `rounding` is what a value may be beyond its bound.
     """
-    count = int((values > bounds + rounding).sum())
-    measured, low, high = frequency(count, len(values))
-    return {
+    estimate = frequency(int((values > bounds + rounding).sum()), len(values))
+    return estimate._asdict() | {
         "claimed": probability,
-        "measured": measured,
-        "low": low,
-        "high": high,
         "bound": float(np.median(bounds)),
         "slack": float((bounds - values).min()),
         "tightness": float(np.quantile(values / np.maximum(bounds, 1e-300), 1 - probability)),

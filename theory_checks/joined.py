@@ -1,4 +1,4 @@
-"""One step of two models in VP and what it is aggregated to: its law, and draws from it.
+"""One step of two models in VP and its aggregation: the law of the step, and draws from it.
 
 Model i steps to x_i = mean_i + s xi_i (eq. (4)), x' = slerp(x_1, x_2, w) (eq. (7)).
 The law of the step depends on four numbers: n, s, |mean_1| = |mean_2| and delta = |mean_1 - mean_2|, since
@@ -25,7 +25,7 @@ from theory_checks.draws import normals
 from theory_checks.schedule import coefficients
 
 Noise = Literal["independent", "shared"]
-Pair = Float[Tensor, "2 batch n"]
+Both = Float[Tensor, "2 batch n"]
 
 
 class Scene(NamedTuple):
@@ -40,27 +40,27 @@ class Scene(NamedTuple):
 
     @property
     def radius(self) -> float:
-        """Of the shells, sqrt(n) s."""
+        """The radius of the shells, sqrt(n) s."""
         return shell_radius(self.n, self.s)
+
+    @property
+    def kappa(self) -> float:
+        """|mean|^2/(n s^2)."""
+        return (self.norm / self.radius) ** 2
 
 
 class Joined(NamedTuple):
     """A batch of steps of both models, and what they are aggregated to."""
 
-    means: Pair
-    xs: Pair
+    means: Both
+    xs: Both
     merged: Float[Tensor, "batch n"]
 
 
 def scene(n: int, index: int, eta: float, delta: float = 0.0, kappa: float | None = None) -> Scene:
-    """Step `index` of DDIM with this eta, with means `delta` apart.
+    """Step `index` of DDIM with this eta, with means `delta` apart (VP).
 
-    Args:
-        n: the dimension.
-        index: of the step, of 50.
-        eta: DDIM's.
-        delta: VP.
-        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
+    `kappa` is |mean|^2/(n s^2); None for that of latents of unit variance.
 
     Raises:
         ValueError: means of this norm cannot be that far apart.
@@ -74,7 +74,7 @@ def scene(n: int, index: int, eta: float, delta: float = 0.0, kappa: float | Non
 
 def distance_ratio(at: Scene, weight: float, noise: Noise) -> float:
     """|x' - mean_1|/(sqrt(n) s), rho, to leading order; that of model 2 is its value at 1 - weight."""
-    kappa, apart2 = (at.norm / at.radius) ** 2, (at.delta / at.radius) ** 2
+    kappa, apart2 = at.kappa, (at.delta / at.radius) ** 2
     theta = math.acos(min(1.0, (kappa - apart2 / 2 + (noise == "shared")) / (1 + kappa)))
     share = math.sin(weight * theta) / math.sin(theta) if theta > 0 else weight
     # A + B - 1, without the subtraction.
@@ -117,7 +117,7 @@ def steps(
         yield Joined(means.expand_as(xs), xs, merged)
 
 
-def at_distance(xi: Pair, distance: float) -> Pair:
+def at_distance(xi: Both, distance: float) -> Both:
     """Two normal draws, given that they are this far apart: their middle does not depend on that."""
     middle, half = (xi[0] + xi[1]) / 2, (xi[0] - xi[1]) / 2
     half = half * (distance / 2 / half.norm(dim=1, keepdim=True))

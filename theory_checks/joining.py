@@ -1,22 +1,27 @@
 """Ways to join two latents, and what is left of the norm after a run with each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from amdm.geometry import karcher_mean, lerp_fold, orthogonal_mix, slerp_fold
 from amdm.noise import start_noise
-from amdm.samplers import sample_amdm
-from amdm.samplers.amdm import Fold, auto_length
+from amdm.samplers import auto_length, sample_amdm
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
+
+Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
+SD_ENTRIES = 4 * 64 * 64
+"""The dimension of Stable Diffusion's latents."""
 
 
 class Way(NamedTuple):
-    """The fold of the first aggregation, that of all later ones, and eq. (8)'s length (VP, at n = 16384)."""
+    """The fold of the first aggregation, that of all later ones, and eq. (8)'s length."""
 
     first: Fold
     others: Fold
-    length: float = 0.3
+    length: float = auto_length(SD_ENTRIES)
+    """VP, for latents of SD_ENTRIES; in proportion to sqrt(n) for others."""
 
 
 WAYS = {
@@ -33,13 +38,8 @@ WAYS = {
 
 def in_turn(first: Fold, others: Fold) -> Fold:
     """A fold that is one at its first call and another at all later ones; good for one run."""
-    used: list[Fold] = []
-
-    def fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
-        used.append(others if used else first)
-        return used[-1](xs, weights)
-
-    return fold
+    folds = chain([first], repeat(others))
+    return lambda xs, weights: next(folds)(xs, weights)
 
 
 def last_norm(
@@ -53,14 +53,10 @@ def last_norm(
 ) -> float:
     """The mean norm of what DDIM ends with, its first `window` steps aggregated in this way, over sqrt(n).
 
-    Args:
-        way: of joining; its length is scaled with sqrt(n).
-        models: two denoisers, with an independent start each.
+    Own arguments:
+        way: of joining.
         shape: `(*event)`, of n entries.
-        sigmas: `(steps + 1,)`, decreasing, ending in 0.
-        window: how many steps aggregate, from the first on.
-        extra_args: for each model.
-        seeds: one sample each.
+        seeds: one sample each, with an independent start for each model.
     """
     n = math.prod(shape)
     x = sample_amdm(
@@ -71,6 +67,6 @@ def last_norm(
         disable=True,
         window=window,
         fold=in_turn(way.first, way.others),
-        correction=way.length / 0.3 * auto_length(n),
+        correction=way.length * math.sqrt(n / SD_ENTRIES),
     )
     return float(x.flatten(1).norm(dim=1).mean()) / math.sqrt(n)

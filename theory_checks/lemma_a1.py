@@ -20,9 +20,10 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import gammaln
 from scipy.stats import chi2
+from torch import Tensor
 
 from theory_checks.draws import normals
-from theory_checks.record import Check, Record, Size
+from theory_checks.record import Check, Record, Size, grid
 from theory_checks.statistics import affordable, frequency, sample_size, slope
 
 CLAIMS = {
@@ -68,7 +69,7 @@ def band(inequality: str, n: int, probability: float) -> Band:
 
 
 def exact_width(inequality: str, n: int, probability: float) -> float:
-    """How far from sqrt(n), to the side that the inequality is about, |X| is with just this probability.
+    """The distance from sqrt(n), to the inequality's side, that |X| passes with just this probability.
 
     For the Lipschitz inequality: from E|X|, to either side.
     """
@@ -94,24 +95,19 @@ def check_tail(
     device: str = "cpu",
     control: Control | None = None,
 ) -> Record:
-    """How often |X| is beyond a bound that it passes with at most this probability.
+    """Check how often |X| is beyond a bound that it passes with at most this probability.
 
-    Args:
+    Own arguments:
         inequality: one of CLAIMS.
-        n: the dimension.
-        probability: the claimed one, p.
-        seed: of the draws.
-        device: where they are made.
         control: "a third of the width" moves the bound toward sqrt(n), to a third of its distance.
     """
     samples = sample_size(probability)
-    norms = torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, n, seed, device)]).numpy()
+    norms = _norms(samples, n, seed, device)
     low, high = band(inequality, n, probability)
     middle = mean_norm(n) if inequality == "Lipschitz" else math.sqrt(n)
     if control == "a third of the width":
         low, high = (max(0.0, math.sqrt(n) + (edge - math.sqrt(n)) / 3) for edge in (low, high))
     count = int(((norms < low) | (norms > high)).sum())
-    measured, *interval = frequency(count, samples)
     below = inequality.endswith("below")
     law = chi2(n)
     return Record(
@@ -120,9 +116,7 @@ def check_tail(
         assumptions="X ~ N(0, I_n)",
         setting={"inequality": inequality, "n": n, "probability": probability},
         claimed=probability,
-        measured=measured,
-        low=interval[0],
-        high=interval[1],
+        **frequency(count, samples)._asdict(),
         exact=float(law.cdf(low**2) + law.sf(high**2)),
         bound=low if below else high,
         trivial=0.0 if below else math.inf,
@@ -140,27 +134,23 @@ def check_rate(
     device: str = "cpu",
     control: Control | None = None,
 ) -> Record:
-    """The relative width of the shell falls as n^(-1/2): the slope of log std(|X|/sqrt(n)) against log n.
+    """Check that the relative width falls as n^(-1/2): the slope of log std(|X|/sqrt(n)) against log n.
 
     For n = 16, 32, ... with draws of their own. `exact` is the slope of the same regression on the exact
     standard deviations.
 
-    Args:
+    Own arguments:
         largest: the last n.
         samples: per n.
-        seed: of the draws.
-        device: where they are made.
         control: "one size for all" draws in the largest dimension for every n.
     """
     dimensions = [2**k for k in range(4, int(math.log2(largest)) + 1)]
     widths = []
     for n in dimensions:
         size = largest if control == "one size for all" else n
-        norms = torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, size, seed + n, device)])
-        widths.append(float(norms.std()) / math.sqrt(size))
+        widths.append(float(_norms(samples, size, seed + n, device).std()) / math.sqrt(size))
     exact = [math.sqrt(n - mean_norm(n) ** 2) / math.sqrt(n) for n in dimensions]
     log_n = np.log(dimensions)
-    measured, low, high = slope(log_n, np.log(widths))
     return Record(
         statement="Lemma A.1, rate",
         claim="std(|X|)/sqrt(n) ~ n^(-1/2)",
@@ -168,21 +158,22 @@ def check_rate(
         setting={"largest": largest},
         sense="equal",
         claimed=-0.5,
-        measured=measured,
-        low=low,
-        high=high,
+        **slope(log_n, np.log(widths))._asdict(),
         tolerance=0.01,
-        exact=slope(log_n, np.log(exact))[0],
+        exact=slope(log_n, np.log(exact)).measured,
         samples=samples * len(dimensions),
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The checks of this module at one size."""
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
     for n in (2, 64, 1024) if size == "small" else (2, 64, 1024, 16384, 65536):
-        probability = affordable(n, size)
         for inequality in CLAIMS:
-            yield partial(check_tail, inequality, n, probability, seed=seed, device=device)
-    yield partial(
-        check_rate, {"small": 1024, "default": 16384, "thorough": 65536}[size], seed=seed, device=device
-    )
+            yield partial(check_tail, inequality, n, affordable(n, size))
+    yield partial(check_rate, {"small": 1024, "default": 16384, "thorough": 65536}[size])
+
+
+def _norms(samples: int, n: int, seed: int, device: str) -> Tensor:
+    """|X| of so many draws."""
+    return torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, n, seed, device)])

@@ -1,4 +1,4 @@
-"""How fast a noise prediction and a step change with their input: constants in VP coordinates.
+"""Lipschitz constants of a noise prediction and of a step, in VP coordinates.
 
 eps_VP(z) = eps(sqrt(1+sigma^2) z, sigma), so K_VP = sqrt(1+sigma^2) K_VE. The step map z -> a z + b eps_VP(z)
 takes VP to VP. Certified constants are of Gaussian mixtures; those of other denoisers are estimated by power
@@ -27,7 +27,7 @@ ASSUMPTIONS: dict[How, str] = {
 
 
 def noise_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, sigma: float) -> Numbers:
-    """Of eps_VP on the segments from `x` to `y` (VE latents at sigma), one per sample."""
+    """A constant of eps_VP on each segment from `x` to `y` (VE latents at sigma)."""
     if how == "estimated":
         return _largest(lambda points: lipschitz_estimate(model, points, sigma), x, y)
     middle, radius = (x + y) / 2, (x - y).flatten(1).norm(dim=1) / 2
@@ -39,7 +39,7 @@ def noise_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, sigma: floa
 
 
 def step_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, c: Coefficients) -> Numbers:
-    """Of the step map on the segments from `x` to `y` (VE latents at c.sigma), one per sample.
+    """A constant of the step map on each segment from `x` to `y` (VE latents at c.sigma).
 
     a and b have opposite signs: this is less than a + |b| K unless eps falls as fast as K somewhere.
     """
@@ -50,7 +50,7 @@ def step_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, c: Coefficie
 
 
 def noise_slopes(model: GaussianMixture, sigma: float) -> tuple[float, float]:
-    """Between which the eigenvalues of eps_VP's Jacobian lie everywhere: it is symmetric.
+    """The ends between which the eigenvalues of eps_VP's Jacobian lie everywhere: it is symmetric.
 
     For components N(m_k, v I) of one variance, and q = sigma^2/(v + sigma^2): the posterior covariance over
     sigma^2 is 1 - q within a component, and the posterior means, q |m_j - m_k| apart, add at most a quarter
@@ -101,15 +101,11 @@ def spectral_norm(
     with sdpa_kernel(SDPBackend.MATH):
         for part in torch.split(x, BATCH):
             v = torch.randn(part.shape, generator=generator, device=x.device, dtype=x.dtype)
-            norms.append(_iterate(function, part, v, iterations))
+            pull = vjp(function, part)[1]
+            for _ in range(iterations):
+                (v,) = pull(jvp(function, (part,), (_unit(v),))[1])
+            norms.append(_norms(jvp(function, (part,), (_unit(v),))[1]))
     return torch.cat(norms)
-
-
-def _iterate(function: Callable[[Latent], Latent], x: Latent, v: Latent, iterations: int) -> PerSample:
-    pull = vjp(function, x)[1]
-    for _ in range(iterations):
-        (v,) = pull(jvp(function, (x,), (_unit(v),))[1])
-    return _norms(jvp(function, (x,), (_unit(v),))[1])
 
 
 def _norms(v: Latent) -> PerSample:

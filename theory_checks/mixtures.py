@@ -16,8 +16,8 @@ def attribute_pair(
     """Two conditional denoisers of one mixture; latents of variance 1 per entry, on average.
 
     The mixture has 4 x 4 equal modes u_i + v_j, random vectors of length `radius` that stand for values of
-    two attributes, and isotropic normal deviations from them. The first model is told i = 0, the second
-    j = 0; neither is told the other attribute.
+    two attributes, and isotropic normal deviations from them. The first model is conditioned on i = 0, the
+    second on j = 0.
 
     Raises ValueError for a radius that leaves no variance for the deviations.
     """
@@ -31,6 +31,6 @@ def attribute_pair(
     u, v = torch.randn(2, VALUES, n, generator=generator) * radius / math.sqrt(n)
     means = (u[:, None] + v[None]).view(VALUES**2, *shape)
     mixture = GaussianMixture(means, torch.full((VALUES**2,), variance))
-    told = torch.zeros(VALUES, VALUES)
-    told[0] = 1
-    return mixture.restrict(told.flatten()), mixture.restrict(told.T.flatten())
+    chosen = torch.zeros(VALUES, VALUES)
+    chosen[0] = 1
+    return mixture.restrict(chosen.flatten()), mixture.restrict(chosen.T.flatten())

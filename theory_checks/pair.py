@@ -19,7 +19,7 @@ from theory_checks.draws import normals, normals_at_once
 from theory_checks.schedule import Coefficients
 
 Geometry = Literal["random", "worst"]
-Rows = Float[Tensor, "starts n"]
+Points = Float[Tensor, "starts n"]
 Numbers = Float[ndarray, " samples"]
 NOISE = 10**6
 """Added to a seed for the noise: starts that were drawn with the same seed are independent of it."""
@@ -30,17 +30,17 @@ BATCH = 64
 class Pair(NamedTuple):
     """The steps of two models from each of several starts, and what a statement makes of them; VP lengths."""
 
-    mean_1: Rows
-    mean_2: Rows
+    mean_1: Points
+    mean_2: Points
     s: float
     between: Float[ndarray, " starts"]
-    """What |mean_1 - mean_2| is at most, by the statement."""
+    """An upper bound on |mean_1 - mean_2|, by the statement."""
     s_bound: float
     """The s that the statement's bound is made with: `s`, but 0 where the models share their noise."""
 
 
 class Outcomes(NamedTuple):
-    """Of every draw: the norms |z_1|, |z_2| (VP) and the angle between z_1 and z_2 (radians)."""
+    """The norms |z_1|, |z_2| (VP) and the angle between z_1 and z_2 (radians), one per draw."""
 
     norm_1: Numbers
     norm_2: Numbers
@@ -82,7 +82,7 @@ def made_up(
     starts: int,
     seed: int,
     device: torch.device | str = "cpu",
-) -> tuple[Rows, Rows, Rows]:
+) -> tuple[Points, Points, Points]:
     """Common starts z and two noise predictions `delta_eps` apart, without a model: z, eps_1, eps_2.
 
     random: z and eps_1 are standard normal, eps_2 - eps_1 has a random direction.
@@ -120,7 +120,7 @@ def conditionals(
     return mixture, mixture.restrict([0.1, 0.9])
 
 
-def predict_noise(model: Denoiser, x: Latent, sigma: float) -> Rows:
+def predict_noise(model: Denoiser, x: Latent, sigma: float) -> Points:
     """Eps = (x - D(x, sigma))/sigma at VE latents x `(starts, *event)`, in float64, in batches."""
     pieces = []
     with torch.no_grad():
@@ -130,16 +130,33 @@ def predict_noise(model: Denoiser, x: Latent, sigma: float) -> Rows:
     return torch.cat(pieces)
 
 
-def to_vp(x: Latent, sigma: float) -> Rows:
+def to_vp(x: Latent, sigma: float) -> Points:
     """VE latents as rows of VP, float64."""
     return x.double().flatten(1) / math.sqrt(1 + sigma**2)
 
 
-def step_mean(z: Rows, eps: Rows, c: Coefficients) -> Rows:
+def step_mean(z: Points, eps: Points, c: Coefficients) -> Points:
     """Eq. (4): a z + b eps."""
     return c.a * z + c.b * eps
 
 
-def distances(a: Rows, b: Rows) -> Float[ndarray, " starts"]:
+def stepped(z: Points, eps_1: Points, eps_2: Points, c: Coefficients) -> Pair:
+    """Both steps from z (VP), their means |b| |eps_1 - eps_2| apart."""
+    between = abs(c.b) * distances(eps_1, eps_2)
+    return Pair(step_mean(z, eps_1, c), step_mean(z, eps_2, c), c.s, between, c.s)
+
+
+def model_mean(model: Denoiser, x: Latent, c: Coefficients) -> Points:
+    """The mean of the model's step from VE latents `x` at c.sigma."""
+    return step_mean(to_vp(x, c.sigma), predict_noise(model, x, c.sigma), c)
+
+
+def sampled(model: GaussianMixture, samples: int, sigma: float, seed: int) -> Latent:
+    """Samples of the model's own law at a level, VE."""
+    generator = torch.Generator(model.means.device).manual_seed(seed)
+    return model.sample(samples, sigma, generator=generator)
+
+
+def distances(a: Points, b: Points) -> Float[ndarray, " starts"]:
     """|a - b| per row."""
     return np.asarray((a - b).norm(dim=1).cpu())

@@ -27,11 +27,10 @@ and theta <= 2 arcsin(D/(2 m)) always. That gap bound is the triangle inequality
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
-
-import torch
+from itertools import product
+from typing import Any, Literal
 
 from amdm.types import Denoiser, Latent
 from theory_checks import networks
@@ -40,6 +39,7 @@ from theory_checks.gap_and_angle import (
     STARTS,
     Constants,
     Inversion,
+    LeastOrPaper,
     Quantity,
     Radius,
     always_fields,
@@ -50,117 +50,93 @@ from theory_checks.gap_and_angle import (
 from theory_checks.pair import (
     Geometry,
     Pair,
-    Rows,
     conditionals,
     distances,
     made_up,
     predict_noise,
-    step_mean,
+    sampled,
+    stepped,
     to_vp,
 )
-from theory_checks.record import Check, Record, Size
-from theory_checks.schedule import Coefficients, coefficients
+from theory_checks.record import Check, Record, Size, grid
+from theory_checks.schedule import coefficients
 from theory_checks.statistics import affordable
 
 Control = Literal["Delta dropped", "one draw of noise", "s of a finer grid"]
 DeterministicControl = Literal["b of the next step", "norm over the batch"]
 
 
-def check_norm_gap(
-    constants: Constants = "sharp",
-    *,
-    n: int = 1024,
-    index: int = 10,
-    eta: float = 1.0,
-    delta_eps: float = 20.0,
-    probability: float = 0.05,
-    geometry: Geometry = "worst",
-    seed: int = 0,
-    device: str = "cpu",
-    control: Control | None = None,
-) -> Record:
-    """Eq. (5) with made-up predictions: how often ||z_1| - |z_2|| passes its bound.
+@dataclass(frozen=True, kw_only=True)
+class MadeUpStep:
+    """A step from made-up predictions: the keywords that all checks on them take as `step`."""
 
-    Args:
-        constants: whose; the keys of GAP_CLAIMS.
-        n: the dimension, 2 or more.
-        index: of the step, on Stable Diffusion's grid of 50.
-        eta: DDIM's; with 0 the bound holds without probability.
-        delta_eps: Delta = |eps_1 - eps_2|; |b| Delta is a VP length.
-        probability: the claimed one, p, at most 1/2.
-        geometry: as in `made_up`; "worst" is a long mean with eps_1 - eps_2 along it.
-        seed: of the start and the draws.
-        device: where they are made.
-        control: a bound without Delta, without noise (which is right for one draw that both models share),
-            or with the s of a grid ten times as fine.
+    n: int = 1024
+    """2 or more."""
+    index: int = 10
+    eta: float = 1.0
+    """With 0 the bounds hold without probability."""
+    delta_eps: float = 20.0
+    """Delta = |eps_1 - eps_2|; |b| Delta is a VP length."""
+    geometry: Geometry = "worst"
+    """As in `made_up`; "worst" is a long mean with eps_1 - eps_2 along it (norm gap) or across it (angle)."""
+    seed: int = 0
+    device: str = "cpu"
+    control: Control | DeterministicControl | None = None
+    """A bound without Delta, without noise (which is right for one draw that both models share), or with the
+    s of a grid ten times as fine. Without probability: the |b| of the next step, norms over four starts."""
+
+    def pair(self, quantity: Quantity, starts: int = 1) -> Pair:
+        """Both models' steps."""
+        c, axis = coefficients(self.index, self.eta), QUANTITIES.index(quantity)
+        drawn = made_up(self.geometry, axis, self.n, c, self.delta_eps, starts, self.seed, self.device)
+        return _changed(stepped(*drawn, c), self.index, self.eta, self.control)
+
+    def setting(self) -> dict[str, float | int | str]:
+        """The setting of a record."""
+        step = {"n": self.n, "index": self.index, "eta": self.eta, "delta_eps": self.delta_eps}
+        return step | {"geometry": self.geometry}
+
+
+def check_norm_gap(constants: Constants = "sharp", *, probability: float = 0.05, **step: Any) -> Record:
+    """Check eq. (5) with made-up predictions: how often ||z_1| - |z_2|| passes its bound.
+
+    `constants` are the keys of GAP_CLAIMS.
     """
-    pair = _made_up_pair("norm gap", geometry, n, index, eta, delta_eps, 1, seed, device)
+    made = MadeUpStep(**step)
     return Record(
         statement=f"Proposition 3.1, norm gap, {constants}",
-        setting=_setting(n, index, eta, delta_eps, geometry) | {"probability": probability},
-        **gap_fields(_changed(pair, index, eta, control), constants, probability, seed),
+        setting=made.setting() | {"probability": probability},
+        **gap_fields(made.pair("norm gap"), constants, probability, made.seed),
     )
 
 
 def check_angle(
-    radius: Radius = "exact",
-    inversion: Inversion = "arcsin",
-    *,
-    n: int = 1024,
-    index: int = 10,
-    eta: float = 1.0,
-    delta_eps: float = 20.0,
-    probability: float = 0.05,
-    geometry: Geometry = "worst",
-    seed: int = 0,
-    device: str = "cpu",
-    control: Control | None = None,
+    radius: Radius = "exact", inversion: Inversion = "arcsin", *, probability: float = 0.05, **step: Any
 ) -> Record:
-    """Eq. (6) with made-up predictions: how often the angle passes its bound, of which there is one per draw.
+    """Check eq. (6) with made-up predictions: how often the angle passes its bound, one for every draw.
 
-    The arguments are those of `check_norm_gap`, but for
+    Own arguments:
         radius: how R is found; the keys of RADIUS_CLAIMS.
         inversion: how R becomes an angle; the keys of ANGLE_CLAIMS.
-        geometry: "worst" is a long mean with eps_1 - eps_2 across it.
     """
-    pair = _made_up_pair("angle", geometry, n, index, eta, delta_eps, 1, seed, device)
+    made = MadeUpStep(**step)
     return Record(
         statement=f"Proposition 3.1, angle, {radius} radius, {inversion}",
-        setting=_setting(n, index, eta, delta_eps, geometry) | {"probability": probability},
-        **angle_fields(_changed(pair, index, eta, control), radius, inversion, probability, seed),
+        setting=made.setting() | {"probability": probability},
+        **angle_fields(made.pair("angle"), radius, inversion, probability, made.seed),
     )
 
 
-def check_deterministic(
-    quantity: Quantity = "norm gap",
-    *,
-    n: int = 1024,
-    index: int = 10,
-    eta: float = 0.0,
-    delta_eps: float = 20.0,
-    geometry: Geometry = "worst",
-    seed: int = 0,
-    device: str = "cpu",
-    control: DeterministicControl | None = None,
-) -> Record:
-    """The bounds without probability: gap <= |b| Delta and theta <= 2 arcsin(|b| Delta/(2 m)), always.
+def check_deterministic(quantity: Quantity = "norm gap", *, eta: float = 0.0, **step: Any) -> Record:
+    """Check the bounds without probability: gap <= |b| Delta, theta <= 2 arcsin(|b| Delta/(2 m)), always.
 
-    The arguments are those of `check_norm_gap`, but for
-        quantity: which of the two.
-        eta: 0, or positive for noise that both models share.
-        control: the |b| of the next step, or norms over a batch of four starts.
+    A positive `eta` is for noise that both models share.
     """
-    pair = _made_up_pair(quantity, geometry, n, index, eta, delta_eps, STARTS, seed, device)
-    if control == "b of the next step":
-        ratio = coefficients(index + 1, eta).b / coefficients(index, eta).b
-        pair = pair._replace(between=ratio * pair.between)
-    if control == "norm over the batch":
-        mean_1, mean_2 = pair.mean_1[:4].reshape(1, -1), pair.mean_2[:4].reshape(1, -1)
-        pair = pair._replace(mean_1=mean_1, mean_2=mean_2, between=pair.between[:1])
+    made = MadeUpStep(eta=eta, **step)
     return Record(
         statement=f"Proposition 3.1, {quantity}, {'shared noise' if eta else 'no noise'}",
-        setting=_setting(n, index, eta, delta_eps, geometry),
-        **always_fields(pair, quantity, seed),
+        setting=made.setting(),
+        **always_fields(made.pair(quantity, STARTS), quantity, made.seed),
     )
 
 
@@ -168,7 +144,7 @@ def check_on_models(
     models: tuple[Denoiser, Denoiser],
     x: Latent,
     quantity: Quantity = "norm gap",
-    constants: Literal["paper", "sharp"] = "sharp",
+    constants: LeastOrPaper = "sharp",
     *,
     index: int = 10,
     eta: float = 1.0,
@@ -176,87 +152,75 @@ def check_on_models(
     seed: int = 0,
     control: Control | None = None,
 ) -> Record:
-    """Both bounds on two models' own predictions from common starts, Delta measured at every start.
+    """Check both bounds on two models' own predictions from common starts, Delta measured at every start.
 
     With eta = 0 these are the bounds without probability. Otherwise the failures of all starts are counted
     together: none may fail more often than claimed, so neither may all of them.
 
-    Args:
-        models: two denoisers, VE.
+    Own arguments:
         x: `(starts, *event)`, VE latents at the sigma of the step, `coefficients(index, eta).sigma`.
-        quantity: which statement.
         constants: the paper's, or the least: exact R, inverted by the arcsine.
-        index: of the step, on Stable Diffusion's grid of 50.
-        eta: DDIM's.
-        probability: the claimed one, p, at most 1/2.
-        seed: of the draws.
-        control: as in `check_norm_gap`.
+        control: as in `MadeUpStep`.
     """
     c = coefficients(index, eta)
     eps_1, eps_2 = (predict_noise(model, x, c.sigma) for model in models)
-    pair = _changed(_pair(to_vp(x, c.sigma), eps_1, eps_2, c), index, eta, control)
+    pair = _changed(stepped(to_vp(x, c.sigma), eps_1, eps_2, c), index, eta, control)
     delta_eps = float(distances(eps_1, eps_2).mean())
+    setting = {"n": eps_1.shape[1], "index": index, "eta": eta, "delta_eps": delta_eps}
     return Record(
         statement=f"Proposition 3.1, {quantity}, {constants}, on models",
-        setting=_setting(eps_1.shape[1], index, eta, delta_eps, "models")
-        | {"probability": probability, "starts": len(x)},
+        setting=setting | {"geometry": "models", "probability": probability, "starts": len(x)},
         **fields(pair, quantity, constants, probability, seed),
     )
 
 
 def check_on_mixtures(
     quantity: Quantity = "norm gap",
-    constants: Literal["paper", "sharp"] = "sharp",
     *,
     n: int = 1024,
-    starts: int = 20,
     index: int = 10,
-    eta: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
-    control: Control | None = None,
+    **options: Any,
 ) -> Record:
-    """`check_on_models` on a Gaussian mixture under two conditions, at its own samples."""
-    sigma = coefficients(index, eta).sigma
+    """`check_on_models` on a Gaussian mixture under two conditions, at 20 of its own samples."""
+    sigma = coefficients(index, 0.0).sigma
     models = conditionals(n, sigma, device=device)
-    x = models[0].sample(starts, sigma, generator=torch.Generator(device).manual_seed(seed))
-    return check_on_models(models, x, quantity, constants, index=index, eta=eta, seed=seed, control=control)
+    x = sampled(models[0], 20, sigma, seed)
+    return check_on_models(models, x, quantity, index=index, seed=seed, **options)
 
 
 def check_on_networks(
     quantity: Quantity = "norm gap",
-    constants: Literal["paper", "sharp"] = "sharp",
     *,
     starts: int = 16,
     index: int = 10,
-    eta: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
-    control: Control | None = None,
+    **options: Any,
 ) -> Record:
-    """`check_on_models` on the trained `layout` and `attribute`, told one scene, at its noised latent."""
-    models = networks.told(("layout", "attribute"), seed, device)
-    x = networks.noised(seed, coefficients(index, eta).sigma, starts, device)
-    record = check_on_models(models, x, quantity, constants, index=index, eta=eta, seed=seed, control=control)
-    return replace(record, statement=f"Proposition 3.1, {quantity}, {constants}, on trained networks")
+    """`check_on_models` on the trained `layout` and `attribute`, of one scene, at its noised latent."""
+    models = networks.conditioned(("layout", "attribute"), seed, device)
+    x = networks.noised(seed, coefficients(index, 0.0).sigma, starts, device)
+    record = check_on_models(models, x, quantity, index=index, seed=seed, **options)
+    return replace(record, statement=record.statement.replace("on models", "on trained networks"))
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The checks of this module at one size."""
-    sizes = (2, 64) if size == "small" else (2, 64, 1024, 16384)
-    for n in sizes:
-        probability = affordable(n, size)
-        yield from _the_least_bounds(n, probability, seed, device)
-    yield from _other_bounds(64 if size == "small" else 1024, seed, device)
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
+    for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
+        yield from _least_bounds(n, affordable(n, size))
+    yield from _other_bounds(64 if size == "small" else 1024)
     # Vacuous: what the constants cost where there are few dimensions.
-    yield partial(check_norm_gap, "paper", n=2, seed=seed, device=device)
-    yield partial(check_norm_gap, "mean", n=2, seed=seed, device=device)
+    yield partial(check_norm_gap, "paper", n=2)
+    yield partial(check_norm_gap, "mean", n=2)
 
 
-def _the_least_bounds(n: int, probability: float, seed: int, device: str) -> Iterator[Check]:
-    """Where they are attained, from Delta = 0 to |b| Delta of ten times the noise, and where they are not."""
-    gap = partial(check_norm_gap, n=n, probability=probability, seed=seed, device=device)
-    turn = partial(check_angle, n=n, probability=probability, seed=seed, device=device)
+def _least_bounds(n: int, probability: float) -> Iterator[Check]:
+    """Points at which they are attained, from Delta = 0 to |b| Delta of ten times the noise, and others."""
+    gap = partial(check_norm_gap, n=n, probability=probability)
+    turn = partial(check_angle, n=n, probability=probability)
     c = coefficients(10, 1.0)
     for noises in (0, 2, 10):
         delta_eps = noises * c.s / abs(c.b)
@@ -266,13 +230,12 @@ def _the_least_bounds(n: int, probability: float, seed: int, device: str) -> Ite
     yield partial(gap, geometry="random")
     yield partial(turn, geometry="random")
     for quantity in QUANTITIES:
-        yield partial(check_deterministic, quantity, n=n, eta=0.5, seed=seed, device=device)
+        yield partial(check_deterministic, quantity, n=n, eta=0.5)
 
 
-def _other_bounds(n: int, seed: int, device: str) -> Iterator[Check]:
+def _other_bounds(n: int) -> Iterator[Check]:
     """Bounds that are not attained, other etas, mixtures and networks."""
-    gap = partial(check_norm_gap, n=n, seed=seed, device=device)
-    turn = partial(check_angle, n=n, seed=seed, device=device)
+    gap, turn = partial(check_norm_gap, n=n), partial(check_angle, n=n)
     for constants in ("paper", "mean", "median"):
         yield partial(gap, constants, delta_eps=5.0)
     for radius, inversion in (("paper", "linear"), ("paper", "arcsin"), ("exact", "cosines")):
@@ -280,37 +243,13 @@ def _other_bounds(n: int, seed: int, device: str) -> Iterator[Check]:
     for eta in (0.0, 0.2, 0.5):
         yield partial(gap, eta=eta)
         yield partial(turn, eta=eta)
-    for quantity in QUANTITIES:
-        for eta in (0.0, 1.0):
-            yield partial(check_on_mixtures, quantity, n=n, eta=eta, seed=seed, device=device)
-            on_networks = partial(check_on_networks, quantity, eta=eta, seed=seed, device=device)
-            yield networks.or_skipped(on_networks, f"Proposition 3.1, {quantity}, on trained networks")
+    for quantity, eta in product(QUANTITIES, (0.0, 1.0)):
+        yield partial(check_on_mixtures, quantity, n=n, eta=eta)
+        if networks.available():
+            yield partial(check_on_networks, quantity, eta=eta)
 
 
-def _made_up_pair(
-    quantity: Quantity,
-    geometry: Geometry,
-    n: int,
-    index: int,
-    eta: float,
-    delta_eps: float,
-    starts: int,
-    seed: int,
-    device: str,
-) -> Pair:
-    """The steps from made-up predictions, at the worst for this quantity if `geometry` is."""
-    c = coefficients(index, eta)
-    axis = 0 if quantity == "norm gap" else 1
-    return _pair(*made_up(geometry, axis, n, c, delta_eps, starts, seed, device), c)
-
-
-def _pair(z: Rows, eps_1: Rows, eps_2: Rows, c: Coefficients) -> Pair:
-    """Both steps from z (VP), their means |b| |eps_1 - eps_2| apart."""
-    between = abs(c.b) * distances(eps_1, eps_2)
-    return Pair(step_mean(z, eps_1, c), step_mean(z, eps_2, c), c.s, between, c.s)
-
-
-def _changed(pair: Pair, index: int, eta: float, control: Control | None) -> Pair:
+def _changed(pair: Pair, index: int, eta: float, control: Control | DeterministicControl | None) -> Pair:
     """The pair with a wrong statement about it."""
     if control == "Delta dropped":
         return pair._replace(between=0 * pair.between)
@@ -319,8 +258,10 @@ def _changed(pair: Pair, index: int, eta: float, control: Control | None) -> Pai
     if control == "s of a finer grid":
         # The same timestep: 999 - 20 index - 18 on diffusers' grids of both sizes.
         return pair._replace(s_bound=coefficients(10 * index + 9, eta, steps=500).s)
+    if control == "b of the next step":
+        ratio = coefficients(index + 1, eta).b / coefficients(index, eta).b
+        return pair._replace(between=ratio * pair.between)
+    if control == "norm over the batch":
+        mean_1, mean_2 = pair.mean_1[:4].reshape(1, -1), pair.mean_2[:4].reshape(1, -1)
+        return pair._replace(mean_1=mean_1, mean_2=mean_2, between=pair.between[:1])
     return pair
-
-
-def _setting(n: int, index: int, eta: float, delta_eps: float, geometry: str) -> dict[str, float | int | str]:
-    return {"n": n, "index": index, "eta": eta, "delta_eps": delta_eps, "geometry": geometry}

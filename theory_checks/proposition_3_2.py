@@ -1,4 +1,4 @@
-"""Proposition 3.2: whether the aggregated latent is near the shells that the steps of the models fill.
+"""Proposition 3.2: the aggregated latent is near the shells that the steps of the models fill.
 
 Model i steps to x_i = mean_i + s xi_i (eq. (4)), x' = slerp(x_1, x_2, w) (eq. (7)), and x'' is x' moved by
 `length` toward a mean (eq. (8)). The shell of model i: S_i = { x : ||x - mean_i| - sqrt(n) s| <= thickness }.
@@ -27,6 +27,7 @@ large n is a threshold at |sqrt(n) s - |x'' - mean_j||, which is (1 - rho) sqrt(
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any, Literal
@@ -34,15 +35,49 @@ from typing import Any, Literal
 import torch
 from scipy.optimize import brentq
 from scipy.stats import chi2
+from torch import Tensor
 
 from amdm.geometry import radial_correct, shell_radius
-from amdm.samplers.amdm import auto_length
-from theory_checks.joined import Noise, Scene, corrected_distance, distance_ratio, scene, steps
-from theory_checks.record import Check, Record, Size
+from amdm.samplers import auto_length
+from theory_checks.joined import Joined, Noise, Scene, corrected_distance, distance_ratio, scene, steps
+from theory_checks.record import Check, Record, Size, grid
 from theory_checks.schedule import coefficients
-from theory_checks.statistics import ALPHA, frequency, mean, sample_size
+from theory_checks.statistics import ALPHA, ROUNDING, frequency, mean, sample_size
 
-ROUNDING = 1e-12  # of float64, relative to the latents, with room for the sums
+_record = partial(Record, assumptions="|mean_1| = |mean_2|", sense="at least")
+Model = Literal[1, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedStep:
+    """The step that a check looks at: the keywords that all checks of this statement take as `step`."""
+
+    n: int = 1024
+    index: int = 10
+    eta: float = 1.0
+    """Positive but for `check_existence`: with 0 the shell is a point."""
+    noise: Noise = "independent"
+    """One draw per model, or one for both."""
+    weight: float = 0.5
+    delta: float = 0.0
+    """|mean_1 - mean_2|, VP."""
+    kappa: float | None = None
+    """|mean|^2/(n s^2); None for that of latents of unit variance."""
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def scene(self) -> Scene:
+        """The numbers that the law of the step depends on."""
+        return scene(self.n, self.index, self.eta, self.delta, self.kappa)
+
+    def draws(self, samples: int, control: str | None = None, seed: int = 0) -> Iterator[Joined]:
+        """Draws of the step, in pieces that fit the memory; `seed` is added to the step's."""
+        return steps(self.scene, self.noise, self.weight, samples, self.seed + seed, self.device, control)
+
+    def setting(self) -> dict[str, Any]:
+        """The setting of a record."""
+        return {name: getattr(self, name) for name in ("n", "index", "eta", "noise", "weight", "delta")}
 
 
 def shell_probability(n: int, u: float) -> float:
@@ -64,69 +99,37 @@ def shell_width(n: int, probability: float) -> float:
     return float(brentq(lambda u: shell_probability(n, u) - probability, 0, math.sqrt(n) + 10))
 
 
-def radius_of(at: Scene, control: str | None) -> float:
-    """Of the shell that the check goes by."""
+def aimed_radius(at: Scene, control: str | None) -> float:
+    """The radius of the shell that the check goes by."""
     return shell_radius(at.n, coefficients(0, 1.0).s) if control == "s of the first step" else at.radius
-
-
-def _setting(at: Scene, index: int, eta: float, noise: str, weight: float) -> dict[str, float | int | str]:
-    """What every record of this statement says of its step."""
-    step: dict[str, float | int | str] = {"n": at.n, "index": index, "eta": eta}
-    return step | {"noise": noise, "weight": weight, "delta": at.delta}
-
-
-def _kappa(at: Scene) -> float:
-    """|mean|^2/(n s^2)."""
-    return (at.norm / at.radius) ** 2
 
 
 def check_distance(
     n: int = 1024,
-    index: int = 10,
-    eta: float = 1.0,
     *,
-    noise: Noise = "independent",
-    weight: float = 0.5,
-    delta: float = 0.0,
-    kappa: float | None = None,
     samples: int = 1000,
-    seed: int = 0,
-    device: str = "cpu",
     control: Literal["orthogonal mix", "swapped weights", "s of the first step"] | None = None,
+    **step: Any,
 ) -> Record:
-    """Where x' is, in radii of model 1's shell: the mean of |x' - mean_1|/(sqrt(n) s), against rho.
+    """Check where x' is, in radii of model 1's shell: the mean of |x' - mean_1|/(sqrt(n) s), against rho.
 
     What rho leaves out is of order 1/n: at most 0.4/n over kappa = 0 to 2000, w = 0.2 to 0.8 and delta up to
     1.5 sqrt(n) s, from n = 16 on.
 
-    Args:
-        n: the dimension.
-        index: of the step, of 50.
-        eta: DDIM's; positive.
-        noise: one draw per model, or one for both.
-        weight: the share of model 2.
-        delta: |mean_1 - mean_2|, VP.
-        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
-        samples: the draws.
-        seed: of the draws.
-        device: where they are made.
+    Own arguments:
         control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
             share for model 2's; "s of the first step" takes its radius for this one's.
     """
-    at = scene(n, index, eta, delta, kappa)
-    batches = steps(at, noise, weight, samples, seed, device, control)
+    joined = JoinedStep(n=n, **step)
+    at, batches = joined.scene, joined.draws(samples, control)
     distances = torch.cat([(b.merged - b.means[0]).norm(dim=1).cpu() for b in batches])
-    measured, low, high = mean(distances / radius_of(at, control))
-    return Record(
+    return _record(
         statement="Proposition 3.2, distance",
         claim="|x' - mean_1|/(sqrt(n) s) = rho + O(1/n)",
-        assumptions="|mean_1| = |mean_2|",
-        setting=_setting(at, index, eta, noise, weight) | {"kappa": _kappa(at)},
+        setting=joined.setting() | {"kappa": at.kappa},
         sense="equal",
-        claimed=distance_ratio(at, weight, noise),
-        measured=measured,
-        low=low,
-        high=high,
+        claimed=distance_ratio(at, joined.weight, joined.noise),
+        **mean(distances / aimed_radius(at, control))._asdict(),
         tolerance=0.5 / n,
         samples=samples,
     )
@@ -134,44 +137,30 @@ def check_distance(
 
 def check_existence(
     n: int = 1024,
-    index: int = 10,
-    eta: float = 1.0,
     *,
-    noise: Noise = "independent",
     lengths: Literal["positive", "either sign"] = "positive",
-    weight: float = 0.5,
-    delta: float = 0.0,
     probability: float = 0.95,
-    seed: int = 0,
-    device: str = "cpu",
     control: Literal["sign", "norm over the batch", "s of the first step"] | None = None,
+    **step: Any,
 ) -> Record:
-    """How often there is a length in eq. (8), up to the mean, that takes x' to the shell of model 1.
+    """Check how often there is a length in eq. (8), up to the mean, that takes x' to the shell of model 1.
 
     The paper's is positive, and it says that there is one wherever the shell is that of high probability.
     Tried with the length that comes nearest to the middle of the shell: |x' - mean_1| - sqrt(n) s, or 0
     where that is negative and positive lengths are claimed.
 
-    Args:
-        n: the dimension.
-        index: of the step, of 50.
-        eta: DDIM's; 0 for a step without noise, whose shell is a point.
-        noise: one draw per model, or one for both.
+    Own arguments:
         lengths: "positive" for the paper's claim, which we do not believe where rho < 1; "either sign" for
             what holds always.
-        weight: the share of model 2.
-        delta: |mean_1 - mean_2|, VP.
         probability: that of the shell for a step of model 1, whose thickness follows; and the one claimed.
-        seed: of the draws.
-        device: where they are made.
         control: "sign" moves away from the mean, "norm over the batch" divides by the norm of all rows
             together, "s of the first step" aims at its radius.
     """
-    at = scene(n, index, eta, delta)
+    joined = JoinedStep(n=n, **step)
+    at, samples = joined.scene, sample_size(1 - probability)
     thickness = at.s * shell_width(n, probability) + ROUNDING * at.norm
-    samples = sample_size(1 - probability)
-    aim, count = radius_of(at, control), 0
-    for batch in steps(at, noise, weight, samples, seed, device):
+    aim, count = aimed_radius(at, control), 0
+    for batch in joined.draws(samples):
         distance = (batch.merged - batch.means[0]).norm(dim=1)
         gap = distance - aim
         if lengths == "positive":
@@ -183,190 +172,151 @@ def check_existence(
         if control == "norm over the batch":
             moved = batch.merged + (distance / distance.norm())[:, None] * (moved - batch.merged)
         count += int((((moved - batch.means[0]).norm(dim=1) - at.radius).abs() <= thickness).sum())
-    measured, low, high = frequency(count, samples)
-    return Record(
+    still = joined.eta == 0
+    return _record(
         statement=f"Proposition 3.2, existence, {lengths}",
         claim=f"P(a length, {lengths}, takes x' into S_1) >= P(x_1 in S_1)",
-        assumptions="|mean_1| = |mean_2|",
-        setting=_setting(at, index, eta, noise if eta > 0 else "none", weight)
-        | {"lengths": lengths, "probability": probability},
-        sense="at least",
+        setting=joined.setting()
+        | {"noise": "none" if still else joined.noise, "lengths": lengths, "probability": probability},
         claimed=probability,
-        measured=measured,
-        low=low,
-        high=high,
+        **frequency(count, samples)._asdict(),
         samples=samples,
-        ours=lengths == "either sign" or eta == 0 or distance_ratio(at, weight, noise) >= 1,
+        ours=lengths == "either sign" or still or distance_ratio(at, joined.weight, joined.noise) >= 1,
     )
 
 
 def check_shell(
     n: int = 1024,
-    index: int = 10,
-    eta: float = 1.0,
     *,
     noise: Noise = "shared",
-    thickness: float = 1.0,
-    weight: float = 0.5,
     delta: float = 0.2,
-    shell: Literal[1, 2] = 2,
+    thickness: float = 1.0,
+    shell: Model = 2,
     length: float | None = None,
-    kappa: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
     control: Literal["conditioned on the distance", "s of the first step"] | None = None,
+    **step: Any,
 ) -> Record:
-    """How often x'', moved toward model 1's mean, is in a shell, against the bound on the joint event.
+    """Check how often x'', moved toward model 1's mean, is in a shell, against the bound on the joint event.
 
     D is the largest |x' - x_j| of as many draws with another seed, of which P(|x' - x_j| > D) is at most
     1 - ALPHA^(1/draws), with confidence 1 - ALPHA. Claimed is the bound with the chi probability, `bound` is
     the one in closed form. `slack` is the least over the draws of the inequality behind it, VP.
 
-    Args:
-        n: the dimension.
-        index: of the step, of 50.
-        eta: DDIM's; positive.
-        noise: one draw per model, or one for both.
+    Own arguments:
         thickness: of the shell to either side, VP.
-        weight: the share of model 2.
-        delta: |mean_1 - mean_2|, VP.
         shell: whose it is: 1 for the model that x' was moved toward.
-        length: eq. (8)'s, VP; None for the paper's 0.3 at n = 16384, in proportion to sqrt(n).
-        kappa: |mean|^2/(n s^2); None for that of latents of unit variance.
-        seed: of the draws.
-        device: where they are made.
+        length: eq. (8)'s, VP; None for its default.
         control: "conditioned on the distance" draws steps with |x_1 - x_2| = s, hence |x' - x_j| = s/2 at
             w = 1/2, and still takes xi_j for normal; "s of the first step" puts the shell at its radius.
     """
-    at = scene(n, index, eta, delta, kappa)
-    length = auto_length(n) if length is None else length
+    joined = JoinedStep(n=n, noise=noise, delta=delta, **step)
+    at, length = joined.scene, auto_length(n) if length is None else length
     pilot = sample_size(0.05)
-    batches = steps(at, noise, weight, pilot, seed + 1, device, control)
+    batches = joined.draws(pilot, control, seed=1)
     far = max(float((b.merged - b.xs[shell - 1]).norm(dim=1).max()) for b in batches)
     tail = 1 - ALPHA ** (1 / pilot)
     u = (thickness - far - length) / at.s
     claimed = max(0.0, shell_probability(n, u) - tail)
     samples = sample_size(min(0.5, max(0.05, 1 - claimed)))
     count, slack = 0, math.inf
-    for batch in steps(at, noise, weight, samples, seed, device, control):
-        center = batch.means[shell - 1]
-        moved = radial_correct(batch.merged, batch.means[0], length)
-        off = ((moved - center).norm(dim=1) - radius_of(at, control)).abs()
-        off_drawn = ((batch.xs[shell - 1] - center).norm(dim=1) - at.radius).abs()
-        limit = off_drawn + (batch.merged - batch.xs[shell - 1]).norm(dim=1) + length
+    for batch in joined.draws(samples, control):
+        off = _off_shell(batch, length, shell, aimed_radius(at, control))
+        x = batch.xs[shell - 1]
+        off_drawn = ((x - batch.means[shell - 1]).norm(dim=1) - at.radius).abs()
+        limit = off_drawn + (batch.merged - x).norm(dim=1) + length
         count += int((off <= thickness).sum())
         slack = min(slack, float((limit - off).min()))
-    measured, low, high = frequency(count, samples)
-    bound = shell_bound(n, u) - tail
-    return Record(
+    inside, bound = frequency(count, samples), shell_bound(n, u) - tail
+    return _record(
         statement="Proposition 3.2, probability",
         claim="P(x'' in S_j) >= P(||xi| - sqrt(n)| <= (thickness - D - length)/s) - P(|x' - x_j| > D)",
-        assumptions="|mean_1| = |mean_2|",
-        setting=_setting(at, index, eta, noise, weight)
-        | {"thickness": thickness, "shell": shell, "length": length, "kappa": _kappa(at)},
-        sense="at least",
+        setting=joined.setting()
+        | {"thickness": thickness, "shell": shell, "length": length, "kappa": at.kappa},
         claimed=claimed,
-        measured=measured,
-        low=low,
-        high=high,
+        **inside._asdict(),
         bound=bound,
         trivial=0.0,
         slack=slack,
-        tightness=max(0.0, bound) / measured if measured > 0 else math.nan,
+        tightness=max(0.0, bound) / inside.measured if count else math.nan,
         samples=samples,
     )
 
 
 def check_threshold(
     n: int = 1024,
-    index: int = 10,
-    eta: float = 1.0,
     *,
-    noise: Noise = "independent",
-    weight: float = 0.5,
-    delta: float = 0.0,
-    shell: Literal[1, 2] = 1,
+    shell: Model = 1,
     length: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
     control: Literal["s of the first step"] | None = None,
+    **step: Any,
 ) -> Record:
-    """How often x'' enters the shell of model j within 2 s of the thickness at which it does for large n.
+    """Check how often x'' enters shell j within 2 s of the thickness at which it does for large n.
 
     That thickness is |sqrt(n) s - |x'' - mean_j||, from `corrected_distance`; it is of order sqrt(n) s with
     independent noise. The distance |x'' - mean_j| varies by about s/sqrt(2) around it for every n (0.5 s to
     0.8 s at the weights and distances used here), so 2 s is 2.5 standard deviations or more.
 
-    Args:
-        n: the dimension.
-        index: of the step, of 50.
-        eta: DDIM's; positive.
-        noise: one draw per model, or one for both.
-        weight: the share of model 2.
-        delta: |mean_1 - mean_2|, VP.
-        shell: whose it is: 1 for the model that x' was moved toward.
-        length: eq. (8)'s, VP; None for the paper's 0.3 at n = 16384, in proportion to sqrt(n).
-        seed: of the draws.
-        device: where they are made.
+    Own arguments:
+        shell, length: as in `check_shell`.
         control: "s of the first step" puts the shell at its radius.
     """
-    at = scene(n, index, eta, delta)
-    length = auto_length(n) if length is None else length
-    threshold = abs(at.radius - corrected_distance(at, weight, noise, length, shell))
-    probability, samples = 0.95, sample_size(0.05)
-    count = 0
-    for batch in steps(at, noise, weight, samples, seed, device, control):
-        moved = radial_correct(batch.merged, batch.means[0], length)
-        off = ((moved - batch.means[shell - 1]).norm(dim=1) - radius_of(at, control)).abs()
+    joined = JoinedStep(n=n, **step)
+    at, length = joined.scene, auto_length(n) if length is None else length
+    threshold = abs(at.radius - corrected_distance(at, joined.weight, joined.noise, length, shell))
+    samples, count = sample_size(0.05), 0
+    for batch in joined.draws(samples, control):
+        off = _off_shell(batch, length, shell, aimed_radius(at, control))
         count += int(((off - threshold).abs() <= 2 * at.s).sum())
-    measured, low, high = frequency(count, samples)
-    return Record(
+    return _record(
         statement="Proposition 3.2, threshold",
         claim="x'' in S_j iff thickness >= |sqrt(n) s - |x'' - mean_j|| of large n, +- 2 s",
-        assumptions="|mean_1| = |mean_2|",
-        setting=_setting(at, index, eta, noise, weight) | {"shell": shell, "length": length},
-        sense="at least",
-        claimed=probability,
-        measured=measured,
-        low=low,
-        high=high,
+        setting=joined.setting() | {"shell": shell, "length": length},
+        claimed=0.95,
+        **frequency(count, samples)._asdict(),
         bound=threshold,
         samples=samples,
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The grid of this statement."""
-    where: dict[str, Any] = {"seed": seed, "device": device}
+def _off_shell(batch: Joined, length: float, shell: Model, radius: float) -> Tensor:
+    """||x'' - mean_j| - radius|, x'' moved by `length` toward mean_1."""
+    moved = radial_correct(batch.merged, batch.means[0], length)
+    return torch.abs((moved - batch.means[shell - 1]).norm(dim=1) - radius)
+
+
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
     dimensions = {"small": [64], "default": [64, 1024], "thorough": [64, 256, 1024, 4096, 16384]}[size]
     indices = {"small": [10], "default": [10, 40], "thorough": [0, 5, 10, 20, 30, 40, 48]}[size]
     both: tuple[Noise, Noise] = ("independent", "shared")
-    shells: tuple[Literal[1, 2], Literal[1, 2]] = (1, 2)
+    shells: tuple[Model, Model] = (1, 2)
     for n, noise, weight, apart in product(dimensions, both, (0.5, 0.2), (0.0, 0.5)):
         delta = apart * scene(n, 10, 1.0).radius
-        yield partial(check_distance, n, noise=noise, weight=weight, delta=delta, **where)
+        yield partial(check_distance, n, noise=noise, weight=weight, delta=delta)
     for n, kappa in product(dimensions, (0.0, 0.3, 100.0)):
-        yield partial(check_distance, n, kappa=kappa, **where)
+        yield partial(check_distance, n, kappa=kappa)
     if size == "default":
-        yield partial(check_distance, 16384, **where)
-        yield partial(check_existence, 16384, **where)
+        yield partial(check_distance, 16384)
+        yield partial(check_existence, 16384)
     for n, index in product(dimensions, indices):
-        yield partial(check_distance, n, index, 0.5, **where)
-        yield partial(check_existence, n, index, 0.0, delta=1.0, **where)
-        yield partial(check_existence, n, index, **where)
-        yield partial(check_existence, n, index, lengths="either sign", **where)
-        yield partial(check_existence, n, index, noise="shared", **where)
-        yield partial(check_existence, n, index, noise="shared", delta=1.0, **where)
+        yield partial(check_distance, n, index=index, eta=0.5)
+        existence = partial(check_existence, n, index=index)
+        yield partial(existence, eta=0.0, delta=1.0)
+        yield existence
+        yield partial(existence, lengths="either sign")
+        yield partial(existence, noise="shared")
+        yield partial(existence, noise="shared", delta=1.0)
     for n, index, shell in product(dimensions, indices, shells):
-        step = scene(n, index, 1.0)
-        check = partial(check_shell, n, index, shell=shell, delta=0.5 * step.s, **where)
-        yield partial(check, thickness=2 * step.s)
-        yield partial(check, thickness=2.5 * step.s, weight=0.2)
-        yield partial(check_threshold, n, index, shell=shell, **where)
-        yield partial(check_threshold, n, index, noise="shared", shell=shell, delta=1.0, **where)
+        s = scene(n, index, 1.0).s
+        probability = partial(check_shell, n, index=index, shell=shell, delta=0.5 * s)
+        yield partial(probability, thickness=2 * s)
+        yield partial(probability, thickness=2.5 * s, weight=0.2)
+        yield partial(check_threshold, n, index=index, shell=shell)
+        yield partial(check_threshold, n, index=index, noise="shared", shell=shell, delta=1.0)
     for n, shell in product(dimensions, shells):
         # Thinner and thicker than what the bound needs with independent noise.
-        step = scene(n, 10, 1.0)
-        check = partial(check_shell, n, noise="independent", shell=shell, delta=0.0, **where)
-        yield partial(check, thickness=2 * step.s)
-        yield partial(check, thickness=0.72 * step.radius + 4 * step.s)
+        at = scene(n, 10, 1.0)
+        probability = partial(check_shell, n, noise="independent", shell=shell, delta=0.0)
+        yield partial(probability, thickness=2 * at.s)
+        yield partial(probability, thickness=0.72 * at.radius + 4 * at.s)

@@ -19,18 +19,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from amdm.denoisers import GaussianMixture
-from amdm.geometry import radial_correct, slerp
-from amdm.samplers.amdm import auto_length
+from amdm.samplers import join
 from amdm.types import Denoiser, Latent
 from theory_checks import networks
 from theory_checks.draws import normals_at_once
-from theory_checks.gap_and_angle import QUANTITIES, ROUNDING, Quantity, fields
+from theory_checks.gap_and_angle import QUANTITIES, LeastOrPaper, Quantity, fields
 from theory_checks.lipschitz import (
     ASSUMPTIONS,
     How,
@@ -43,16 +42,16 @@ from theory_checks.pair import (
     NOISE,
     Numbers,
     Pair,
-    Rows,
     conditionals,
     distances,
+    model_mean,
     predict_noise,
-    step_mean,
+    sampled,
     to_vp,
 )
-from theory_checks.record import Check, Record, Size
+from theory_checks.record import Check, Record, Size, grid
 from theory_checks.schedule import Coefficients, coefficients
-from theory_checks.statistics import affordable
+from theory_checks.statistics import ROUNDING, affordable, exactly
 
 Form = Literal["paper", "displacement", "step map"]
 FORMS: dict[Form, str] = {
@@ -67,7 +66,7 @@ STARTS = 20
 
 
 class Starts(NamedTuple):
-    """Where both models step from: VE latents `(starts, *event)` at one sigma."""
+    """The latents that both models step from, VE at one sigma: `(starts, *event)`."""
 
     common: Latent
     """x', before the correction."""
@@ -80,21 +79,21 @@ def aggregated(
     x: Latent,
     index: int,
     eta: float,
-    correction: float,
+    correction: float | Literal["auto"],
     *,
-    weight: float = 0.5,
     seed: int = 0,
 ) -> Starts:
     """The AMDM step `index` from a common `x` at its sigma (VE), up to and with eq. (8): starts of the next.
 
-    `correction` is eq. (8)'s length (VP), clipped at the distance from the mean.
+    `correction` is eq. (8)'s length (VP), as `join` takes it.
     """
     c = coefficients(index, eta)
-    mean_1, mean_2 = (_mean(model, x, c) for model in models)
-    starts, n = mean_1.shape
-    xi_1, xi_2 = normals_at_once(starts, n, seed + 2 * NOISE, x.device, copies=2)
-    merged = slerp(mean_1 + c.s * xi_1, mean_2 + c.s * xi_2, weight)
-    ends = merged, radial_correct(merged, mean_1, correction), radial_correct(merged, mean_2, correction)
+    means = [model_mean(model, x, c) for model in models]
+    starts, n = means[0].shape
+    noise = normals_at_once(starts, n, seed + 2 * NOISE, x.device, copies=2)
+    latents = [mean + c.s * xi for mean, xi in zip(means, noise, strict=True)]
+    joined = join(latents, means, correction=correction)
+    ends = joined.merged, *joined.corrected
     return Starts(*(math.sqrt(1 + c.sigma_next**2) * z.reshape(x.shape).to(x.dtype) for z in ends))
 
 
@@ -126,11 +125,6 @@ def means_apart(
     return np.asarray(c.a * length + abs(c.b) * (delta_eps + stretched))
 
 
-def _mean(model: Denoiser, x: Latent, c: Coefficients) -> Rows:
-    """The mean of a step from `x` (VE) as rows (VP)."""
-    return step_mean(to_vp(x, c.sigma), predict_noise(model, x, c.sigma), c)
-
-
 def check_on_models(
     models: tuple[Denoiser, Denoiser],
     starts: Starts,
@@ -144,28 +138,22 @@ def check_on_models(
     seed: int = 0,
     control: Control | None = None,
 ) -> Record:
-    """How often the norm gap or the angle of two models' steps from different starts passes its bound.
+    """Check how often the norm gap or the angle of two models' steps from different starts passes its bound.
 
     Without noise the bound holds always. The least bounds given D are used, the paper's own for its form.
 
-    Args:
-        models: two denoisers, VE.
+    Own arguments:
         starts: where they step from, at `coefficients(index, eta).sigma`; `aggregated` makes them.
         form: of D; the keys of FORMS.
-        quantity: which statement.
         how: Lipschitz constants are found; certified ones are of Gaussian mixtures only.
-        index: of the step, on Stable Diffusion's grid of 50.
-        eta: DDIM's.
-        probability: the claimed one, p, at most 1/2.
-        seed: of the draws.
         control: a D without displacement, with half of it, or with K_VE for K (not in the step map's form).
     """
     c = coefficients(index, eta)
-    mean_1, mean_2 = _mean(models[0], starts.first, c), _mean(models[1], starts.second, c)
+    mean_1, mean_2 = (model_mean(model, x, c) for model, x in zip(models, starts[1:], strict=True))
     between = means_apart(form, models, starts, c, how, control)
     length = distances(to_vp(starts.first, c.sigma), to_vp(starts.second, c.sigma)).mean()
     setting = {"n": mean_1.shape[1], "index": index, "eta": eta, "starts": len(mean_1)}
-    constants: Literal["paper", "sharp"] = "paper" if form == "paper" else "sharp"
+    constants: LeastOrPaper = "paper" if form == "paper" else "sharp"
     found = fields(Pair(mean_1, mean_2, c.s, between, c.s), quantity, constants, probability, seed)
     assumptions = f"{found['assumptions']}; {ASSUMPTIONS[how]}"
     return Record(
@@ -185,21 +173,19 @@ def check(
     eta: float = 0.2,
     correction: float = 0.3,
     separation: float = 2.5,
-    probability: float = 0.05,
     seed: int = 0,
     device: str = "cpu",
-    control: Control | None = None,
+    **options: Any,
 ) -> Record:
     """`check_on_models` on a Gaussian mixture under two conditions, with certified constants.
 
-    The arguments are those of `check_on_models`, but for
+    Own arguments:
         geometry: "aggregated" starts are an AMDM step's; "random" ones lie in random directions from samples
             of the mixture; the "worst" lie to both sides of the plane between its modes, far from the
             origin, on a line that points away from it (norm gap) or across (angle).
-        n: the dimension, 2 or more.
         correction: how far both starts lie from the common point (VP); eq. (8)'s length where aggregated.
         separation: from the centre to a mode, in units of sigma; 0 makes one Gaussian.
-        device: where the draws are made.
+        options: those of `check_on_models`.
     """
     c = coefficients(index, eta)
     axis = QUANTITIES.index(quantity)
@@ -207,18 +193,8 @@ def check(
     far = math.sqrt(n * (1 + c.sigma**2)) * max(1.0, 10 * c.s / c.a) if geometry == "worst" else 0.0
     models = conditionals(n, c.sigma, separation, far, axis, device)
     starts = _starts(models, geometry, axis, index, eta, correction, seed)
-    record = check_on_models(
-        models,
-        starts,
-        form,
-        quantity,
-        "certified",
-        index=index,
-        eta=eta,
-        probability=probability,
-        seed=seed,
-        control=control,
-    )
+    options |= {"index": index, "eta": eta, "seed": seed}
+    record = check_on_models(models, starts, form, quantity, "certified", **options)
     chosen = {"correction": correction, "separation": separation, "geometry": geometry}
     return replace(record, setting={**record.setting, **chosen})
 
@@ -240,11 +216,10 @@ def _starts(
         side = torch.zeros_like(middle)
         side[:, axis] = length
         return Starts(middle, middle + side, middle - side)
-    generator = torch.Generator(models[0].means.device).manual_seed(seed)
     if geometry == "aggregated":
-        x = models[0].sample(STARTS, coefficients(index - 1, eta).sigma, generator=generator)
+        x = sampled(models[0], STARTS, coefficients(index - 1, eta).sigma, seed)
         return aggregated(models, x, index - 1, eta, correction, seed=seed)
-    x = models[0].sample(STARTS, sigma, generator=generator)
+    x = sampled(models[0], STARTS, sigma, seed)
     directions = normals_at_once(len(x), x.shape[1], seed + 1, x.device, copies=2)
     u, v = directions / directions.norm(dim=2, keepdim=True)
     return Starts(x, x + length * u, x + length * v)
@@ -259,13 +234,14 @@ def check_on_networks(
     eta: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
-    control: Control | None = None,
+    **options: Any,
 ) -> Record:
     """`check_on_models` on the trained `layout` and `attribute`, at an AMDM step's own starts."""
-    models = networks.told(("layout", "attribute"), seed, device)
+    models = networks.conditioned(("layout", "attribute"), seed, device)
     x = networks.noised(seed, coefficients(index - 1, eta).sigma, starts, device)
-    points = aggregated(models, x, index - 1, eta, auto_length(x[0].numel()), seed=seed)
-    record = check_on_models(models, points, form, quantity, index=index, eta=eta, seed=seed, control=control)
+    points = aggregated(models, x, index - 1, eta, "auto", seed=seed)
+    options |= {"index": index, "eta": eta, "seed": seed}
+    record = check_on_models(models, points, form, quantity, **options)
     return replace(record, statement=f"{record.statement}, on trained networks")
 
 
@@ -279,24 +255,20 @@ def check_lipschitz(
     device: str = "cpu",
     control: LipschitzControl | None = None,
 ) -> Record:
-    """The certified constants against the estimate by power iteration, at samples and between the modes.
+    """Check certified constants against the estimate by power iteration, at samples and between the modes.
 
     The estimate at one point is from below, so it must stay below the certified constant; between the modes
     they are equal.
 
-    Args:
-        what: of eps_VP, or of the step map.
-        n: the dimension.
-        index: of the step, whose sigma it is; eta is 0.
+    Own arguments:
+        what: of eps_VP, or of the step map, at eta = 0.
         separation: of the modes, as in `check`.
-        seed: of the samples.
-        device: where they are made.
         control: the certified constant of the noise in VE, against an estimate in VP; for the step, a alone.
     """
     c = coefficients(index, 0.0)
     model, _ = conditionals(n, c.sigma, separation, device=device)
-    samples = model.sample(10, c.sigma, generator=torch.Generator(device).manual_seed(seed))
-    x = torch.cat([samples, torch.zeros_like(samples[:1])])
+    x = sampled(model, 10, c.sigma, seed)
+    x = torch.cat([x, torch.zeros_like(x[:1])])
     if what == "noise":
         certified = noise_lipschitz("certified", model, x, x, c.sigma)
         estimate = lipschitz_estimate(model, x, c.sigma)
@@ -315,9 +287,7 @@ def check_lipschitz(
         assumptions=ASSUMPTIONS["certified"],
         setting={"n": n, "index": index, "separation": separation},
         claimed=bound,
-        measured=measured,
-        low=measured,
-        high=measured,
+        **exactly(measured)._asdict(),
         tolerance=ROUNDING * bound,
         bound=bound,
         slack=bound - measured,
@@ -326,28 +296,26 @@ def check_lipschitz(
     )
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The checks of this module at one size."""
-    sizes = (2, 64) if size == "small" else (2, 64, 1024, 16384)
-    for n in sizes:
-        probability = affordable(n, size)
-        run = partial(check, "step map", n=n, probability=probability, seed=seed, device=device)
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
+    for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
+        run = partial(check, "step map", n=n, probability=affordable(n, size))
         for quantity in QUANTITIES:
             yield partial(run, quantity, "worst")
             yield partial(run, quantity, "worst", eta=0.0)
             yield partial(run, quantity, "aggregated")
-        yield partial(check_lipschitz, n=n, seed=seed, device=device)
-        yield partial(check_lipschitz, "step", n=n, seed=seed, device=device)
-    run = partial(check, n=64 if size == "small" else 1024, seed=seed, device=device)
+        yield partial(check_lipschitz, n=n)
+        yield partial(check_lipschitz, "step", n=n)
+    run = partial(check, n=64 if size == "small" else 1024)
     for form in FORMS:
         yield partial(run, form, "norm gap", "aggregated", eta=1.0, separation=0.5)
         for separation in (0.5, 2.5):
             yield partial(run, form, "norm gap", "random", separation=separation)
             yield partial(run, form, "norm gap", "worst", separation=separation)
-    if size == "small":
+    if size == "small" or not networks.available():
         return
     # Half a minute: power iteration goes through the networks forty times.
     forms: tuple[Form, ...] = ("paper", "step map") if size == "default" else tuple(FORMS)
     for form, eta in product(forms, (0.0,) if size == "default" else (0.0, 0.5, 1.0)):
-        on_networks = partial(check_on_networks, form, "angle", eta=eta, seed=seed, device=device)
-        yield networks.or_skipped(on_networks, f"Proposition D.1, angle, {form}, on trained networks")
+        yield partial(check_on_networks, form, "angle", eta=eta)

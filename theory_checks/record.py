@@ -1,11 +1,13 @@
-"""What a check says: one frozen record, whose verdict follows from its own numbers."""
+"""The record of a check: frozen, with a verdict that follows from its own numbers."""
 
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-Verdict = Literal["holds", "holds but vacuous", "fails", "skipped"]
+Verdict = Literal["holds", "holds but vacuous", "fails"]
 Size = Literal["small", "default", "thorough"]
 """How much a run checks: in seconds for the tests, in a minute, or as much as one likes to wait for."""
 
@@ -18,7 +20,7 @@ class Record:
     """As the paper numbers it, and whose constants."""
     claim: str
     """What is claimed, as a formula."""
-    assumptions: str
+    assumptions: str = ""
     setting: Mapping[str, float | int | str] = field(default_factory=dict)
     """The arguments that the check was called with."""
 
@@ -46,19 +48,15 @@ class Record:
     samples: int = 0
     ours: bool = True
     """Whether we claim that it holds; what the paper says and we do not believe has False."""
-    skipped: str = ""
-    """Why nothing was measured."""
 
     @property
     def vacuous(self) -> bool:
-        """Whether the bound says no more than what is known anyway."""
+        """True if the bound says no more than what is known anyway."""
         return self.bound <= 0 if self.trivial == 0 else self.bound >= self.trivial
 
     @property
     def verdict(self) -> Verdict:
         """Fails where all of the interval, or the exact value, is on the wrong side of the claim."""
-        if self.skipped:
-            return "skipped"
         if any(math.isnan(value) for value in (self.claimed, self.low, self.high)):
             return "fails"
         known = [] if math.isnan(self.exact) else [(self.exact, self.exact)]
@@ -69,7 +67,7 @@ class Record:
         return "holds but vacuous" if self.vacuous else "holds"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has neither: what is not known is None, what is infinite a string."""
+        """The record for JSON, which has no NaN (here None) and no infinity (here a string)."""
 
         def plain(value: Any) -> Any:
             if not isinstance(value, float) or math.isfinite(value):
@@ -81,3 +79,18 @@ class Record:
 
 Check = Callable[[], Record]
 """One point of a module's grid, ready to be called."""
+
+
+def grid(points: Callable[[Size], Iterator[Callable[..., Record]]]) -> Callable[..., Iterator[Check]]:
+    """A module's `checks` from its points: those that take a seed, or any keywords, get seed and device."""
+
+    def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
+        """The checks of this module at one size."""
+        for point in points(size):
+            arguments = inspect.signature(point).parameters.values()
+            draws = any(
+                argument.name == "seed" or argument.kind is argument.VAR_KEYWORD for argument in arguments
+            )
+            yield partial(point, seed=seed, device=device) if draws else point
+
+    return checks

@@ -1,4 +1,4 @@
-"""Records as a table for people, a file for machines and a picture for both."""
+"""Records as a table, as JSON and as a picture."""
 
 import json
 import math
@@ -13,12 +13,7 @@ from rich.table import Table
 
 from theory_checks.record import Record, Verdict
 
-COLOURS: dict[Verdict, str] = {
-    "holds": "green",
-    "holds but vacuous": "orange",
-    "fails": "red",
-    "skipped": "grey",
-}
+COLOURS: dict[Verdict, str] = {"holds": "green", "holds but vacuous": "orange", "fails": "red"}
 COLUMNS = {"claimed": "claimed", "measured": "measured", "least slack": "slack", "tightness": "tightness"}
 
 
@@ -43,15 +38,8 @@ class Row(NamedTuple):
 
 
 def broken(record: Record) -> bool:
-    """Whether a statement that we claim fails."""
+    """Return True if the record is of a statement that we claim and fails."""
     return record.ours and record.verdict == "fails"
-
-
-def exit_code(records: Sequence[Record]) -> int:
-    """1 if a statement that we claim fails, 2 if one was skipped, else 0."""
-    if any(broken(record) for record in records):
-        return 1
-    return 2 if any(record.verdict == "skipped" for record in records) else 0
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
@@ -80,9 +68,6 @@ def table(records: Sequence[Record]) -> Table:
         numbers = (span(getattr(record, name) for record in row.records) for name in COLUMNS.values())
         verdict = f"[{row.colour}]{row.verdict}[/]"
         lines.add_row(row.statement, str(len(row.records)), *numbers, verdict)
-    for record in records:
-        if record.skipped:
-            lines.add_row(f"  skipped: {record.skipped}")
     return lines
 
 
@@ -110,7 +95,7 @@ def picture(records: Sequence[Record]) -> Figure:
 
 
 def ratio(record: Record) -> float:
-    """What was measured, as a part of what was claimed; from 2 on, 2."""
+    """Measured over claimed, at most 2."""
     return min(2.0, record.measured / record.claimed) if record.claimed else math.nan
 
 

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -28,62 +29,55 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from amdm.denoisers import GaussianMixture
-from amdm.geometry import orthogonal_mix, radial_correct, slerp_fold
+from amdm.geometry import orthogonal_mix, slerp_fold
 from amdm.noise import start_noise
-from amdm.samplers import sample_amdm, sample_ddim
-from amdm.samplers.amdm import auto_length
-from amdm.samplers.ddim import ddim_step
-from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas, Weight
+from amdm.samplers import ddim_step, join, sample_amdm, sample_ddim
+from amdm.schedules import ddim_sigmas, karras_sigmas
+from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas
 from theory_checks import networks
-from theory_checks.record import Check, Record, Size
-from theory_checks.schedule import coefficients
+from theory_checks.joining import Fold
+from theory_checks.record import Check, Record, Size, grid
+from theory_checks.schedule import TRAINED_LEVELS
 from theory_checks.statistics import frequency, sample_size
 
+Coordinates = Literal["vp", "ve"]
 Route = Literal["shared levels", "step index", "step index, VP"]
-Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
 Good = Callable[[Latent], Bool[Tensor, " batch"]]
 SHARE = 0.9
-"""Of the worse model's share of good samples: what an aggregation that works must keep."""
+"""The part of the worse model's share of good samples that an aggregation which works keeps."""
+EDM_SIGMAS = 0.002, 80.0
+"""The least and the largest level of EDM's schedule."""
 
 
-class Trained(NamedTuple):
+class ScheduledModel(NamedTuple):
     """A model with what its own sampler uses."""
 
     denoiser: Denoiser
     sigmas: Sigmas
     """Its schedule, VE levels, decreasing; the last is where sampling ends."""
-    coordinates: Literal["vp", "ve"]
+    coordinates: Coordinates
     extra_args: ExtraArgs | None = None
     """For the whole batch."""
 
 
-def ddim_sigmas(steps: int = 50) -> Sigmas:
-    """DDIM's grid in diffusers, in VE, then 0."""
-    return torch.tensor([*(coefficients(k, 0.0, steps).sigma for k in range(steps)), 0.0]).double()
-
-
-def karras_sigmas(steps: int = 50, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> Sigmas:
-    """EDM's levels, Karras et al. 2022, eq. (5), then 0."""
-    ramp = torch.linspace(high ** (1 / rho), low ** (1 / rho), steps, dtype=torch.float64)
-    return torch.cat([ramp**rho, ramp.new_zeros(1)])
-
-
 @torch.no_grad()
 def aggregate_by_index(
-    models: Sequence[Trained], starts: Sequence[Latent], weight: float, length: float, window: int, fold: Fold
+    models: Sequence[ScheduledModel],
+    starts: Sequence[Latent],
+    weight: float,
+    length: float | Literal["auto"],
+    window: int,
+    fold: Fold,
 ) -> Latent:
     """Algorithm 1 with deterministic steps, every model on its own schedule and in its own coordinates.
 
-    Args:
-        models: the lead first.
+    Own arguments:
         starts: VE, at the first level of each.
-        weight: the share of the partner.
-        length: eq. (8)'s, in every model's coordinates.
-        window: how many steps aggregate, from the first on; the lead goes on alone.
+        length: eq. (8)'s, in every model's coordinates; as `join` takes it.
         fold: eq. (7).
 
     Returns:
-        The lead's last latent, VE.
+        The lead's last latent, VE: after the window it goes on alone.
     """
     latents = list(starts)
     for index in range(window):
@@ -93,12 +87,12 @@ def aggregate_by_index(
             denoised = model.denoiser(x, x.new_full((len(x),), sigma), **(model.extra_args or {}))
             scales.append(1 / math.sqrt(1 + sigma_next**2) if model.coordinates == "vp" else 1.0)
             means.append(ddim_step(x, denoised, sigma, sigma_next)[0] * scales[-1])
-        merged = fold(means, [weight])
-        latents = [radial_correct(merged, mean, length) / s for mean, s in zip(means, scales, strict=True)]
+        joined = join(means, means, weights=[weight], correction=length, fold=fold)
+        latents = [x / scale for x, scale in zip(joined.corrected, scales, strict=True)]
     return alone(models[0], latents[0], window)
 
 
-def alone(model: Trained, x: Latent, index: int = 0) -> Latent:
+def alone(model: ScheduledModel, x: Latent, index: int = 0) -> Latent:
     """DDIM from step `index` to the end of its own schedule.
 
     What an aggregation by step index leaves there can be off by any factor, which is the point.
@@ -108,8 +102,8 @@ def alone(model: Trained, x: Latent, index: int = 0) -> Latent:
 
 
 def check_aggregation(
-    lead: Trained,
-    partner: Trained,
+    lead: ScheduledModel,
+    partner: ScheduledModel,
     good: Good,
     shape: Sequence[int],
     route: Route = "shared levels",
@@ -122,26 +116,20 @@ def check_aggregation(
     device: str = "cpu",
     control: Literal["orthogonal mix"] | None = None,
 ) -> Record:
-    """How often the aggregation of a model and a partner is good, against the worse of the two alone.
+    """Check how often the aggregation of a model and a partner is good, against the worse of the two alone.
 
-    Steps are deterministic; eq. (8)'s length is the paper's 0.3 at n = 16384, in proportion to sqrt(n).
+    Steps are deterministic; eq. (8) has its default length.
 
-    Args:
+    Own arguments:
         lead: model 1, whose schedule is shared.
         partner: model 2, of the same latent space, with as many steps.
         good: which samples of a batch are.
         shape: the event shape.
         route: how they are joined; we claim that "shared levels" works, and nothing of the others.
         about: the models' description, for the record.
-        weight: the share of the partner.
-        window: how many steps aggregate, from the first on.
-        samples: in one batch.
-        seed: of the starts.
-        device: of the models.
         control: "orthogonal mix" aggregates as the authors' code does.
     """
     models = (lead, partner)
-    length = auto_length(math.prod(shape))
     fold = orthogonal_mix if control == "orthogonal mix" else slerp_fold
 
     def start(sigmas: Sigmas, model: int) -> Latent:
@@ -158,7 +146,6 @@ def check_aggregation(
             [model.extra_args for model in models],
             disable=True,
             weights=weight,
-            correction=length,
             window=window,
             fold=fold,
             validate=control is None,  # the control is to fail
@@ -166,8 +153,7 @@ def check_aggregation(
     else:
         if route == "step index, VP":
             models = (lead._replace(coordinates="vp"), partner._replace(coordinates="vp"))
-        made = aggregate_by_index(models, starts, weight, length, window, fold)
-    measured, low, high = frequency(int(good(made).sum()), samples)
+        made = aggregate_by_index(models, starts, weight, "auto", window, fold)
     return Record(
         statement=f"Table 10, {route}",
         claim=f"P(good | aggregated) >= {SHARE} P(good | the worse model alone)",
@@ -182,33 +168,30 @@ def check_aggregation(
         },
         sense="at least",
         claimed=SHARE * worse,
-        measured=measured,
-        low=low,
-        high=high,
+        **frequency(int(good(made).sum()), samples)._asdict(),
         samples=samples,
         ours=route == "shared levels",
     )
 
 
 def mixtures(
-    n: int, lead: Literal["vp", "ve"] = "vp", *, seed: int = 0, device: str = "cpu"
-) -> tuple[Trained, Trained, Good]:
+    n: int, lead: Coordinates = "vp", *, seed: int = 0, device: str = "cpu"
+) -> tuple[ScheduledModel, ScheduledModel, Good]:
     """Two exact models, the lead first: of 6 Gaussians each knows 4; their data have variance 1 in all.
 
-    Good is what 99% of the whole mixture's own draws are: of a log-density above their 1% quantile.
-
-    Args:
-        n: the dimension.
-        lead: whether the lead is the one on DDIM's grid in VP, or on Karras' levels in VE.
-        seed: of the mixture.
-        device: of the mixture.
+    Good is what 99% of the whole mixture's own draws are: of a log-density above their 1% quantile. The lead
+    is the one on DDIM's grid in VP, or on Karras' levels in VE.
     """
     generator = torch.Generator(device).manual_seed(seed)
     means = torch.randn(6, n, generator=generator, dtype=torch.float64, device=device) * math.sqrt(0.9)
     data = GaussianMixture(means, means.new_full((6,), 0.1))
     typical = data.log_density(data.sample(10000, generator=generator)).quantile(0.01)
-    vp = Trained(data.restrict([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]), ddim_sigmas().to(device), "vp")
-    edm = Trained(data.restrict([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]), karras_sigmas().to(device), "ve")
+    first, second = (
+        data.restrict([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
+        data.restrict([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]),
+    )
+    vp = ScheduledModel(first, ddim_sigmas(TRAINED_LEVELS, 50).to(device), "vp")
+    edm = ScheduledModel(second, karras_sigmas(50, *EDM_SIGMAS).to(device), "ve")
 
     def good(x: Latent) -> Bool[Tensor, " batch"]:
         return data.log_density(x) >= typical
@@ -218,7 +201,7 @@ def mixtures(
 
 def check_mixtures(
     n: int = 64,
-    lead: Literal["vp", "ve"] = "vp",
+    lead: Coordinates = "vp",
     route: Route = "shared levels",
     *,
     seed: int = 0,
@@ -233,7 +216,7 @@ def check_mixtures(
 
 
 def check_networks(
-    lead: Literal["vp", "ve"] = "vp",
+    lead: Coordinates = "vp",
     route: Route = "shared levels",
     *,
     steps: int = 50,
@@ -242,34 +225,27 @@ def check_networks(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_aggregation` of the trained `attribute` (VP) and `attribute_edm`, told the same scenes.
+    """`check_aggregation` of the trained `attribute` (VP) and `attribute_edm`, of the same scenes.
 
-    Good is an image in which every object has the colour that was wanted in its box.
-
-    Args:
-        lead: which one leads, with its schedule.
-        route: how they are joined.
-        steps: of either schedule; two in five aggregate.
-        samples: scenes of the test split.
-        seed: of the starts; the scenes are the same.
-        device: of the models.
-        options: those of `check_aggregation`.
+    Good is an image in which every object has the colour that was wanted in its box. The scenes are the first
+    `samples` of the test split, whatever the seed; of the `steps` of either schedule two in five aggregate.
+    `options` are those of `check_aggregation`.
     """
+    import shapes.networks
     from shapes import denoisers, latents, scores, world
-    from shapes.networks import EDM_SIGMAS
 
     scenes = world.sample_scenes(world.TEST[:samples])
 
-    def trained(name: str, sigmas: Sigmas, coordinates: Literal["vp", "ve"]) -> Trained:
-        args = denoisers.extra_args(name, scenes)
-        return Trained(denoisers.load(name, device=device), sigmas.float().to(device), coordinates, args)
+    def trained(name: str, sigmas: Sigmas, coordinates: Coordinates) -> ScheduledModel:
+        denoiser, args = denoisers.load(name, device=device), denoisers.extra_args(name, scenes)
+        return ScheduledModel(denoiser, sigmas.float().to(device), coordinates, args)
 
     def good(x: Latent) -> Bool[Tensor, " batch"]:
         counts = scores.compare(scores.find(latents.decode(x).cpu(), scenes), scenes)["colours"]
         return counts.right == counts.wanted
 
-    vp = trained("attribute", ddim_sigmas(steps), "vp")
-    edm = trained("attribute_edm", karras_sigmas(steps, *EDM_SIGMAS), "ve")
+    vp = trained("attribute", ddim_sigmas(TRAINED_LEVELS, steps), "vp")
+    edm = trained("attribute_edm", karras_sigmas(steps, *shapes.networks.EDM_SIGMAS), "ve")
     record = check_aggregation(
         *((vp, edm) if lead == "vp" else (edm, vp)),
         good,
@@ -285,19 +261,19 @@ def check_networks(
     return replace(record, statement=f"{record.statement}, on trained networks")
 
 
-def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-    """The grid of this statement."""
+@grid
+def checks(size: Size) -> Iterator[Check]:
+    """The points of this statement."""
     dimensions = {"small": [64], "default": [64, 128], "thorough": [16, 64, 256, 1024]}[size]
-    leads: tuple[Literal["vp", "ve"], ...] = ("vp",) if size == "small" else ("vp", "ve")
+    leads: tuple[Coordinates, ...] = ("vp",) if size == "small" else ("vp", "ve")
     routes: tuple[Route, ...] = ("shared levels", "step index", "step index, VP")
-    for n in dimensions:
-        for lead in leads:
-            for route in routes:
-                yield partial(check_mixtures, n, lead, route, seed=seed, device=device)
-    if size == "small":
+    for n, lead, route in product(dimensions, leads, routes):
+        yield partial(check_mixtures, n, lead, route)
+    if not networks.available():
         return
-    for lead in leads[:1] if size == "default" else leads:
-        for route in routes[:2] if size == "default" else routes:
-            options = {"steps": 20, "samples": 50} if size == "default" else {}
-            on_networks = partial(check_networks, lead, route, seed=seed, device=device, **options)
-            yield networks.or_skipped(on_networks, f"Table 10, {route}, on trained networks")
+    if size == "default":
+        for route in routes[:2]:
+            yield partial(check_networks, "vp", route, steps=20, samples=50)
+    if size == "thorough":
+        for lead, route in product(leads, routes):
+            yield partial(check_networks, lead, route)

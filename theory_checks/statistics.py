@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,23 +10,36 @@ from scipy.stats import binom, binomtest, bootstrap, linregress, t
 
 from theory_checks.record import Size
 
-ROWS = 400
-"""How many rows a run may have for its confidence to hold for all of them at once (Bonferroni)."""
-ALPHA = 0.05 / ROWS
-"""The probability that one row's interval misses."""
+ALPHA = 0.05 / 400
+"""The probability that one record's interval misses: 5% for all of a run's 400 at once (Bonferroni)."""
+ROUNDING = 1e-12
+"""Of float64, with room for sums: in radians, and of a length relative to the norms that it comes from."""
 
 
-def frequency(count: int, samples: int) -> tuple[float, float, float]:
-    """A share and its Clopper-Pearson interval of confidence 1 - ALPHA."""
+class Estimate(NamedTuple):
+    """A measured number and its interval of confidence 1 - ALPHA: the fields of a record."""
+
+    measured: float
+    low: float
+    high: float
+
+
+def exactly(value: float) -> Estimate:
+    """A number that is not random."""
+    return Estimate(value, value, value)
+
+
+def frequency(count: int, samples: int) -> Estimate:
+    """A share and its Clopper-Pearson interval."""
     interval = binomtest(count, samples).proportion_ci(1 - ALPHA, method="exact")
-    return count / samples, float(interval.low), float(interval.high)
+    return Estimate(count / samples, float(interval.low), float(interval.high))
 
 
 @cache
 def sample_size(probability: float, ratio: float = 1.5, power: float = 0.9) -> int:
-    """How many draws reject `at most probability` with this power where the truth is `ratio` times it.
+    """The number of draws that reject `at most probability` with this power if the truth is `ratio` times it.
 
-    The least one after which a doubling has been needed: between it and twice what is necessary.
+    Within a tenth of the least one.
     """
     samples = math.ceil(1 / probability)
     while True:
@@ -41,30 +55,22 @@ def affordable(n: int, size: Size) -> float:
     return 0.2 if n > 1024 and size != "thorough" else 0.05
 
 
-def quantile(values: ArrayLike, probability: float) -> tuple[float, float, float]:
-    """A quantile of draws and its interval of confidence 1 - ALPHA, by the law of order statistics."""
-    ordered = np.sort(np.asarray(values, dtype=float))
-    ranks = binom.ppf([ALPHA / 2, 1 - ALPHA / 2], len(ordered), probability).astype(int)
-    low, high = ordered[np.clip([ranks[0] - 1, ranks[1]], 0, len(ordered) - 1)]
-    return float(np.quantile(ordered, probability)), float(low), float(high)
-
-
-def mean(values: ArrayLike) -> tuple[float, float, float]:
-    """A mean and its bootstrap interval of confidence 1 - ALPHA."""
+def mean(values: ArrayLike) -> Estimate:
+    """A mean and its bootstrap interval."""
     drawn = np.asarray(values, dtype=float)
-    result = bootstrap(
+    interval = bootstrap(
         (drawn,),
         np.mean,
         n_resamples=4000,
         confidence_level=1 - ALPHA,
         method="BCa",
         rng=np.random.default_rng(0),
-    )
-    return float(drawn.mean()), float(result.confidence_interval.low), float(result.confidence_interval.high)
+    ).confidence_interval
+    return Estimate(float(drawn.mean()), float(interval.low), float(interval.high))
 
 
-def slope(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
-    """The slope of a least-squares line and its interval of confidence 1 - ALPHA, errors taken as normal."""
+def slope(x: ArrayLike, y: ArrayLike) -> Estimate:
+    """The slope of a least-squares line and its interval, errors taken as normal."""
     fit = linregress(x, y)
     width = float(t.isf(ALPHA / 2, len(np.asarray(x)) - 2) * fit.stderr)
-    return float(fit.slope), float(fit.slope) - width, float(fit.slope) + width
+    return Estimate(float(fit.slope), float(fit.slope) - width, float(fit.slope) + width)

@@ -1,7 +1,7 @@
 """Samplers: generators of steps, the functions that run them, and the formulas they are made of."""
 
 from amdm.samplers.aggregation import Aggregation
-from amdm.samplers.amdm import AMDM, amdm, join, sample_amdm, sigma_window
+from amdm.samplers.amdm import AMDM, amdm, auto_length, join, resolve_window, sample_amdm, sigma_window
 from amdm.samplers.ddim import DDIM, ddim, ddim_step, sample_ddim
 from amdm.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_2m_step, sample_dpmpp_2m, sample_dpmpp_2m_sde
 from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
@@ -27,6 +27,7 @@ __all__ = [
     "Step",
     "Superposition",
     "amdm",
+    "auto_length",
     "ddim",
     "ddim_step",
     "dpmpp_2m",
@@ -41,6 +42,7 @@ __all__ = [
     "mcmc",
     "of_models",
     "of_one_model",
+    "resolve_window",
     "rne_log_density",
     "rne_log_ratio",
     "sample_amdm",

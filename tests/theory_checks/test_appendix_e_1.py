@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 from scipy.integrate import quad
 
+from amdm.schedules import stable_diffusion_betas
 from theory_checks.appendix_e_1 import (
     STARTS,
     Start,
@@ -18,11 +19,12 @@ from theory_checks.appendix_e_1 import (
     integral,
     moment,
 )
-from theory_checks.schedule import betas
 
 
 def test_the_schedule_is_stable_diffusions():
-    assert [beta(k / 999) / 1000 for k in (0, 500, 999)] == pytest.approx(betas()[[0, 500, 999]].tolist())
+    assert [beta(k / 999) / 1000 for k in (0, 500, 999)] == pytest.approx(
+        stable_diffusion_betas()[[0, 500, 999]].tolist()
+    )
     for t in (0.3, 1.0):
         assert integral(t) == pytest.approx(quad(beta, 0, t)[0])
         linear = quad(lambda t: 0.85 + 11.15 * t, 0, t)[0]

@@ -1,14 +1,23 @@
 """The trained networks as the checks see them, and the statements on them."""
 
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
 import pytest
 import torch
 
 from shapes import denoisers, latents, world
-from theory_checks import networks, proposition_3_1, proposition_d_1, report, same_ecosystem
+from theory_checks import networks, proposition_3_1, proposition_d_1, same_ecosystem
+
+ROOT = Path(__file__).parents[2]
 
 
-def test_a_model_is_told_one_scene_whatever_the_batch():
-    _, attribute = networks.told(("layout", "attribute"), 3, "cpu")
+def test_a_model_is_conditioned_on_one_scene_whatever_the_batch():
+    _, attribute = networks.conditioned(("layout", "attribute"), 3, "cpu")
     x = networks.noised(3, 2.0, 3, "cpu")
     scene = world.sample_scenes([world.TEST[3]])
     model, args = denoisers.load("attribute"), denoisers.extra_args("attribute", scene)
@@ -26,13 +35,51 @@ def test_starts_are_the_scenes_latent_with_noise_of_the_level():
     torch.testing.assert_close(x, networks.noised(3, 0.5, 40, "cpu"))
 
 
-def test_without_the_repository_the_checks_are_skipped_and_say_so(monkeypatch):
-    monkeypatch.setattr(networks, "NEEDED", ("json", "no_such_module"))
-    for module in (proposition_3_1, proposition_d_1, same_ecosystem):
-        made = [check() for check in module.checks("default") if not hasattr(check, "func")]
-        assert made and all(record.verdict == "skipped" for record in made)
-        assert all("no_such_module not found" in record.skipped for record in made)
-        assert report.exit_code(made) == 2
+@pytest.mark.parametrize("module", [proposition_3_1, proposition_d_1, same_ecosystem])
+def test_without_the_repository_the_checks_are_not_listed(module, monkeypatch):
+    names = [check.func.__name__ for check in module.checks("default")]
+    monkeypatch.setattr(networks, "missing", lambda *packages: [packages[0]])
+    without = [check.func.__name__ for check in module.checks("default")]
+    assert without == [name for name in names if "networks" not in name] != names
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A folder with what the wheel holds, and a function that runs a command there in a fresh process."""
+    for package in ("amdm", "theory_checks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    # Without `site`, and so without the folder of an editable install.
+    environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")}
+
+    def run(*command):
+        command = [sys.executable, "-S", *command]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_in_an_installed_package_nothing_says_skipped(installed, tmp_path):
+    command = ("-m", "theory_checks", "--size", "small", "--quiet", "--only", "proposition_3_1", "chord")
+    done = installed(*command)
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "out" / "theory" / "theory.json").read_text()
+    assert "Proposition 3.1, angle, sharp, on models" in written and "chord" in written
+    for text in (written, done.stdout, done.stderr):
+        assert "network" not in text and "skipped" not in text
+
+
+def test_no_module_imports_the_repository(installed, tmp_path):
+    names = [f"theory_checks.{path.stem}" for path in (tmp_path / "theory_checks").glob("*.py")]
+    done = installed("-c", f"from importlib import import_module as load\nfor name in {names}: load(name)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_extra_is_one_sentence(installed):
+    lacking = "import sys, runpy; sys.modules['rich'] = sys.modules['scipy'] = None\n"
+    done = installed("-c", lacking + "runpy.run_module('theory_checks', run_name='__main__')")
+    assert done.returncode == 2
+    assert done.stderr == "rich, scipy not found: pip install 'amdm[theory]'\n" and done.stdout == ""
 
 
 @pytest.mark.slow

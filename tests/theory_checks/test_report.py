@@ -2,12 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from theory_checks import chord
 from theory_checks.__main__ import main
 from theory_checks.record import Record
-from theory_checks.report import exit_code, picture, rows, span, table, write_json
+from theory_checks.report import picture, rows, span, table, write_json
 
 
 def record(statement="A", **numbers):
@@ -17,19 +20,11 @@ def record(statement="A", **numbers):
 HOLDS = record(claimed=0.05, measured=0.01, low=0.0, high=0.02, bound=2.0, trivial=math.inf)
 FAILS = record("B", claimed=0.05, measured=0.2, low=0.1, high=0.3)
 NOT_OURS = record("B", claimed=0.05, measured=0.2, low=0.1, high=0.3, ours=False)
-SKIPPED = record("C", skipped="no network here")
-
-
-@pytest.mark.parametrize(
-    ("records", "status"),
-    [([HOLDS], 0), ([HOLDS, NOT_OURS], 0), ([HOLDS, SKIPPED], 2), ([SKIPPED, FAILS], 1), ([FAILS], 1)],
-)
-def test_the_exit_status_says_whether_our_claims_hold(records, status):
-    assert exit_code(records) == status
+EXACT = record("C", claimed=1.0, measured=1.0, low=1.0, high=1.0, sense="equal")
 
 
 def test_statements_keep_their_order_and_their_records():
-    grouped = rows([FAILS, HOLDS, FAILS, SKIPPED])
+    grouped = rows([FAILS, HOLDS, FAILS, EXACT])
     assert [(row.statement, len(row.records)) for row in grouped] == [("B", 2), ("A", 1), ("C", 1)]
     assert grouped[0].verdict == "fails" and "red" in grouped[0].colour
     mixed = rows([HOLDS, record(claimed=0.05, low=0.1, high=0.2)])[0]
@@ -44,30 +39,38 @@ def test_spans():
 
 
 def test_json_is_strict_and_keeps_every_number(tmp_path):
-    write_json([HOLDS, SKIPPED], tmp_path / "t.json")
+    write_json([HOLDS, EXACT], tmp_path / "t.json")
     one, other = json.loads((tmp_path / "t.json").read_text(), parse_constant=pytest.fail)
     assert one["measured"] == 0.01 and one["trivial"] == "inf" and one["verdict"] == "holds"
-    assert one["exact"] is None and other["skipped"] == "no network here"
+    assert one["exact"] is None and other["high"] == 1.0
 
 
-def test_the_table_names_every_statement_and_what_was_skipped():
-    lines = table([HOLDS, FAILS, SKIPPED])
-    assert lines.row_count == 4
-    first = list(lines.columns[0].cells)
-    assert first == ["A", "B", "C", "  skipped: no network here"]
+def test_the_table_names_every_statement():
+    lines = table([HOLDS, FAILS, EXACT])
+    assert list(lines.columns[0].cells) == ["A", "B", "C"]
 
 
 def test_the_picture_has_a_dot_per_setting(tmp_path):
-    figure = picture([HOLDS, FAILS, SKIPPED])
+    figure = picture([HOLDS, FAILS, EXACT])
     figure.savefig(tmp_path / "t.png")
     assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [1, 1, 1]
 
 
+def command(monkeypatch, tmp_path, *given):
+    monkeypatch.setattr("sys.argv", ["x", "--size", "small", "--quiet", "--out", str(tmp_path), *given])
+    return main()
+
+
 def test_the_command_runs_a_module_and_leaves_its_files(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "sys.argv", ["x", "--only", "lemma_a1", "--size", "small", "--quiet", "--out", str(tmp_path)]
-    )
-    assert main() == 0
+    assert command(monkeypatch, tmp_path, "--only", "lemma_a1") == 0
     assert "Lemma A.1, Chernoff below" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "theory.json").read_text())) > 10
     assert (tmp_path / "theory.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("records", "status"), [([HOLDS, NOT_OURS], 0), ([HOLDS, FAILS], 1), ([NOT_OURS], 0)]
+)
+def test_the_exit_status_says_whether_our_claims_hold(records, status, tmp_path, monkeypatch):
+    monkeypatch.setattr(chord, "checks", lambda *_: [partial(replace, record) for record in records])
+    assert command(monkeypatch, tmp_path, "--only", "chord") == status

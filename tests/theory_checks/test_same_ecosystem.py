@@ -9,30 +9,28 @@ from amdm.denoisers import GaussianMixture
 from amdm.geometry import slerp_fold
 from amdm.noise import start_noise
 from amdm.samplers import sample_amdm
+from amdm.schedules import ddim_sigmas, karras_sigmas
 from theory_checks.same_ecosystem import (
-    Trained,
+    ScheduledModel,
     aggregate_by_index,
     check_aggregation,
     check_mixtures,
     checks,
-    ddim_sigmas,
-    karras_sigmas,
     mixtures,
 )
+from theory_checks.schedule import TRAINED_LEVELS, coefficients
 
 
-def test_schedules(k_diffusion):
-    torch.testing.assert_close(
-        karras_sigmas(10).float(), k_diffusion.sampling.get_sigmas_karras(10, 0.002, 80.0)
-    )
-    assert ddim_sigmas()[0] == pytest.approx(13.12, abs=0.001) and ddim_sigmas()[
-        -2:
-    ].tolist() == pytest.approx([0.0413, 0.0], abs=1e-4)
+def test_schedules():
+    ddim, karras = (model.sigmas for model in mixtures(8)[:2])
+    assert ddim[[0, -2, -1]].tolist() == pytest.approx([13.12, 0.0413, 0.0], abs=1e-3)
+    assert karras[[0, -2, -1]].tolist() == pytest.approx([80.0, 0.002, 0.0])
+    assert ddim[:-1].tolist() == pytest.approx([coefficients(k, 0.0).sigma for k in range(50)])
 
 
 @pytest.mark.parametrize("window", [1, 5, 10])
 def test_on_one_schedule_in_ve_the_index_is_as_good_as_the_level(window):
-    sigmas = ddim_sigmas(10)
+    sigmas = ddim_sigmas(TRAINED_LEVELS, 10)
     lead, partner, _ = mixtures(8)
     models = [model._replace(sigmas=sigmas, coordinates="ve") for model in (lead, partner)]
     starts = start_noise(range(4), [8], sigmas[0], 2, dtype=torch.float64)
@@ -43,7 +41,7 @@ def test_on_one_schedule_in_ve_the_index_is_as_good_as_the_level(window):
 
 
 def test_one_schedule_in_vp_takes_lengths_in_vp():
-    sigmas = ddim_sigmas(10)
+    sigmas = ddim_sigmas(TRAINED_LEVELS, 10)
     lead, partner, _ = mixtures(8)
     models = [model._replace(sigmas=sigmas, coordinates="vp") for model in (lead, partner)]
     starts = start_noise(range(4), [8], sigmas[0], 2, dtype=torch.float64)
@@ -56,8 +54,8 @@ def test_one_schedule_in_vp_takes_lengths_in_vp():
 def test_own_coordinates_join_lengths_that_have_nothing_in_common():
     # One step from level 1 to level 3/4 and from 80 to 3, of models that always say 0.
     zero = lambda x, sigma: torch.zeros_like(x)
-    vp = Trained(zero, torch.tensor([1.0, 0.75, 0.0]), "vp")
-    ve = Trained(zero, torch.tensor([80.0, 3.0, 0.0]), "ve")
+    vp = ScheduledModel(zero, torch.tensor([1.0, 0.75, 0.0]), "vp")
+    ve = ScheduledModel(zero, torch.tensor([80.0, 3.0, 0.0]), "ve")
     starts = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 80.0]])]
     # z = 0.75/1.25 along the first axis, x = 3 along the second: at w = 1/2 each over sqrt(2).
     lead = vp._replace(sigmas=torch.tensor([1.0, 0.75]))
@@ -109,8 +107,8 @@ def test_networks_in_single_precision_with_arguments_and_event_shapes():
         return (x + shift) / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
 
     args = {"shift": torch.zeros(20, 1, 1, 1)}
-    vp = Trained(network, ddim_sigmas(10).float(), "vp", args)
-    ve = Trained(network, karras_sigmas(10).float(), "ve", args)
+    vp = ScheduledModel(network, ddim_sigmas(TRAINED_LEVELS, 10).float(), "vp", args)
+    ve = ScheduledModel(network, karras_sigmas(10, 0.002, 80.0).float(), "ve", args)
     good = lambda x: x.flatten(1).norm(dim=1) < 2 * math.sqrt(48)
     for route in ("shared levels", "step index"):
         record = check_aggregation(vp, ve, good, shape, route, about="linear", window=4, samples=20)
