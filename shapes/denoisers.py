@@ -1,18 +1,15 @@
 """The models as denoisers with guidance, `model(x, sigma, **extra_args(name, scenes))`, in VE coordinates."""
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from amdm.compatibility import LatentSpace
 from amdm.denoisers import Guided
-from amdm.diffusers import Call, NetworkDenoiser, keywords
+from amdm.diffusers import Call, NetworkDenoiser
 from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
 from shapes import conditions, latents, networks
 from shapes.configs import CONFIGS, Prediction
-from shapes.latents import Latent
 from shapes.networks import EDM_SIGMAS, Network
 from shapes.world import Image, Scenes
 
@@ -35,29 +32,20 @@ def sigmas(steps: int = 50) -> Float[Tensor, " levels"]:
     return ddim_sigmas(training_sigmas(), steps).float()
 
 
-class Conditional(NetworkDenoiser):
-    """A `NetworkDenoiser` that takes its conditions at every call, as `Guided` gives them."""
-
-    def __call__(self, x: Latent, sigma: Float[Tensor, " batch"], **conditions: Tensor) -> Latent:
-        """The prediction under these conditions, keyword arguments of `Network`."""
-        bound = replace(self, recipes=[*self.recipes, keywords(**conditions)])
-        return NetworkDenoiser.__call__(bound, x, sigma)
-
-
-def denoiser(network: Network, predicts: Prediction) -> Conditional:
+def denoiser(network: Network, predicts: Prediction) -> NetworkDenoiser:
     """A network as `model(x, sigma, **conditions) -> denoised`.
 
     For latents of unit variance EDM's preconditioning (Karras et al. 2022, table 1) is that of v with the
     opposite sign; the network's timestep is log(sigma)/4.
     """
     if predicts != "edm":
-        return Conditional(network, predicts, training_sigmas(), latent_space=LATENT_SPACE)
+        return NetworkDenoiser(network, predicts, training_sigmas(), latent_space=LATENT_SPACE)
 
     def negative(*args: Tensor, **kwargs: Tensor) -> tuple[Tensor]:
         return (-network(*args, **kwargs)[0],)
 
     levels = torch.tensor(EDM_SIGMAS, dtype=torch.float64)
-    return Conditional(negative, "v_prediction", levels, [edm_time], latent_space=LATENT_SPACE)
+    return NetworkDenoiser(negative, "v_prediction", levels, [edm_time], latent_space=LATENT_SPACE)
 
 
 def edm_time(call: Call) -> Call:

@@ -72,8 +72,11 @@ class NetworkDenoiser:
                 "`training_sigmas(scheduler)`"
             )
 
-    def __call__(self, x: Latent, sigma: PerSample) -> Latent:
-        """Return the guided prediction. A recipe with a span asks for one level for the whole batch."""
+    def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
+        """Return the guided prediction. A recipe with a span asks for one level for the whole batch.
+
+        `extra_args` are keyword arguments of the network, beside what the recipes add.
+        """
         if self.batch is not None and len(x) != self.batch:
             raise ValueError(
                 f"x has batch {len(x)}, expected that of the conditions: {self.batch} (a pipeline's is "
@@ -88,7 +91,7 @@ class NetworkDenoiser:
             stack.enter_context(locked(self.network))
             for context in self.contexts:
                 stack.enter_context(context())
-            call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, {}))
+            call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, extra_args))
             predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0].to(x.dtype)
         if self.guidance > 1:
             uncond, cond = predicted.chunk(2)
