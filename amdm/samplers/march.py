@@ -229,7 +229,8 @@ class Watched:
         level = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
         denoised = self.model(x, level, **self.extra_args, **extra_args)
         check_result(denoised, x, tuple(x.shape), self.name)
-        denoised = denoised.to(x.dtype)
+        if denoised.dtype != x.dtype:
+            denoised = denoised.to(x.dtype)
         return self.watch.finite(denoised, f"{self.name} returned") if watched else denoised
 
 
@@ -260,9 +261,15 @@ class Watch:
     notes: list[Note] = field(default_factory=list)
 
     def finite(self, values: Tensor, what: str) -> Tensor:
-        """Note whether each sample is finite, and return the values."""
-        nothing = values.detach().reshape(len(values), -1) * 0  # NaN where they are not finite
-        self.notes.append(Note(nothing.sum(1), self.i, self.sigma, what))
+        """Note whether each sample is finite, by its sum, and return the values.
+
+        Numbers whose sum overflows count as infinite.
+        """
+        wide = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
+        total = values.detach()
+        if values.ndim > 1:
+            total = total.sum(tuple(range(1, values.ndim)), dtype=wide)
+        self.notes.append(Note(total, self.i, self.sigma, what))
         return values
 
     def range(self, model: Any, name: str, levels: Sequence[float]) -> None:

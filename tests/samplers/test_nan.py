@@ -139,7 +139,13 @@ def test_densities_along_noised_paths():
         rne_log_density(broken(mixture(), 2), X / 20, SIGMAS)
 
 
-def test_predictions_whose_sum_overflows_are_finite():
+def test_numbers_whose_sum_overflows_count_as_infinite():
+    """They are no latents; and the sums of half precision do not overflow, as float32 adds them."""
     huge = lambda x, sigma: torch.full_like(x, 2e38)
     steps = ddim(huge, torch.ones(1, 8), karras(4, dtype=torch.float32), debug_nans=True, validate=False)
+    with pytest.raises(FloatingPointError, match=r"^model returned NaN or infinity for sample 0"):
+        next(steps)
+    large = lambda x, sigma: torch.full_like(x, 6e4)
+    sigmas = karras(4, dtype=torch.float16)
+    steps = ddim(large, torch.ones(1, 8).half(), sigmas, debug_nans=True, validate=False)
     assert next(steps).denoised.isfinite().all()

@@ -52,7 +52,7 @@ def test_it_is_named_at_the_schedules_end(generator, function, options, model, v
 
 
 @pytest.mark.parametrize(("generator", "function", "options"), CASES)
-def test_with_check_it_is_named_at_its_step(generator, function, options):
+def test_with_debug_nans_it_is_named_at_its_step(generator, function, options):
     models = [mixture(0), broken(mixture(1), SIGMAS[2:].tolist())]
     steps = generator(models, X, SIGMAS, debug_nans=True, **options)
     assert [next(steps).index for _ in range(2)] == [0, 1]
