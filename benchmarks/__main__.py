@@ -6,7 +6,9 @@ draws with all GPUs, `torchrun --nproc_per_node N -m benchmarks` with N processe
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -19,32 +21,27 @@ from matplotlib.figure import Figure
 from benchmarks import measures, report, tables
 from benchmarks.experiment import Experiment
 from benchmarks.provenance import commit, versions
-from benchmarks.runner import (
-    SPLITS,
-    Batch,
-    Drawer,
-    Drawn,
-    batches,
-    draw_all,
-    estimate,
-    from_bytes,
-    held_out,
-    processes,
-    settings,
-)
+from benchmarks.runner import SPLITS, Drawn, draw_all, estimate, from_bytes, held_out, processes, settings
 from benchmarks.tables import Table
 from shapes import world
 
-FULL = ["table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"]
-FULL += ["table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7", "published"]
+EXPERIMENTS = (
+    *("table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"),
+    *("table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7", "published"),
+)
 WITHOUT_IMAGES = ("best_length", "table7")
-SIZES = {"quick": ["table1_2"], "full": FULL}
+SIZES = {"quick": ("table1_2",), "full": EXPERIMENTS}
 HERE = Path(__file__).parent
 
 
+def modules(names: Iterable[str] = EXPERIMENTS) -> dict[str, ModuleType]:
+    """The experiments' modules by name."""
+    return {name: import_module(f"benchmarks.{name}") for name in names}
+
+
 def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bool) -> None:
-    """Draw an experiment's images; the main process measures them and writes what there is to see."""
-    todo = {label: all_of(plan, method) for label, method in plan.rows.items()}
+    """Draw an experiment's images; the main process measures them and writes the results."""
+    todo = plan.batches
     drawn = iter(draw_all([batch for row in todo.values() for batch in row], quiet=quiet))
     if not processes().is_main_process:
         return
@@ -55,13 +52,8 @@ def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bo
     save(name, module, out, table, differences, figure, manifest(plan, rows))
 
 
-def all_of(plan: Experiment, method: Drawer) -> list[Batch]:
-    """What an experiment wants of a method."""
-    return batches(method, range(plan.seeds), plan.scenes, plan.split)
-
-
 def tabulate(name: str, module: ModuleType, size: str, out: Path, *, quiet: bool) -> None:
-    """An experiment without images, by the main process alone."""
+    """Run an experiment without images, in the main process alone."""
     if processes().is_main_process:
         table, figure = module.tabulate(size, quiet=quiet)
         how = {"measured by": commit(), "versions": versions("numpy", "scipy")}
@@ -77,20 +69,21 @@ def save(
     figure: Figure,
     how: Mapping[str, Any],
 ) -> None:
-    """Write all that an experiment leaves, and print its section."""
+    """Write an experiment's results, and print its section."""
     folder = out / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    tables.write_manifest(folder / f"{name}.json", how)
+    (folder / f"{name}.json").write_text(json.dumps(how, indent=1) + "\n")
     figure.savefig(folder / f"{name}.png", dpi=100)
     if differences:
         tables.write(folder / f"{name}_differences.csv", differences)
-    tables.write(folder / f"{name}.csv", table)  # the last: where it is, the rest is
+    tables.write(folder / f"{name}.csv", table)  # the last: a table that is there has all the rest
     print(f"\n{report.text(name, module, table, differences, how)}\n", flush=True)
 
 
 def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table, Table]:
-    """All rows, after one of flawless images: KID's floor, the ceiling of the rest; and the differences."""
+    """The table of all rows, first one of flawless images (KID's floor, the others' ceiling); differences."""
     scenes = held_out(0, plan.scenes, plan.split)
+    row_of = partial(tables.row_of, scenes=plan.scenes, seeds=plan.seeds)
     measured = {label: plan.measure(drawn, scenes, plan.rows[label]) for label, drawn in images.items()}
     table = {}
     if plan.measure is measures.measure:
@@ -99,19 +92,19 @@ def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table,
         for estimates in measured.values():
             estimates["KID above renders"] = estimates["KID"] - flawless["KID"]
     for label, estimates in measured.items():
-        evaluations = plan.rows[label].calls.total()
-        table[label] = tables.row_of(estimates, plan.scenes, plan.seeds, evaluations)
+        table[label] = row_of(estimates, evaluations=plan.rows[label].calls.total())
     differences = {
-        f"{one} - {other}": tables.row_of(
-            measures.difference(measured[one], measured[other]), plan.scenes, plan.seeds
-        )
+        f"{one} - {other}": row_of(measures.difference(measured[one], measured[other]))
         for one, other in plan.pairs
     }
     return table, differences
 
 
 def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str, Any]:
-    """How the images came about; seconds are the median batch's, on the machine as it was, busy or not."""
+    """The settings, scenes, devices and versions of a table.
+
+    Seconds are the median batch's, on the machine as it was, busy or not.
+    """
     drawn = [batch for row in rows.values() for batch in row]
     first = SPLITS[plan.split].start
     per_row = {
@@ -133,18 +126,16 @@ def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str,
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SIZES['full'])}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXPERIMENTS)}")
     parser.add_argument("--size", choices=SIZES, default="quick")
     parser.add_argument("--out", type=Path, help="benchmarks for the full size, out/benchmarks otherwise")
     parser.add_argument("--scenes", type=int, help="instead of an experiment's own number, for a trial")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
-    if unknown := set(args.names) - set(SIZES["full"]):
-        parser.error(
-            f"no such experiment: {', '.join(sorted(unknown))}; there are {', '.join(SIZES['full'])}"
-        )
+    if unknown := set(args.names) - set(EXPERIMENTS):
+        parser.error(f"no such experiment: {', '.join(sorted(unknown))}; there are {', '.join(EXPERIMENTS)}")
     if args.scenes is not None and (args.scenes < 2 * measures.GROUPS or args.scenes % measures.GROUPS):
         parser.error(f"--scenes is {args.scenes}, expected a multiple of {measures.GROUPS} from 20 on")
     if args.out is None:
@@ -154,31 +145,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Say how long it will take, run the experiments, write the report."""
+    """Print how long it will take, run the experiments, write the report."""
     args = parse(argv)
-    names = args.names or SIZES[args.size]
-    modules = {name: import_module(f"benchmarks.{name}") for name in names}
+    chosen = modules(args.names or SIZES[args.size])
     plans: dict[str, Experiment] = {
-        name: module.experiment(args.size) for name, module in modules.items() if name not in WITHOUT_IMAGES
+        name: module.experiment(args.size) for name, module in chosen.items() if name not in WITHOUT_IMAGES
     }
     if args.scenes is not None:
         plans = {name: plan._replace(scenes=args.scenes) for name, plan in plans.items()}
-    todo = {
-        batch for plan in plans.values() for method in plan.rows.values() for batch in all_of(plan, method)
-    }
     is_main = processes().is_main_process
     if is_main:
+        todo = {batch for plan in plans.values() for row in plan.batches.values() for batch in row}
         images, minutes = estimate(todo)
         whole = sum(batch.size for batch in todo)
         print(f"{images} of {whole} images to draw, about {minutes:.0f} minutes; measuring comes on top")
-    for name, module in modules.items():
+    for name, module in chosen.items():
         if name in plans:
             run(name, module, plans[name], args.out, quiet=args.quiet)
         else:
             tabulate(name, module, args.size, args.out, quiet=args.quiet)
     if is_main:
-        every = {name: import_module(f"benchmarks.{name}") for name in SIZES["full"]}
-        print(f"Wrote {report.write(args.out, every)}")
+        print(f"Wrote {report.write(args.out, modules())}")
     processes().destroy_process_group()  # else its threads may abort the interpreter at exit
 
 

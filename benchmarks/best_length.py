@@ -1,8 +1,8 @@
-"""How the best length of eq. (8) depends on the dimension: `shapes` can't say, it has one n.
+"""The best length of eq. (8) in several dimensions; `shapes` has only one n.
 
-Two exact models of one Gaussian mixture, told one of two attributes each (4 values each, 16 modes): joined,
-how often does a sample have both? The modes' distance from the origin is the same in all dimensions, or grows
-with the radius of the noise, sqrt(n); the first 20 of 50 steps of DDIM aggregate.
+Two exact models of one Gaussian mixture are conditioned on one of two attributes each (4 values each, 16
+modes), and the joined samples that have both are counted. The modes' distance from the origin is the same in
+all dimensions, or grows with the radius of the noise, sqrt(n). The first 20 of 50 steps of DDIM aggregate.
 """
 
 import math
@@ -17,15 +17,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm import sample_amdm, start_noise
-from amdm.geometry.rows import as_rows
 from amdm.samplers import Step
 from amdm.types import Latent
 from benchmarks import pictures
-from benchmarks.measures import draws, parts_of, share
-from benchmarks.methods import Length
+from benchmarks.measures import share
+from benchmarks.methods import Length, levels
 from benchmarks.report import Direction, Section, compare, signed
 from benchmarks.tables import Cell, Table, markdown, row_of
-from shapes import denoisers
 from theory_checks.mixtures import attribute_pair
 
 TITLE = "The best length of the correction in n dimensions, on exact mixtures"
@@ -41,8 +39,6 @@ HOW |= {f"length {length:g}": (length, "length") for length in LENGTHS} | {"auto
 NONE = "0 of the way"
 SAMPLES = 500
 BOTH, GAIN, DEVIATION = "both attributes", "more than without", "|x' - mean|, VP"
-
-
 REMARK = """Gains are over none, paired. The best of several is chosen and judged on the same samples: its
 gain is an upper bound."""
 
@@ -61,7 +57,7 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
             shares, deviations = {}, {}
             for how, (value, unit) in HOW.items():
                 right, deviations[how] = sample(n, RADII[radius](n), value, unit)
-                shares[how] = share(parts_of(right, torch.ones_like(right)), draws(SAMPLES))
+                shares[how] = share(right, torch.ones_like(right))
                 bar.update()
             for how, both in shares.items():
                 row = row_of({BOTH: both, GAIN: both - shares[NONE]}, SAMPLES, 1, 70)
@@ -71,9 +67,9 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
 
 
 def sample(n: int, radius: float, value: Length, unit: str) -> tuple[Bool[Tensor, " samples"], float]:
-    """Which samples have both attributes; and |x' - mean| in VP, the mean over samples and steps."""
+    """True for samples with both attributes; and |x' - mean| in VP, the mean over samples and steps."""
     models = attribute_pair((n,), radius)
-    sigmas = denoisers.sigmas(50)
+    sigmas = levels("ddim", 50)
     starts = start_noise(range(SAMPLES), (n,), sigmas[0], len(models))
     deviations = []
 
@@ -90,12 +86,12 @@ def sample(n: int, radius: float, value: Length, unit: str) -> tuple[Bool[Tensor
 
 
 def has_both(x: Latent, first: Latent, second: Latent) -> Bool[Tensor, " batch"]:
-    """Whether the nearest of all modes is the one that both models have, their first.
+    """True where the nearest of all modes is the one that both models have, their first.
 
     The first model's modes are u_0 + v_j, the second's u_i + v_0; all are u_i + v_j.
     """
     modes = second[:, None] + first[None] - first[0]
-    return torch.cdist(as_rows(x), as_rows(modes.flatten(0, 1))).argmin(1) == 0
+    return torch.cdist(x.flatten(1), modes.flatten(0, 1).flatten(1)).argmin(1) == 0
 
 
 def figure(table: Table) -> Figure:

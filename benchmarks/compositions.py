@@ -1,7 +1,7 @@
 """Other ways to compose two models, as data: their scores summed, superposed, corrected or sampled at length.
 
-Three predictions are composed: what the unconditional part of one network says, and what each model says when
-told. `linear` alone composes the two guided ones.
+Three predictions are composed: the unconditional one of one network, and each model's conditional one.
+`linear` alone composes the two guided ones.
 """
 
 from collections import Counter, deque
@@ -17,7 +17,7 @@ from amdm.denoisers import conjunction, linear
 from amdm.samplers import ddim, fkc, mcmc, superdiff
 from amdm.samplers.step import Step, Steps
 from amdm.types import Denoiser, NoiseSampler
-from benchmarks.methods import STARTS, Schedule, levels, model, seeds_of, told
+from benchmarks.methods import STARTS, Schedule, Solver, extra_args, levels, model, seeds_of
 from shapes import latents
 from shapes.world import Image, Scenes
 
@@ -39,10 +39,10 @@ class Composition:
         weights: of the two scores: of sum 1 for `linear`, relative to the unconditional one for
             `conjunction`, `fkc` and `mcmc`; `superdiff` has its own.
         guidance: of `linear`'s two models; `superdiff`'s.
-        unconditional: whose unconditional prediction it is.
+        unconditional: the model whose unconditional prediction it is.
         particles: of `fkc`, for one image, which is drawn from them by their weights.
         above: the level above which `mcmc` moves.
-        options: what else the sampler takes.
+        options: the sampler's other options.
     """
 
     kind: Kind
@@ -50,7 +50,7 @@ class Composition:
     weights: tuple[float, float] = (1.0, 1.0)
     guidance: float = 3.0
     unconditional: str = "layout"
-    solver: Literal["ddim", "dpmpp_2m"] = "ddim"
+    solver: Solver = "ddim"
     schedule: Schedule = "linspace"
     particles: int = 1
     above: float = 0.0
@@ -59,7 +59,7 @@ class Composition:
 
     @property
     def passes(self) -> int:
-        """How often a network runs for an image; a guided evaluation is two passes."""
+        """The number of times a network runs for an image; a guided evaluation is two passes."""
         options, sigmas = dict(self.options), levels(self.schedule, self.steps)[:-1]
         leaps = options.get("leaps", 3) if options.get("kernel") in ("uhmc", "hmc") else 1
         if options.get("kernel") in ("mala", "hmc"):
@@ -69,13 +69,13 @@ class Composition:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each network is evaluated for an image, two passes counted as one."""
+        """The number of evaluations of each network for an image, two passes counted as one."""
         each = self.passes // len(self._networks)
         return Counter({name: -(-each * count // 2) for name, count in Counter(self._networks).items()})
 
     @property
     def _networks(self) -> list[str]:
-        """Whose passes make one composed prediction."""
+        """The networks whose passes make one composed prediction."""
         return [*self.models, *(self.models if self.kind == "linear" else [self.unconditional])]
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
@@ -97,13 +97,13 @@ class Composition:
         self, scenes: Scenes, x: Tensor, sigmas: Tensor, noise_sampler: NoiseSampler, g: torch.Generator
     ) -> Steps:
         device, options = str(x.device), dict[str, Any](self.options)
-        args = [self._told(name, scenes, device) for name in self.models]
+        args = [self._extra_args(name, scenes, device) for name in self.models]
         if self.kind == "linear":
             guided = [model(name, self.guidance, device) for name in self.models]
             return self._solve(linear(guided, self.weights, args), x, sigmas, noise_sampler)
         unconditional = model(self.unconditional, 1.0, device)
-        untold = self._told(self.unconditional, scenes, device)["uncond"]
-        nothing = {"cond": untold, "uncond": untold}
+        empty = self._extra_args(self.unconditional, scenes, device)["uncond"]
+        nothing = {"cond": empty, "uncond": empty}
         conditional = [model(name, 1.0, device) for name in self.models]
         if self.kind == "conjunction":
             composed = conjunction(unconditional, conditional, self.weights, [nothing, *args])
@@ -121,12 +121,11 @@ class Composition:
         options["step_size"] = STEP_SIZES.get(step_size, step_size)
         return mcmc(every, x, sigmas, args, **options, **random)
 
-    def _told(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
-        """What a model is told, for every particle."""
-        sides = told(name, scenes, device).items()
+    def _extra_args(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
+        """A model's conditions, for every particle."""
         return {
             side: {key: value.repeat_interleave(self.particles, 0) for key, value in part.items()}
-            for side, part in sides
+            for side, part in extra_args(name, scenes, device).items()
         }
 
     def _solve(self, denoiser: Denoiser, x: Tensor, sigmas: Tensor, noise_sampler: NoiseSampler) -> Steps:

@@ -1,4 +1,4 @@
-"""What figure 6 does not separate: the fold, the norm that it leaves, and the starts.
+"""Controls that separate what figure 6 does not: the fold, the norm that it leaves, and the starts.
 
 Two independent starts are at right angles: their linear mean is shorter by sqrt(1/2), the spherical one is
 not. So every fold with the other's norm, both folds of one shared start, and single models from shorter
@@ -8,16 +8,16 @@ three models at equal shares a fold depends on their order, the Karcher mean doe
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from matplotlib.figure import Figure
 
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
-from benchmarks.measures import CONTROL, LOOKS
+from benchmarks.measures import CONTROL
 from benchmarks.methods import Method
-from benchmarks.report import Direction, Section, compare
+from benchmarks.report import Direction, Question, asking
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
 from shapes.world import Image, Scenes
@@ -85,33 +85,37 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     return whole
 
 
-def section(table: Table, differences: Table) -> Section:
-    """What the controls say of spherical against linear."""
-    claims = []
+IMAGES: dict[str, Direction] = {"KID": "more"}
+RIGHT: dict[str, Direction] = {JOINT: "more", "mAP default full": "more"}
+KEPT: dict[str, Direction] = {"mAP default full": "not less"}
+FOLDS: tuple[tuple[str, str, tuple[str, str], dict[str, Direction]], ...] = (
+    ("spherical is better than linear", "figure 6", (SPHERICAL, LINEAR), {JOINT: "more"}),
+    ("linear's images are poorer", "figure 7", (LINEAR, SPHERICAL), IMAGES),
+    ("linear, rescaled to its norm, is spherical but for rounding", "", (RESCALED, SPHERICAL), ALIKE),
+    ("spherical, shortened to its norm, is as linear", "", (SPHERICAL_SHORT, LINEAR), ALIKE),
+    ("from one start linear is as spherical", "", (LINEAR_ONE, SPHERICAL_ONE), ALIKE),
+)
+
+
+def questions() -> Iterator[Question]:
+    """Spherical against linear, shorter starts, and the order of three."""
     for lead, partner in ORDERS:
-        questions: list[tuple[str, str, str, str, dict[str, Direction]]] = [
-            ("spherical is better than linear", "figure 6", SPHERICAL, LINEAR, {JOINT: "more"}),
-            ("linear's images are poorer", "figure 7", LINEAR, SPHERICAL, {"KID": "more"}),
-            ("linear, rescaled to its norm, is spherical but for rounding", "", RESCALED, SPHERICAL, ALIKE),
-            ("spherical, shortened to its norm, is as linear", "", SPHERICAL_SHORT, LINEAR, ALIKE),
-            ("from one start linear is as spherical", "", LINEAR_ONE, SPHERICAL_ONE, ALIKE),
-        ]
-        for claim, numbers, one, other, expected in questions:
-            gap = differences[f"{label(lead, partner, one)} - {label(lead, partner, other)}"]
-            claims.append(compare(f"{lead} leads: {claim}", numbers, gap, expected))
-        gap = differences[f"{lead}, start x 0.707 - {lead}"]
-        claims.append(compare(f"{lead} alone, from a shorter start: poorer images", "", gap, {"KID": "more"}))
-        more: dict[str, Direction] = {JOINT: "more", "mAP default full": "more"}
-        claims.append(compare(f"{lead} alone, from a shorter start: more is right", "", gap, more))
+        for claim, numbers, (one, other), expected in FOLDS:
+            rows = label(lead, partner, one), label(lead, partner, other)
+            yield Question(f"{lead} leads: {claim}", numbers, rows, expected)
+        rows = f"{lead}, start x 0.707", lead
+        yield Question(f"{lead} alone, from a shorter start: poorer images", "", rows, IMAGES)
+        yield Question(f"{lead} alone, from a shorter start: more is right", "", rows, RIGHT)
         for how in (SPHERICAL, LINEAR):
-            gap = differences[f"{label(lead, partner, how)} - {lead}"]
             claim = f"{lead} leads, {how}: no fewer interactions than alone"
-            claims.append(compare(claim, "", gap, {"mAP default full": "not less"}))
-    three = [
-        ("the fold's order does not matter", label(*THREE[0], SPHERICAL), label(*THREE[1], SPHERICAL)),
-        ("the Karcher mean's order does not matter", label(*THREE[0], KARCHER), label(*THREE[1], KARCHER)),
-        ("the Karcher mean is as the fold", label(*THREE[0], KARCHER), label(*THREE[0], SPHERICAL)),
-    ]
-    for claim, one, other in three:
-        claims.append(compare(f"three models: {claim}", "", differences[f"{one} - {other}"], ALIKE))
-    return Section(claims, tables=[[*CONTROL, *LOOKS]])
+            yield Question(claim, "", (label(lead, partner, how), lead), KEPT)
+    for claim, first, second in (
+        ("the fold's order does not matter", (0, SPHERICAL), (1, SPHERICAL)),
+        ("the Karcher mean's order does not matter", (0, KARCHER), (1, KARCHER)),
+        ("the Karcher mean is as the fold", (0, KARCHER), (0, SPHERICAL)),
+    ):
+        rows = label(*THREE[first[0]], first[1]), label(*THREE[second[0]], second[1])
+        yield Question(f"three models: {claim}", "", rows, ALIKE)
+
+
+section = asking(list(questions()))

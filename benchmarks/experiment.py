@@ -1,11 +1,11 @@
-"""What an experiment is: methods that draw the same scenes, what is measured, and what is compared."""
+"""An experiment: methods that draw the same scenes, the metrics, and the rows that are compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks import measures
 from benchmarks.measures import Estimate
-from benchmarks.runner import Drawer, Split
+from benchmarks.runner import Batch, Drawer, Split, batches
 from shapes.world import Image, Scenes
 
 
@@ -18,6 +18,14 @@ class Experiment(NamedTuple):
     pairs: Sequence[tuple[str, str]] = ()
     """Rows of which the first is compared with the second."""
     measure: Callable[[Image, Scenes, Drawer], dict[str, Estimate]] = measures.measure
-    """Of a row's images, one seed after the other."""
+    """Measures a row's images, one seed after the other."""
     split: Split = "test"
     """`validation` for what is chosen by what is measured."""
+
+    @property
+    def batches(self) -> dict[str, list[Batch]]:
+        """The batches of every row."""
+        return {
+            label: batches(method, range(self.seeds), self.scenes, self.split)
+            for label, method in self.rows.items()
+        }

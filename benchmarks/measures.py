@@ -1,18 +1,18 @@
-"""What is measured of every row, each value with its interval; and of two rows, what they differ by.
+"""The metrics of a row of images, each with its interval, and the differences of two rows.
 
-Scenes are drawn, not their parts: intervals are of 95%, by the bootstrap over scenes, with the same draws for
-all rows, so that differences are paired. KID's is that of a mean over groups of scenes (Student's t).
+Intervals are of 95%, by the bootstrap over scenes, with the same draws for all rows, so that differences are
+paired. KID's interval is Student's, of the mean over groups of scenes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from itertools import product
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -24,27 +24,26 @@ from shapes.interaction_ap import Judged, judge, mean_ap
 from shapes.reading import read, said
 from shapes.scores import LEVEL
 from shapes.world import Image, Scenes
+from theory_checks.statistics import percentiles, ratios, redraws, rule_of_three
 
-DRAWS = 1000
 GROUPS = 10
 CONTROL = ["scene right", "ISR avg", "mIoU avg", "mAP default full"]
 LOOKS = ["caption", "KID", "KID above renders", "precision", "recall", "FID"]
+SUMMARY = [*CONTROL, "caption", "KID"]
 OTHERS = 500_000  # the first of the test scenes that images are compared with
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, and what it would be in other draws of the scenes or is in groups of them."""
+    """A value and its spread: the values in bootstrap draws of the scenes, or in groups of them."""
 
     value: float
     spread: Float[np.ndarray, " draws"]
     kind: Literal["draws", "groups"] = "draws"
     count: int = 0
-    """Of a share: of how many scenes, for the rule of three where nothing varies."""
+    """The number of scenes that a share rests on, for the rule of three where nothing varies."""
     differs: bool = False
-    """Whether it is a difference."""
+    """True for a difference."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -52,13 +51,13 @@ class Estimate:
         if not self.spread.size:
             return None
         if self.kind == "groups":
-            half = _half_width(self.spread)
+            groups = len(self.spread)
+            error = self.spread.std(ddof=1) / np.sqrt(groups)
+            half = float(error * student.ppf((1 + LEVEL) / 2, groups - 1))
             return self.value - half, self.value + half
         if self.count and not np.ptp(self.spread[~np.isnan(self.spread)]):
-            slack, least = 3 / self.count, -1.0 if self.differs else 0.0
-            return max(least, self.value - slack), min(1.0, self.value + slack)
-        low, high = np.nanquantile(self.spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(low), float(high)
+            return rule_of_three(self.value, self.count, -1.0 if self.differs else 0.0)
+        return percentiles(self.spread, LEVEL)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference, paired."""
@@ -66,99 +65,60 @@ class Estimate:
         return Estimate(self.value - other.value, self.spread - other.spread, self.kind, count, differs=True)
 
 
-def _half_width(groups: Array) -> float:
-    error = groups.std(ddof=1) / np.sqrt(len(groups))
-    return float(error * student.ppf((1 + LEVEL) / 2, len(groups) - 1))
-
-
-class Parts(NamedTuple):
-    """Of every scene, over its seeds: how much there is of how much there could be."""
-
-    some: Array
-    whole: Array
-
-
 def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
-    """All metrics of images of these scenes, for one seed after the other, by whatever method."""
+    """All metrics of a method's images of these scenes, one seed after the other."""
     return control(images, scenes) | looks(features(images), len(images) // len(scenes.seeds))
 
 
 def control(images: Image, scenes: Scenes) -> dict[str, Estimate]:
-    """Those that say whether what was asked for is there."""
+    """The metrics that compare an image with what was asked for."""
     seeds = len(images) // len(scenes.seeds)
-    parts, judged = read_parts(images, repeat(scenes, seeds))
-    weights = draws(len(scenes.seeds))
-    estimates = {name: share(_by_scene(part, seeds), weights) for name, part in parts.items()}
-    per_image = np.tile(weights, seeds)
+    parts, judged = read_parts(images, Scenes(*(torch.cat([field] * seeds) for field in scenes)))
+    estimates = {name: share(*part, seeds) for name, part in parts.items()}
+    per_image = np.tile(redraws(len(scenes.seeds)), seeds)
     ones = np.ones((1, len(images)))
-    for known in (False, True):
-        for rare in (False, True):
-            name = f"mAP {'known' if known else 'default'} {'rare' if rare else 'full'}"
-            value = mean_ap(judged, ones, rare=rare, known=known)[0]
-            estimates[name] = Estimate(float(value), mean_ap(judged, per_image, rare=rare, known=known))
+    for known, rare in product((False, True), repeat=2):
+        value, spread = (mean_ap(judged, w, rare=rare, known=known) for w in (ones, per_image))
+        name = f"mAP {'known' if known else 'default'} {'rare' if rare else 'full'}"
+        estimates[name] = Estimate(float(value[0]), spread)
     return estimates
 
 
-def repeat(scenes: Scenes, seeds: int) -> Scenes:
-    """The scenes one after the other, for every seed again."""
-    return Scenes(*(torch.cat([field] * seeds) for field in scenes))
-
-
-def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, Parts], list[Judged]]:
-    """Every metric that is a share, per image; and the interactions, judged."""
+def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Judged]]:
+    """For every metric that is a share, how much each image has of how much; and the judged interactions."""
     in_boxes = scores.compare(scores.find(images, wanted), wanted)
     in_boxes["scene right"] = scores.everything(in_boxes, ("shapes", "colours", "interactions"))
-    parts = {name: parts_of(*counts) for name, counts in in_boxes.items()}
+    parts: dict[str, tuple[Tensor, Tensor]] = dict(in_boxes)
     seen = read(images)
     found = instances(seen, wanted)
     objects = wanted.present.sum(1)
-    for name, values in (("ISR", found.success), ("mIoU", found.iou)):
-        for level in (2, 3, 4, None):
-            mine = torch.ones_like(objects, dtype=torch.bool) if level is None else objects == level
-            some, whole = values.sum(1) * mine, objects * mine
-            parts[f"{name} {'avg' if level is None else f'L{level}'}"] = parts_of(some, whole)
+    for (name, values), level in product((("ISR", found.success), ("mIoU", found.iou)), (2, 3, 4, None)):
+        mine = torch.ones_like(objects, dtype=torch.bool) if level is None else objects == level
+        parts[f"{name} {'avg' if level is None else f'L{level}'}"] = values.sum(1) * mine, objects * mine
     spoken, caption = said(seen), words_of(wanted)
     alike = (spoken & caption).sum(1) / (spoken | caption).sum(1)
-    parts["caption"] = parts_of(alike, torch.ones_like(alike))
+    parts["caption"] = alike, torch.ones_like(alike)
     return parts, judge(seen, wanted)
 
 
 def words_of(scenes: Scenes) -> Tensor:
-    """The caption's words, as `said` has them."""
+    """The caption's words in the form of `said`."""
     ids = world.captions(scenes)
     hot = torch.zeros(len(ids), len(world.VOCABULARY), dtype=torch.bool, device=ids.device)
     return hot.scatter(1, ids, True)[:, 1:]
 
 
-def parts_of(some: Tensor, whole: Tensor) -> Parts:
-    """Of tensors on the host."""
-    return Parts(some.double().numpy(), whole.double().numpy())
-
-
-def _by_scene(parts: Parts, seeds: int) -> Parts:
-    return Parts(*(part.reshape(seeds, -1).sum(0) for part in parts))
-
-
-def share(parts: Parts, weights: Array) -> Estimate:
-    """The part of all that there could be, over scenes that count so often."""
-    value = parts.some.sum() / parts.whole.sum()
-    whole = weights @ parts.whole
-    # Few scenes may all be missing from a draw: it says nothing then.
-    spread = np.divide(weights @ parts.some, whole, out=np.full_like(whole, np.nan), where=whole > 0)
-    return Estimate(float(value), spread, count=int((parts.whole > 0).sum()))
-
-
-@cache
-def draws(scenes: int) -> Array:
-    """How often each scene is in each draw of as many: the same for all rows."""
-    generator = np.random.default_rng(0)
-    return generator.multinomial(scenes, np.full(scenes, 1 / scenes), size=DRAWS).astype(float)
+def share(some: Tensor, whole: Tensor, seeds: int = 1) -> Estimate:
+    """The sum of `some` over the sum of `whole`, tensors on the host with an entry an image, seed by seed."""
+    parts, wholes = (x.double().numpy().reshape(seeds, -1).sum(0) for x in (some, whole))
+    spread = ratios(parts, wholes, redraws(len(wholes)))
+    return Estimate(float(parts.sum() / wholes.sum()), spread, count=int((wholes > 0).sum()))
 
 
 def looks(mine: Features, seeds: int) -> dict[str, Estimate]:
     """Quality and diversity beside renders of other scenes.
 
-    Of every seed by itself, in the mean: images of one scene are more alike than those of others ever are.
+    The mean over seeds, each by itself: images of one scene are more alike than those of others ever are.
     """
     of_seeds = torch.chunk(mine, seeds)
     others = reference(len(of_seeds[0]))
@@ -178,5 +138,5 @@ def reference(number: int) -> Features:
 
 
 def difference(one: Mapping[str, Estimate], other: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """What a row has more than another, in every metric that has an interval."""
+    """The first row minus the second, in every metric that has an interval."""
     return {name: one[name] - other[name] for name in one if one[name].interval is not None}

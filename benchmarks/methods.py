@@ -1,7 +1,8 @@
-"""Ways to draw scenes, as data: which models, joined how, sampled how; and the drawing."""
+"""Ways to draw scenes, as data: the models, how they are joined and sampled; and the drawing."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, repeat
@@ -14,9 +15,8 @@ from torch import Tensor
 from amdm import Step, dpmpp_2m, sample_amdm, seeded_noise, start_noise
 from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
-from amdm.geometry.rows import as_rows
 from amdm.samplers import ddim, resolve_window
-from amdm.schedules import karras_sigmas
+from amdm.schedules import ddim_sigmas, karras_sigmas
 from amdm.types import Latent, NoiseSampler, Sigmas, Weight
 from shapes import denoisers, latents, world
 from shapes.networks import EDM_SIGMAS
@@ -39,17 +39,16 @@ class Method:
 
     Attributes:
         models: names, the lead first.
-        window: which steps aggregate, as `amdm` takes it.
+        window: the steps that aggregate, as `amdm` takes it.
         weights: the share of every partner, or one for each.
-        correction: eq. (8)'s length: "auto", in `unit`s of VP length, or as a part of the way to the mean.
-        fold: eq. (7), or what is in its place; "lerp, rescaled" has the mean of the latents' norms.
-        eta: of DDIM's steps; every model's noise is its own.
-        starts: whether every model has a start of its own, or all the lead's.
-        start_scale: what the starts are multiplied by.
-        first_scale: what the first fold is multiplied by.
-        partners: whether they run from the first step on, or begin from the lead's latent where the
-            window does.
-        say_style: whether captions name the style.
+        correction: eq. (8)'s length: "auto", a VP length, or a part of the way to the mean, as `unit` says.
+        fold: eq. (7), or another; "lerp, rescaled" has the mean of the latents' norms.
+        eta: of DDIM's steps; every model has noise of its own.
+        starts: "own" for every model's own start, "shared" for the lead's.
+        start_scale: the factor of the starts.
+        first_scale: the factor of the first fold.
+        partners: they run from the first step on, or begin from the lead's latent where the window does.
+        say_style: the captions name the style.
     """
 
     models: tuple[str, ...]
@@ -80,7 +79,7 @@ class Method:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each network is evaluated for an image."""
+        """The number of evaluations of each network for an image."""
         start, stop = self.span
         partners = stop - start if self.partners == "from the lead" else stop
         return Counter({self.models[0]: self.steps} | dict.fromkeys(self.models[1:], partners))
@@ -88,15 +87,16 @@ class Method:
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
         """Images of scenes from the starts of this seed."""
         sigmas = levels(self.schedule, self.steps).to(device)
-        noise = starts_of(scenes, seed, sigmas[0], device)
-        own = [self.start_scale * noise[name] for name in self.models]
-        x = own if self.starts == "own" else [own[0]] * len(own)
+        x = [self.start_scale * start for start in starts_of(self.models, scenes, seed, sigmas[0])]
         streams = [STARTS.index(name) for name in self.models]
         noises = [seeded_noise(seeds_of(scenes, seed), latents.SHAPE, stream=stream) for stream in streams]
         start, stop = self.span
+        if self.starts == "shared" or self.partners == "from the lead":
+            x = [x[0]] * len(x)
         if self.partners == "from the lead":
-            lead = self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0), noises) if start > 0 else own[0]
-            x, sigmas, start, stop = [lead] * len(x), sigmas[start:], 0, stop - start
+            if start > 0:
+                x = [self._sample(scenes, x[:1], sigmas[: start + 1], (0, 0), noises)] * len(x)
+            sigmas, start, stop = sigmas[start:], 0, stop - start
         return latents.decode(self._sample(scenes, x, sigmas, (start, stop), noises))
 
     def _sample(
@@ -107,13 +107,13 @@ class Method:
         span: tuple[int, int],
         noises: Sequence[NoiseSampler],
     ) -> Latent:
-        names, device = self.models[: len(x)], str(x[0].device)
-        return sample_amdm(
-            [model(name, self.guidance, device) for name in names],
+        return sample(
+            self.models[: len(x)],
+            scenes,
             x,
             sigmas,
-            [told(name, scenes, device, say_style=self.say_style) for name in names],
-            disable=True,
+            guidance=self.guidance,
+            say_style=self.say_style,
             window=span,
             weights=self.weights,
             correction=self.correction if self.unit == "length" else self._part,
@@ -129,27 +129,46 @@ class Method:
         return list(self.correction * step.aggregation.deviation)
 
 
+def sample(
+    models: Sequence[str],
+    scenes: Scenes,
+    x: Sequence[Latent],
+    sigmas: Sigmas,
+    *,
+    guidance: float = denoisers.GUIDANCE,
+    say_style: bool = True,
+    **options: Any,
+) -> Latent:
+    """Sample shipped models from their latents `x` by `sample_amdm`, which takes `options`."""
+    device = str(x[0].device)
+    guided = [model(name, guidance, device) for name in models]
+    args = [extra_args(name, scenes, device, say_style=say_style) for name in models]
+    return sample_amdm(guided, x, sigmas, args, disable=True, **options)
+
+
 @cache
 def model(name: str, guidance: float, device: str) -> Guided:
     """A shipped model, loaded once."""
     return denoisers.load(name, guidance, device)
 
 
-def told(name: str, scenes: Scenes, device: str, *, say_style: bool = True) -> dict[str, dict[str, Tensor]]:
-    """What a model is told about scenes, on its device."""
+def extra_args(
+    name: str, scenes: Scenes, device: str, *, say_style: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """A model's conditions for scenes, on its device."""
     args = denoisers.extra_args(name, scenes, say_style=say_style)
     return {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
 
 
 def seeds_of(scenes: Scenes, seed: int) -> list[int]:
-    """Of the random numbers of every scene."""
+    """The seed of every scene's random numbers."""
     return [seed * world.TEST.stop + scene for scene in scenes.seeds.tolist()]
 
 
-def starts_of(scenes: Scenes, seed: int, sigma: Tensor, device: str) -> dict[str, Latent]:
-    """Every model's start for every scene: the same in all methods, alone or in a batch."""
-    noise = start_noise(seeds_of(scenes, seed), latents.SHAPE, sigma, len(STARTS), device=device)
-    return dict(zip(STARTS, noise, strict=True))
+def starts_of(models: Iterable[str], scenes: Scenes, seed: int, sigma: Tensor) -> list[Latent]:
+    """Each model's start for every scene: the same in all methods, alone or in a batch."""
+    noise = start_noise(seeds_of(scenes, seed), latents.SHAPE, sigma, len(STARTS), device=sigma.device)
+    return [noise[STARTS.index(name)] for name in models]
 
 
 def levels(schedule: Schedule, steps: int) -> Sigmas:
@@ -171,18 +190,24 @@ def levels(schedule: Schedule, steps: int) -> Sigmas:
     if schedule == "linspace":
         even = table[torch.linspace(high, low, steps).round().long()]
         return torch.cat([even, torch.zeros(1)]).float()
-    sigmas = denoisers.sigmas(steps)
+    sigmas = ddim_sigmas(table, steps).float()
     if schedule == "ddim":
         return sigmas
-    t = np.interp(sigmas[:-1].log().numpy(), table.log().numpy(), np.linspace(0.001, 1, len(table)))
-    shifted = np.interp(SHIFT * t / (1 + (SHIFT - 1) * t), np.linspace(0.001, 1, len(table)), table.log())
+    times = np.linspace(0.001, 1, len(table))
+    t = np.interp(sigmas[:-1].log().numpy(), table.log().numpy(), times)
+    shifted = np.interp(SHIFT * t / (1 + (SHIFT - 1) * t), times, table.log())
     return torch.cat([torch.from_numpy(shifted).exp(), torch.zeros(1)]).float()
+
+
+def length_scale() -> float:
+    """The factor of the paper's lengths (n = 16384) for latents of our n: they grow as sqrt(n)."""
+    return math.sqrt(math.prod(latents.SHAPE) / 16384)
 
 
 def lerp_rescaled(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     """The linear fold, with the mean of the latents' norms."""
     merged = lerp_fold(xs, weights)
-    norms = [torch.linalg.vector_norm(as_rows(x), dim=1) for x in (*xs, merged)]
+    norms = [torch.linalg.vector_norm(x.flatten(1), dim=1) for x in (*xs, merged)]
     scale = torch.stack(norms[:-1]).mean(0) / norms[-1]
     rescaled: Latent = merged * scale.view(-1, *[1] * (merged.ndim - 1))
     return rescaled
@@ -197,6 +222,6 @@ FOLDS: dict[str, Any] = {
 
 
 def scaled_at_first(fold: Fold, scale: float) -> Fold:
-    """A fold whose first result is scaled: what a shrunken first merge does by itself. For one sampling."""
+    """A fold for one sampling whose first result is scaled, which isolates the effect of a shorter merge."""
     scales = chain([scale], repeat(1.0))
     return lambda xs, weights: fold(xs, weights) * next(scales)

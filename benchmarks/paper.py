@@ -1,4 +1,4 @@
-"""What the paper's tables 1 to 4 and 6 to 10 say (arXiv:2410.01262), by the names of its rows."""
+"""The paper's tables 1 to 4 and 6 to 10 (arXiv:2410.01262), by the names of its rows."""
 
 TABLE_1 = {
     "columns": ("Default Full", "Default Rare", "Known Full", "Known Rare", "FID", "CLIP"),

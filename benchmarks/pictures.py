@@ -1,4 +1,4 @@
-"""What the experiments' pictures share: a grid of scenes as methods drew them, and values with intervals."""
+"""Parts of the experiments' pictures: a grid of scenes as methods drew them, and values with intervals."""
 
 from collections.abc import Collection, Mapping, Sequence
 from textwrap import wrap
@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.measures import SUMMARY
 from benchmarks.tables import Table
 from shapes import pictures, scores, world
 from shapes.world import Image, Scenes
@@ -47,13 +48,40 @@ def curve(axes: Axes, x: Sequence[float], table: Table, rows: Sequence[str], met
     axes.errorbar(x, [cell.value for cell in cells], errors(cells), marker="o", ms=4, capsize=2, label=label)
 
 
-def sweep(
-    table: Table, curves: Mapping[str, Mapping[float, str]], metrics: Sequence[str], xlabel: str
+def overview(
+    table: Table,
+    images: Mapping[str, Image],
+    scenes: Scenes,
+    *,
+    metrics: Sequence[str],
+    rows: Sequence[str] = (),
+    shown: Sequence[str] = (),
+    size: tuple[float, float] = (16, 9),
+    left: float = 1.0,
 ) -> Figure:
-    """Every metric over a number, a curve for each `{number: row}`."""
+    """The grid of the methods in `shown` beside bars of some metrics of `rows`; of all unless named.
+
+    `left` is the width of the grid beside that of the bars.
+    """
+    whole = picture(*size)
+    sides = halves(whole, left)
+    grid(sides[0], {row: images[row] for row in shown or images}, scenes)
+    bars(sides[1].subplots(), table, rows or list(images), metrics)
+    return whole
+
+
+def sweep(
+    table: Table,
+    images: Mapping[str, Image],
+    scenes: Scenes,
+    *,
+    curves: Mapping[str, Mapping[float, str]],
+    xlabel: str,
+) -> Figure:
+    """The metrics of SUMMARY over a number, a curve for each `{number: row}`; no images are shown."""
     whole = picture(15, 9)
-    grid = whole.subplots(2, len(metrics) // 2, sharex=True)
-    for axes, metric in zip(grid.flat, metrics, strict=True):
+    grid = whole.subplots(2, len(SUMMARY) // 2, sharex=True)
+    for axes, metric in zip(grid.flat, SUMMARY, strict=True):
         for label, rows in curves.items():
             curve(axes, list(rows), table, list(rows.values()), metric, label)
         axes.set(title=metric, xlabel=xlabel)
@@ -61,11 +89,33 @@ def sweep(
     return whole
 
 
-def dots(figure: Any, table: Table, metrics: Sequence[str], decades: Collection[str] = ()) -> None:
-    """Every metric of every row, with intervals; what a row costs beside its name."""
-    axes = figure.subplots(-(-len(metrics) // 3), 3, sharey=True, squeeze=False)
+def methods(
+    table: Table,
+    images: Mapping[str, Image],
+    scenes: Scenes,
+    *,
+    hidden: Collection[str] = (),
+    decades: Collection[str] = (),
+) -> Figure:
+    """The grid of all methods that are not `hidden`, the metrics of SUMMARY, and two over the evaluations.
+
+    The metrics in `decades` have axes for many decades.
+    """
+    whole = picture(22, 12)
+    left, right = halves(whole, 1 / 1.1)
+    grid(left, {row: drawn for row, drawn in images.items() if row not in hidden}, scenes)
+    upper, lower = right.subfigures(2, 1, squeeze=False, height_ratios=[1.7, 1])[:, 0]
+    rows = {row: table[row] for row in images}
+    dots(upper, rows, decades)
+    quality_over_cost(lower, rows, decades)
+    return whole
+
+
+def dots(figure: Any, table: Table, decades: Collection[str]) -> None:
+    """The metrics of SUMMARY for every row, with intervals; a row's evaluations stand beside its name."""
+    axes = figure.subplots(-(-len(SUMMARY) // 3), 3, sharey=True, squeeze=False)
     places = range(len(table))
-    for part, metric in zip(axes.flat, metrics, strict=True):
+    for part, metric in zip(axes.flat, SUMMARY, strict=True):
         for place, row in zip(places, table.values(), strict=True):
             cell = row.cells[metric]
             part.errorbar([cell.value], [place], xerr=errors([cell]), marker="o", ms=4, capsize=2)
@@ -78,53 +128,30 @@ def dots(figure: Any, table: Table, metrics: Sequence[str], decades: Collection[
     axes[0, 0].invert_yaxis()
 
 
-def quality_over_cost(
-    figure: Any, table: Table, metrics: Sequence[str], decades: Collection[str] = ()
-) -> None:
-    """Some metrics over the evaluations of a row, with intervals; those of many decades on such an axis."""
-    axes = figure.subplots(1, len(metrics), sharex=True, squeeze=False)
-    for part, metric in zip(axes.flat, metrics, strict=True):
+def quality_over_cost(figure: Any, table: Table, decades: Collection[str]) -> None:
+    """Scenes right and KID over the evaluations of a row, with intervals."""
+    axes = figure.subplots(1, 2, sharex=True, squeeze=False)
+    for part, metric in zip(axes.flat, ("scene right", "KID"), strict=True):
         for i, (name, row) in enumerate(table.items()):
-            cell, marker = row.cells[metric], "osD^v<>P"[i // 10]
-            part.errorbar(
-                [row.evaluations or 0],
-                [cell.value],
-                errors([cell]),
-                marker=marker,
-                ms=5,
-                capsize=2,
-                label=name,
-            )
+            cell, style = row.cells[metric], {"marker": "osD^v<>P"[i // 10], "ms": 5, "capsize": 2}
+            part.errorbar([row.evaluations or 0], [cell.value], errors([cell]), label=name, **style)
         part.set(title=metric, xlabel="evaluations per image", xscale="log")
         if metric in decades:
             part.set_yscale("symlog", linthresh=100)
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
 
 
-def methods(
-    table: Table,
-    images: Mapping[str, Image],
-    scenes: Scenes,
-    metrics: Sequence[str],
-    shown: Sequence[str],
-    decades: Collection[str] = (),
-) -> Figure:
-    """Scenes as the methods in `shown` drew them, all metrics of all methods, and two over their cost."""
-    whole = picture(22, 12)
-    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.1])[0]
-    grid(left, {row: images[row] for row in shown}, scenes)
-    upper, lower = right.subfigures(2, 1, squeeze=False, height_ratios=[1.7, 1])[:, 0]
-    rows = {row: table[row] for row in images}
-    dots(upper, rows, metrics, decades)
-    quality_over_cost(lower, rows, ["scene right", "KID"], decades)
-    return whole
-
-
 def errors(cells: Sequence[Any]) -> list[list[float]]:
-    """How far below and above the values their intervals reach."""
+    """The lengths of the intervals below and above the values."""
     return [[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]]
 
 
 def picture(width: float, height: float) -> Figure:
     """An empty figure."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def halves(figure: Any, left: float = 1.0) -> tuple[Any, Any]:
+    """Two subfigures side by side, the left one `left` times as wide as the right one."""
+    one, other = figure.subfigures(1, 2, squeeze=False, width_ratios=[left, 1])[0]
+    return one, other

@@ -31,16 +31,16 @@ WHOLE, UPPER, LOWER = ring(), ring(range(4)), ring(range(4, 8))
 
 
 class Mlp(nn.Module):
-    """After Du et al.'s network for the plane: four residual blocks of width 128, each told the level.
+    """After Du et al.'s network for the plane: four residual blocks of width 128, conditioned on the level.
 
-    What differs: one embedding of log sigma and its square for all blocks in place of a learned one of 100
+    The differences: one embedding of log sigma and its square for all blocks in place of a learned one of 100
     steps, no layers that begin at 0, and 4,000 batches of 500 training samples, not 15,001 of 1,000.
     """
 
-    def __init__(self, width: int = 128, hidden: int = 256, told: int = 32, blocks: int = 4) -> None:
+    def __init__(self, width: int = 128, hidden: int = 256, embedding: int = 32, blocks: int = 4) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(2, width), nn.Linear(width, 2)
-        self.level = nn.Sequential(nn.Linear(2, told), nn.SiLU(), nn.Linear(told, hidden))
+        self.level = nn.Sequential(nn.Linear(2, embedding), nn.SiLU(), nn.Linear(embedding, hidden))
         self.into = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, hidden)) for _ in range(blocks)
         )
@@ -48,15 +48,15 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """The noise in `x`, which is scaled; `level` is log sigma."""
-        h, told = self.first(x), self.level(torch.stack([level / 4, (level / 4) ** 2], 1))
+        h, embedded = self.first(x), self.level(torch.stack([level / 4, (level / 4) ** 2], 1))
         for into, out in zip(self.into, self.out, strict=True):
-            h = h + out(into(h) + told)
+            h = h + out(into(h) + embedded)
         predicted: Tensor = self.last(h)
         return predicted
 
 
 @dataclass(frozen=True)
-class Trained:
+class NoiseNetwork:
     """A network that predicts noise as `model(x, sigma) -> denoised`, float64 outside."""
 
     network: nn.Module
@@ -87,11 +87,11 @@ def union(models: Sequence[Denoiser], log_densities: Sequence[LogDensity]) -> tu
     return denoise, log_density
 
 
-def train(density: GaussianMixture, seed: int, *, steps: int = STEPS, quiet: bool = False) -> Trained:
+def train(density: GaussianMixture, seed: int, *, steps: int = STEPS, quiet: bool = False) -> NoiseNetwork:
     """A network trained on samples of a density, at levels even in their logarithm; weights averaged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Trained(Mlp())
+        model = NoiseNetwork(Mlp())
     averaged = copy.deepcopy(model.network).requires_grad_(False)
     optimizer = torch.optim.Adam(model.network.parameters(), RATE)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -110,7 +110,7 @@ def train(density: GaussianMixture, seed: int, *, steps: int = STEPS, quiet: boo
         keep = min(EMA, step / (step + 10))  # the first weights are soon forgotten
         for mean, value in zip(averaged.parameters(), model.network.parameters(), strict=True):
             mean.lerp_(value.detach(), 1 - keep)
-    return Trained(averaged)
+    return NoiseNetwork(averaged)
 
 
 def mmd(x: Points, y: Points, bandwidth: float) -> tuple[float, float]:
@@ -129,9 +129,9 @@ def mmd(x: Points, y: Points, bandwidth: float) -> tuple[float, float]:
 
 
 def floor(samples: int, bandwidth: float) -> float:
-    """What the biased estimate of two sets of true samples has in the mean: (2/N)(1 - E k(x, y)).
+    """The mean of the biased estimate for two sets of true samples: (2/N)(1 - E k(x, y)).
 
-    Of a difference of two points, N(m_i - m_j, 2 STD^2), the kernel's mean is closed.
+    The kernel's mean is closed for a difference of two points, N(m_i - m_j, 2 STD^2).
     """
     variance = bandwidth**2 + 2 * STD**2
     apart = torch.cdist(WHOLE.means, WHOLE.means).square()

@@ -1,4 +1,4 @@
-"""Where numbers come from."""
+"""The commit and the versions that numbers come from."""
 
 import importlib.metadata
 import platform
@@ -24,7 +24,7 @@ def commit() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of Python, torch and these packages."""
+    """The versions of Python, torch and these packages."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -4,21 +4,18 @@ Their code (`examples/published_code.py`) folds by `orthogonal_mix` and pulls to
 paper's. Its pulls are lengths for Stable Diffusion's latents of n = 16384; here they are scaled with sqrt(n).
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from amdm import sample_amdm
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
-from benchmarks.measures import CONTROL, LOOKS
-from benchmarks.methods import Method, levels, model, starts_of, told
-from benchmarks.report import Direction, Section, compare
+from benchmarks.methods import Method, length_scale, levels, sample, starts_of
+from benchmarks.report import Question, asking
 from benchmarks.runner import Drawer
-from benchmarks.table1_2 import AB, MODELS
+from benchmarks.table1_2 import AB
 from benchmarks.tables import Table
 from examples.published_code import published
 from shapes import denoisers, latents
@@ -29,7 +26,6 @@ OMEGA = 0.5
 # The pulls of model 1 and model 2 with the steps that they are published with.
 PULLS = {(1, 3): (45.0, 55.0), (1, 7): (55.0, 45.0)}
 ALGORITHM, EARLY = AB, f"{AB}, steps 1 to 7"
-JOINT: dict[str, Direction] = {"scene right": "more"}
 
 
 @dataclass(frozen=True)
@@ -43,25 +39,17 @@ class Published:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each network is evaluated for an image."""
+        """The number of evaluations of each network for an image."""
         return Counter({self.models[0]: self.steps, self.models[1]: self.last + 1})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
         """Images of scenes from the starts of this seed."""
         sigmas = levels("ddim", self.steps).to(device)
-        noise = starts_of(scenes, seed, sigmas[0], device)
-        scale = math.sqrt(math.prod(latents.SHAPE) / 16384)
-        pulls = [scale * pull for pull in PULLS[self.first, self.last]]
+        x = starts_of(self.models, scenes, seed, sigmas[0])
         span = (self.first, self.last)
-        x = sample_amdm(
-            [model(name, denoisers.GUIDANCE, device) for name in self.models],
-            [noise[name] for name in self.models],
-            sigmas,
-            [told(name, scenes, device) for name in self.models],
-            disable=True,
-            **published([OMEGA], pulls, denoisers.training_sigmas().to(device), span),
-        )
-        return latents.decode(x)
+        pulls = [length_scale() * pull for pull in PULLS[span]]
+        options = published([OMEGA], pulls, denoisers.training_sigmas().to(device), span)
+        return latents.decode(sample(self.models, scenes, x, sigmas, **options))
 
 
 def label(first: int, last: int) -> str:
@@ -69,37 +57,30 @@ def label(first: int, last: int) -> str:
     return f"{AB}, published, steps {first} to {last}"
 
 
+QUESTIONS = [
+    Question(claim, "", rows, {"scene right": "more"})
+    for claim, rows in (
+        ("Algorithm 1 in the published steps 1 to 7 has more scenes right", (EARLY, label(1, 7))),
+        ("Algorithm 1 has more scenes right than the published steps 1 to 3", (ALGORITHM, label(1, 3))),
+        ("Algorithm 1 has more scenes right than the published steps 1 to 7", (ALGORITHM, label(1, 7))),
+        ("The published steps 1 to 7 have more scenes right than model 1 alone", (label(1, 7), "layout")),
+    )
+]
+
+
 def experiment(size: str) -> Experiment:
     """Model 1 alone, Algorithm 1 in its 20 steps and in steps 1 to 7, and both published settings."""
     models = ("layout", "attribute")
-    rows: dict[str, Drawer] = {"layout": Method(MODELS["layout"]), ALGORITHM: Method(models)}
+    rows: dict[str, Drawer] = {"layout": Method(("layout",)), ALGORITHM: Method(models)}
     rows[EARLY] = Method(models, window=(1, 8))
     rows |= {label(*steps): Published(models, *steps) for steps in PULLS}
-    pairs = [
-        (EARLY, label(1, 7)),
-        (ALGORITHM, label(1, 3)),
-        (ALGORITHM, label(1, 7)),
-        (label(1, 7), "layout"),
-    ]
-    return Experiment(rows, scenes=100, pairs=pairs)
+    return Experiment(rows, scenes=100, pairs=[question.rows for question in QUESTIONS])
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Scenes as each row draws them, and what is right in them."""
-    whole = pictures.picture(15, 10)
-    left, right = whole.subfigures(1, 2, squeeze=False)[0]
-    pictures.grid(left, images, scenes)
-    pictures.bars(right.subplots(), table, list(table), ["interactions", "ISR avg", "scene right"])
-    return whole
+    """Scenes as each row draws them, and what is right in them and in renders."""
+    metrics = ["interactions", "ISR avg", "scene right"]
+    return pictures.overview(table, images, scenes, metrics=metrics, rows=list(table), size=(15, 10))
 
 
-def section(table: Table, differences: Table) -> Section:
-    """Whether Algorithm 1 is better than what was published as its code."""
-    questions = [
-        ("Algorithm 1 in the published steps 1 to 7 has more scenes right", EARLY, label(1, 7)),
-        ("Algorithm 1 has more scenes right than the published steps 1 to 3", ALGORITHM, label(1, 3)),
-        ("Algorithm 1 has more scenes right than the published steps 1 to 7", ALGORITHM, label(1, 7)),
-        ("The published steps 1 to 7 have more scenes right than model 1 alone", label(1, 7), "layout"),
-    ]
-    claims = [compare(claim, "", differences[f"{one} - {other}"], JOINT) for claim, one, other in questions]
-    return Section(claims, tables=[[*CONTROL, *LOOKS]])
+section = asking(QUESTIONS)

@@ -2,22 +2,24 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from benchmarks import tables
+from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.tables import Cell, Row, Table
 
 Direction = Literal["more", "less", "not more", "not less", "alike", "little less"]
+DEFAULT_TABLES = ([*CONTROL, *LOOKS],)
 MARGIN = {"KID": 15.0}  # what counts as no difference: points of a share, unless given here
 POINTS = 3.0
 LITTLE = 5.7  # points: what the paper calls a minor loss, ISR 55.46 to 49.78
 
 
 class Claim(NamedTuple):
-    """What the paper says, its numbers, ours, and whether it holds here."""
+    """A statement, the paper's numbers for it, ours, and the verdict."""
 
     claim: str
     paper: str
@@ -26,12 +28,50 @@ class Claim(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What there is to say of an experiment."""
+    """The content of an experiment's section: claims, columns of our tables, the paper's tables, remarks."""
 
     claims: Sequence[Claim]
-    tables: Sequence[Sequence[str]]
+    tables: Sequence[Sequence[str]] = DEFAULT_TABLES
     paper: Mapping[str, Mapping[str, Any]] = {}
     remarks: Sequence[str] = ()
+
+
+class Question(NamedTuple):
+    """A claim about the difference of two rows, and the paper's numbers for it; "" for a claim of ours.
+
+    Attributes:
+        expected: the direction of every metric that it is judged by.
+        under: other conditions, and the two rows that are compared under each.
+    """
+
+    claim: str
+    paper: str
+    rows: tuple[str, str]
+    expected: Mapping[str, Direction]
+    under: Mapping[str, tuple[str, str]] = {}
+
+
+def both(rows: tuple[str, str], end: str) -> tuple[str, str]:
+    """Two rows whose names have the same end."""
+    return f"{rows[0]}{end}", f"{rows[1]}{end}"
+
+
+def asking(
+    questions: Sequence[Question],
+    tables: Sequence[Sequence[str]] = DEFAULT_TABLES,
+    paper: Mapping[str, Mapping[str, Any]] = {},
+    remarks: Sequence[str] = (),
+) -> Callable[[Table, Table], Section]:
+    """A section whose claims are questions about the differences of rows."""
+
+    def section(table: Table, differences: Table) -> Section:
+        claims = []
+        for claim, numbers, rows, expected, under in questions:
+            conditions = {name: differences[" - ".join(pair)] for name, pair in under.items()}
+            claims.append(compare(claim, numbers, differences[" - ".join(rows)], expected, conditions))
+        return Section(claims, tables, paper, remarks)
+
+    return section
 
 
 def compare(
@@ -41,36 +81,28 @@ def compare(
     expected: Mapping[str, Direction],
     under: Mapping[str, Row] = {},
 ) -> Claim:
-    """A claim about a difference of two rows: it reproduces if every metric goes where it should.
+    """A claim about a difference of two rows: it reproduces if every metric goes in its direction.
 
-    Without numbers of the paper it is ours: then it holds or does not. Where it does not, the same
-    differences under other conditions are looked at, and all are shown.
+    A claim without numbers of the paper is ours: it holds or does not. One that does not is also judged by
+    the same differences under other conditions, and all are shown.
     """
-    words = ("reproduces", "does not reproduce") if paper else ("holds", "does not hold")
-    found = {condition: _found(row, expected) for condition, row in ({"": difference} | {**under}).items()}
-    verdicts = {
-        condition: words[1] if False in goings else "undecided" if None in goings else words[0]
-        for condition, (_, goings) in found.items()
-    }
+    yes, no = ("reproduces", "does not reproduce") if paper else ("holds", "does not hold")
+    texts, verdicts = {}, {}
+    for condition, row in ({"": difference} | {**under}).items():
+        found = [goes(name, row.cells[name], direction) for name, direction in expected.items()]
+        verdicts[condition] = no if False in found else "undecided" if None in found else yes
+        text = ", ".join(f"{name} {signed(row.cells[name])}" for name in expected)
+        texts[condition] = f"{condition}: {text}" if condition else text
     verdict = verdicts[""]
-    if verdict == words[0]:
-        return Claim(claim, paper or "(ours)", found[""][0], verdict)
-    ours = "; ".join(f"{condition}: {text}" if condition else text for condition, (text, _) in found.items())
-    met = [condition for condition in under if verdicts[condition] == words[0]]
-    if met:
-        verdict = f"{words[0]} under a condition: {', '.join(met)}"
-    return Claim(claim, paper or "(ours)", ours, verdict)
-
-
-def _found(difference: Row, expected: Mapping[str, Direction]) -> tuple[str, list[bool | None]]:
-    """What the metrics differ by, and whether each goes where it should."""
-    cells = {name: difference.cells[name] for name in expected}
-    text = ", ".join(f"{name} {signed(cell)}" for name, cell in cells.items())
-    return text, [goes(name, cell, expected[name]) for name, cell in cells.items()]
+    if verdict == yes:
+        return Claim(claim, paper or "(ours)", texts[""], verdict)
+    if met := [condition for condition in under if verdicts[condition] == yes]:
+        verdict = f"{yes} under a condition: {', '.join(met)}"
+    return Claim(claim, paper or "(ours)", "; ".join(texts.values()), verdict)
 
 
 def goes(name: str, cell: Cell, expected: Direction) -> bool | None:
-    """Whether a metric's difference is where it should be; None where its interval leaves that open.
+    """True if a metric's interval lies where it should, False if outside, None if that is open.
 
     More and less are than 0. Not more, not less and alike are up to a margin, little less is up to LITTLE.
     """
@@ -90,10 +122,8 @@ def goes(name: str, cell: Cell, expected: Direction) -> bool | None:
 
 
 def signed(cell: Cell) -> str:
-    """A difference with its interval."""
-    if cell.low is None or cell.high is None:
-        return f"{cell.value:+.1f}"
-    return f"{cell.value:+.1f} [{cell.low:+.1f}, {cell.high:+.1f}]"
+    """A difference with its sign and interval."""
+    return cell.text("+.1f")
 
 
 def write(out: Path, experiments: Mapping[str, ModuleType]) -> Path:
@@ -120,19 +150,15 @@ def text(name: str, module: ModuleType, table: Table, differences: Table, how: M
         lines.append(tables.markdown([["claim", "the paper", "here", "verdict"], *map(list, section.claims)]))
     lines += section.remarks
     lines += [tables.render(table, present(table, columns), seconds) for columns in section.tables]
-    lines += [paper_table(title, rows) for title, rows in section.paper.items()]
+    for title, rows in section.paper.items():
+        named = {f"paper, {title}" if row == "columns" else row: numbers for row, numbers in rows.items()}
+        lines.append(tables.markdown([[row, *map(str, numbers)] for row, numbers in named.items()]))
     return "\n\n".join(lines)
 
 
 def present(table: Table, columns: Iterable[str]) -> list[str]:
     """The columns that some row has."""
     return [column for column in columns if any(column in row.cells for row in table.values())]
-
-
-def paper_table(title: str, rows: Mapping[str, Any]) -> str:
-    """The paper's own numbers."""
-    lines = [[f"paper, {title}" if name == "columns" else name, *map(str, row)] for name, row in rows.items()]
-    return tables.markdown(lines)
 
 
 HEAD = f"""# The paper's experiments on `shapes`

@@ -1,9 +1,9 @@
-"""Many images, a batch at a time: shared out over processes, kept on disk, taken up again where it stopped.
+"""Draw many images in batches: shared out over processes, kept on disk, resumed where a run stopped.
 
-A batch is one method's images of some scenes from one seed; what is in it does not depend on who draws it. It
-is a file in the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm), under a name
-that holds all that it depends on but the code: the method's settings and its models' weights. The commit
-that drew it is inside. Processes started by `accelerate launch`, on CPUs by `torchrun`, take every n-th batch
+A batch is one method's images of some scenes from one seed; it does not depend on the process that draws it.
+It is a file in the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm). Its name
+holds all that it depends on but the code: the method's settings and its models' weights. The commit that drew
+it is inside. Processes started by `accelerate launch`, on CPUs by `torchrun`, take every n-th batch
 each, and then exchange what they have.
 """
 
@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from benchmarks.methods import model, told
+from benchmarks.methods import extra_args, model
 from benchmarks.provenance import commit
 from shapes import denoisers, latents, networks, world
 from shapes.configs import CONFIGS
@@ -46,14 +46,14 @@ class Drawer(Protocol):
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each network is evaluated for an image."""
+        """The number of evaluations of each network for an image."""
 
     def draw(self, scenes: Scenes, seed: int, device: str) -> Image:
         """Images of scenes from the starts of this seed."""
 
 
 class Batch(NamedTuple):
-    """What to draw: a method, a seed for the starts, and `size` scenes of a split from `first` on."""
+    """A method, a seed for the starts, and `size` scenes of a split from `first` on."""
 
     method: Drawer
     seed: int
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A batch's images as bytes, and how they came about."""
+    """A batch's images as bytes, and how they were drawn."""
 
     images: Pixels
     seconds: float
@@ -128,18 +128,18 @@ def from_bytes(images: Pixels) -> Image:
 
 
 def processes() -> PartialState:
-    """All that draw. Who waits for others, or for the one that measures, has time."""
+    """The processes that draw. The timeout is long: others wait while the main process measures."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
 
 
 def own_device() -> str:
-    """Where this process draws."""
+    """The device of this process."""
     device = processes().device
     return "cpu" if device.type == "cpu" else str(device)
 
 
 def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
-    """What a method is, where it differs from its kind's defaults: a new one leaves old batches valid."""
+    """A method's settings that differ from its kind's defaults: a new one changes no name."""
     named = {
         field.name: value
         for field in fields(method)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
 
 
 def path_of(batch: Batch) -> Path:
-    """Where a batch lies in the cache."""
+    """A batch's file in the cache."""
     weights = {name: weights_digest(name) for name in sorted(batch.method.calls)}
     text = json.dumps([settings(batch.method), weights], sort_keys=True)
     key = "-".join(batch.method.calls) + "-" + hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -159,14 +159,14 @@ def path_of(batch: Batch) -> Path:
 
 @cache
 def weights_digest(name: str) -> str:
-    """Of the files that a model is loaded from."""
+    """A digest of the files that a model is loaded from."""
     names = [name] + ([str(CONFIGS[name].start)] if CONFIGS[name].control else [])
     files = [path for part in names for path in sorted((networks.WEIGHTS / part).rglob("*.safetensors"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
-    """How many images are to be drawn still, and about how many minutes that takes on this machine."""
+    """The number of images that are still to be drawn, and about how many minutes that takes here."""
     missing = [batch for batch in todo if not path_of(batch).exists()]
     calls: Counter[str] = Counter()
     for batch in missing:
@@ -177,9 +177,9 @@ def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
 
 
 def seconds_per_call(name: str, device: str) -> float:
-    """What one guided evaluation of a network costs for one image of a batch."""
+    """The time of one guided evaluation of a network for one image of a batch."""
     scenes = held_out(0, BATCH)
-    args = told(name, scenes, device)
+    args = extra_args(name, scenes, device)
     x, sigma = torch.ones(BATCH, *latents.SHAPE, device=device), torch.ones(BATCH, device=device)
     denoiser = model(name, denoisers.GUIDANCE, device)
     denoiser(x, sigma, **args)

@@ -1,9 +1,9 @@
-"""When each attribute is decided: what a model is told is exchanged at a step, for another's or nothing.
+"""The step that decides each attribute: from one step on a model's conditions are another scene's, or none.
 
-What it was told before the step shows in the image as far as nothing can overwrite it any more. The other
-scene has the same boxes and other shapes, colours, interactions and style; or the same of all that in boxes
-mirrored from left to right. On DDIM's levels and on shifted ones, which tell a step from a level.
-Told nothing more, a model shows what is settled while nobody says otherwise: a weaker sense of decided.
+The first conditions show in the image as far as nothing can overwrite them any more. The other scene has the
+same boxes and other shapes, colours, interactions and style; or the same of all that in boxes mirrored from
+left to right. DDIM's levels and shifted ones distinguish a step from a level. Without conditions after the
+step, a model shows what is settled while no condition contradicts it: a weaker sense of decided.
 """
 
 from collections import Counter
@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from amdm import sample_ddim
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
-from benchmarks.measures import Estimate, draws, parts_of, share
-from benchmarks.methods import Schedule, levels, model, starts_of, told
+from benchmarks.measures import Estimate, share
+from benchmarks.methods import Schedule, extra_args, levels, model, starts_of
 from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table, markdown
@@ -59,7 +59,7 @@ CAUSES = (
 
 @dataclass(frozen=True)
 class Exchanged:
-    """One model that is told of another scene, or nothing, from a step on."""
+    """One model whose conditions are another scene's, or none, from a step on."""
 
     name: str
     what: What
@@ -69,19 +69,18 @@ class Exchanged:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often the network is evaluated for an image."""
+        """The number of evaluations of the network for an image."""
         return Counter({self.name: self.steps})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
         """Images of scenes from the starts of this seed."""
         sigmas = levels(self.schedule, self.steps).to(device)
-        x = starts_of(scenes, seed, sigmas[0], device)[self.name]
+        x = starts_of([self.name], scenes, seed, sigmas[0])[0]
         denoiser = model(self.name, denoisers.GUIDANCE, device)
-        first = told(self.name, scenes, device, say_style=False)
-        if self.what == "nothing":
-            then = {"cond": first["uncond"], "uncond": first["uncond"]}
-        else:
-            then = told(self.name, other(scenes, self.what), device, say_style=False)
+        first = extra_args(self.name, scenes, device, say_style=False)
+        then = {"cond": first["uncond"], "uncond": first["uncond"]}
+        if self.what != "nothing":
+            then = extra_args(self.name, other(scenes, self.what), device, say_style=False)
         for args, span in ((first, sigmas[: self.step + 1]), (then, sigmas[self.step :])):
             if len(span) > 1:
                 x = sample_ddim(denoiser, x, span, args, disable=True)
@@ -107,15 +106,14 @@ def other(scenes: Scenes, what: What) -> Scenes:
 
 
 def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate]:
-    """How much of what was told first is in the images, of what was told then, and the gap between them."""
+    """The share of the first and of the later conditions in the images, and the gap between them."""
     assert isinstance(method, Exchanged)
-    estimates = {}
+    estimates: dict[str, Estimate] = {}
     for when, wanted in (("first", scenes), ("then", other(scenes, method.what))):
         counts = scores.compare(scores.find(images, wanted), wanted)
         found = instances(read(images), wanted, colours=False).success
         counts["places"] = scores.Counts(found.sum(1), wanted.present.sum(1))
-        for name, parts in counts.items():
-            estimates[f"{name} told {when}"] = share(parts_of(*parts), draws(len(images)))
+        estimates |= {f"{name} told {when}": share(*parts) for name, parts in counts.items()}
     for name in counts:
         estimates[f"{name}, gap"] = estimates[f"{name} told first"] - estimates[f"{name} told then"]
     return estimates
@@ -138,10 +136,10 @@ def experiment(size: str) -> Experiment:
 
 
 def decided(table: Table, name: str, what: What, attribute: str, schedule: Schedule) -> list[float]:
-    """The step at which as much is kept of what was told first as is taken from what was told then.
+    """The step at which the image has as much of the first conditions as of the later ones; its interval.
 
-    And the first and the last step at which that may be so: where the limits of the gap's intervals cross 0.
-    A limit that does not within the steps is at their end.
+    The limits are the steps at which those of the gap's intervals cross 0. A limit that does not within the
+    steps is at their end.
     """
     cells = [table[label(name, what, step, schedule)].cells[f"{attribute}, gap"] for step in STEPS]
     curves = [[cell.value for cell in cells], [cell.high for cell in cells], [cell.low for cell in cells]]
@@ -149,15 +147,14 @@ def decided(table: Table, name: str, what: What, attribute: str, schedule: Sched
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """What was told first, over the step and over the level at which something else was told, or nothing."""
+    """The first conditions' share, over the step and the level at which they were exchanged or silenced."""
     whole = pictures.picture(14, 13)
     *exchanged, silenced = whole.subplots(3, 2, sharey=True)
     for name, _, attribute in SHOWN:
         rows = [label(name, "nothing", step, "ddim") for step in STEPS]
         pictures.curve(silenced[0], STEPS, table, rows, f"{attribute} told first", f"{attribute} ({name})")
-    silenced[0].set(
-        title="ddim schedule", ylabel="% as was told first", xlabel="told nothing from this step on"
-    )
+    ylabel = "% as was told first"
+    silenced[0].set(title="ddim schedule", ylabel=ylabel, xlabel="told nothing from this step on")
     silenced[1].axis("off")
     for row, schedule in zip(exchanged, SCHEDULES, strict=True):
         sigmas = levels(schedule, 50).tolist()
@@ -166,9 +163,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
             metric = f"{attribute} told first"
             pictures.curve(row[0], STEPS, table, rows, metric, f"{attribute} ({name})")
             pictures.curve(row[1], [sigmas[step] for step in STEPS[:-1]], table, rows[:-1], metric, attribute)
-        row[0].set(
-            title=f"{schedule} schedule", ylabel="% as was told first", xlabel="told else from this step on"
-        )
+        row[0].set(title=f"{schedule} schedule", ylabel=ylabel, xlabel="told else from this step on")
         row[1].set(xscale="log", xlabel="told else from this level on (VE)")
         row[1].invert_xaxis()
         row[0].legend(fontsize=8)
@@ -176,29 +171,17 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 def section(table: Table, differences: Table) -> Section:
-    """Whether the aggregated steps decide all, and when each attribute is decided, in steps and levels."""
-    claims = []
+    """The claims that the aggregated steps decide all; the steps and levels that decide each attribute."""
+    claims, lines = [], [["decided half way at", *(f"{schedule} schedule" for schedule in SCHEDULES)]]
+    stay = f"after step {EARLY}, they stay"
     for name, what, attribute in SHOWN:
+        first = f"{attribute} ({name}) come first: told"
         one, other = (label(name, "nothing", step, "ddim") for step in (EARLY, 50))
-        metric = f"{attribute} told first"
-        claims.append(
-            compare(
-                f"{attribute} ({name}) come first: told nothing after step {EARLY}, they stay",
-                "figures 8, 12",
-                differences[f"{one} - {other}"],
-                {metric: "little less"},
-            )
-        )
-        claims.append(
-            compare(
-                f"{attribute} ({name}) come first: told else after step {EARLY}, they stay",
-                "figures 8, 12",
-                table[label(name, what, EARLY, "ddim")],
-                {f"{attribute}, gap": "more"},
-            )
-        )
-    lines = [["decided half way at", *(f"{schedule} schedule" for schedule in SCHEDULES)]]
-    for name, what, attribute in SHOWN:
+        silent, spoken = differences[f"{one} - {other}"], table[label(name, what, EARLY, "ddim")]
+        kept = f"{attribute} told first"
+        claims.append(compare(f"{first} nothing {stay}", "figures 8, 12", silent, {kept: "little less"}))
+        gap = f"{attribute}, gap"
+        claims.append(compare(f"{first} else {stay}", "figures 8, 12", spoken, {gap: "more"}))
         found = []
         for schedule in SCHEDULES:
             steps = decided(table, name, what, attribute, schedule)

@@ -5,21 +5,18 @@ coordinates, as in the paper (VP and VE), or all in VP. On shared levels Algorit
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
-
-from matplotlib.figure import Figure
 
 from amdm.geometry import slerp_fold
 from amdm.samplers import auto_length
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL, LOOKS
-from benchmarks.methods import Method, Schedule, levels, model, starts_of, told
-from benchmarks.report import Section, compare
+from benchmarks.methods import Method, Schedule, extra_args, levels, model, starts_of
+from benchmarks.report import Question, asking
 from benchmarks.runner import Drawer
-from benchmarks.tables import Table
 from shapes import denoisers, latents
 from shapes.world import Image, Scenes
 from theory_checks.same_ecosystem import ScheduledModel, aggregate_by_index
@@ -50,7 +47,7 @@ class ByIndex:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each network is evaluated for an image."""
+        """The number of evaluations of each network for an image."""
         return Counter({self.lead: self.steps, self.partner: self.window})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
@@ -61,8 +58,8 @@ class ByIndex:
         for name, schedule, coordinates in own:
             sigmas = levels(schedule, self.steps).to(device)
             denoiser = model(name, denoisers.GUIDANCE, device)
-            trained.append(ScheduledModel(denoiser, sigmas, coordinates, told(name, scenes, device)))
-            starts.append(starts_of(scenes, seed, sigmas[0], device)[name])
+            trained.append(ScheduledModel(denoiser, sigmas, coordinates, extra_args(name, scenes, device)))
+            starts += starts_of([name], scenes, seed, sigmas[0])
         length = auto_length(starts[0][0].numel())
         x = aggregate_by_index(trained, starts, 0.5, length, self.window, slerp_fold)
         return latents.decode(x)
@@ -83,56 +80,34 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=300, seeds=3, pairs=pairs)
 
 
-def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """A grid, and what the table says."""
-    whole = pictures.picture(16, 9)
-    left, right = whole.subfigures(1, 2, squeeze=False)[0]
-    pictures.grid(left, images, scenes)
-    pictures.bars(right.subplots(), table, list(images), CONTROL)
-    return whole
+figure = partial(pictures.overview, metrics=CONTROL)
+QUESTIONS = (
+    Question(
+        "joined by step index, each in its own coordinates, it is worse than InteractDiffusion alone",
+        "ISR 34.06 to 18.13",
+        (BY_INDEX, A),
+        {"ISR avg": "less", "mIoU avg": "less"},
+    ),
+    Question("and the images are poor", "figure of Appendix G.3", (BY_INDEX, A), {"KID": "more"}),
+    Question(
+        "models of different SDEs cannot be aggregated: nor on shared levels",
+        "by section 3.1",
+        (SHARED, A),
+        {"ISR avg": "not more"},
+    ),
+    Question("nor by step index with both in VP", "by section 3.1", (IN_VP, A), {"ISR avg": "not more"}),
+    Question(
+        "on shared levels a model of another schedule serves as well as one of the same",
+        "",
+        (SHARED, POSITIVE),
+        {"scene right": "alike"},
+    ),
+)
 
 
-def section(table: Table, differences: Table) -> Section:
-    """What the paper says of the table, and what is measured."""
-    numbers = "ISR 34.06 to 18.13"
-    claims = [
-        compare(
-            "joined by step index, each in its own coordinates, it is worse than InteractDiffusion alone",
-            numbers,
-            differences[f"{BY_INDEX} - {A}"],
-            {"ISR avg": "less", "mIoU avg": "less"},
-        ),
-        compare(
-            "and the images are poor",
-            "figure of Appendix G.3",
-            differences[f"{BY_INDEX} - {A}"],
-            {"KID": "more"},
-        ),
-        compare(
-            "models of different SDEs cannot be aggregated: nor on shared levels",
-            "by section 3.1",
-            differences[f"{SHARED} - {A}"],
-            {"ISR avg": "not more"},
-        ),
-        compare(
-            "nor by step index with both in VP",
-            "by section 3.1",
-            differences[f"{IN_VP} - {A}"],
-            {"ISR avg": "not more"},
-        ),
-    ]
-    claims.append(
-        compare(
-            "on shared levels a model of another schedule serves as well as one of the same",
-            "",
-            differences[f"{SHARED} - {POSITIVE}"],
-            {"scene right": "alike"},
-        )
-    )
-    levels_of = ["ISR L2", "ISR L3", "ISR L4"]
-    return Section(
-        claims,
-        tables=[[*CONTROL, *levels_of], ["style", *LOOKS]],
-        remarks=[CAUSES],
-        paper={"Table 10": paper.TABLE_10},
-    )
+section = asking(
+    QUESTIONS,
+    tables=[[*CONTROL, "ISR L2", "ISR L3", "ISR L4"], ["style", *LOOKS]],
+    paper={"Table 10": paper.TABLE_10},
+    remarks=[CAUSES],
+)

@@ -41,73 +41,57 @@ def noise(eta: float) -> dict[str, float]:
     return {"eta": eta} if eta > 0 else {}
 
 
-def linear() -> dict[str, Drawer]:
-    """Shares of the partner, and the noise."""
-    return {
-        f"partner's share {share}, eta {eta}": composed(
-            "linear", 4, noise(eta), weights=(round(1 - share, 2), share)
-        )
-        for share, eta in product((0.35, 0.5, 0.65, 0.8), (0.0, 1.0))
-    }
+def aggregated(window: int, steps: int, share: float, eta: float) -> Method:
+    """AMDM with so many of the steps that aggregate."""
+    return Method(JOINED, steps=steps, window=(0, window), weights=share, schedule="linspace", eta=eta)
 
 
-def conjunction() -> dict[str, Drawer]:
-    """Weights of the two conditions, and the noise."""
-    pairs = ((1.5, 1.5), (2.0, 2.0), (1.0, 2.0), (2.0, 1.0))
-    return {
+TRIALS: dict[str, Mapping[str, Drawer]] = {
+    # The partner's share, and the noise.
+    "linear (Liu 2022)": {
+        f"partner's share {y}, eta {eta}": composed("linear", 4, noise(eta), weights=(round(1 - y, 2), y))
+        for y, eta in product((0.35, 0.5, 0.65, 0.8), (0.0, 1.0))
+    },
+    # Weights of the two conditions, and the noise.
+    "conjunction (Liu 2022)": {
         f"weights {w}, eta {eta}": composed("conjunction", 3, noise(eta), weights=w)
-        for w, eta in product(pairs, (0.0, 1.0))
+        for w, eta in product(((1.5, 1.5), (2.0, 2.0), (1.0, 2.0), (2.0, 1.0)), (0.0, 1.0))
+    },
+    # The model whose prediction without conditions is the background; the noise; the solver.
+    "projective (Bradley 2025)": {
+        f"background {name}, eta {eta}": composed("conjunction", 3, {"eta": eta}, unconditional=name)
+        for name, eta in product(("layout", "attribute", "base"), (0.0, 1.0))
     }
-
-
-def projective() -> dict[str, Drawer]:
-    """Whose prediction without conditions is the background; the noise; the solver."""
-    trials: dict[str, Drawer] = {}
-    for background in ("layout", "attribute", "base"):
-        for eta in (0.0, 1.0):
-            trials[f"background {background}, eta {eta}"] = composed(
-                "conjunction", 3, {"eta": eta}, unconditional=background
+    | {
+        f"background {name}, dpmpp_2m": composed("conjunction", 3, unconditional=name, solver="dpmpp_2m")
+        for name in JOINED
+    },
+    # Guidance, and the model whose prediction without conditions it is relative to.
+    **{
+        f"SuperDiff {rule.upper()} (Skreta 2025b)": {
+            f"guidance {scale}, relative to {name}": composed(
+                "superdiff", 3, {"combine": rule}, guidance=scale, unconditional=name
             )
-    for background in JOINED:
-        trials[f"background {background}, dpmpp_2m"] = composed(
-            "conjunction", 3, unconditional=background, solver="dpmpp_2m"
-        )
-    return trials
-
-
-def superdiff(combine: str) -> dict[str, Drawer]:
-    """Guidance, and relative to whose prediction without conditions."""
-    return {
-        f"guidance {scale}, relative to {name}": composed(
-            "superdiff", 3, {"combine": combine}, guidance=scale, unconditional=name
-        )
-        for scale, name in product((2.0, 3.0, 4.5, 7.5), JOINED)
-    }
-
-
-def corrected() -> dict[str, Drawer]:
-    """Feynman-Kac correctors: particles for an image, exponents, noise."""
-    return {
+            for scale, name in product((2.0, 3.0, 4.5, 7.5), JOINED)
+        }
+        for rule in ("or", "and")
+    },
+    # Particles for an image, exponents, noise.
+    "FKC (Skreta 2025a)": {
         f"{count} particles, weights {w}, eta {eta}": composed(
             "fkc", 3 * count, {"eta": eta}, weights=w, particles=count
         )
         for count, w, eta in product((2, 4), PAIRS, (0.5, 1.0))
-    }
-
-
-def langevin() -> dict[str, Drawer]:
-    """ULA: moves a level, their step, exponents."""
-    return {
+    },
+    # Moves a level, their step, exponents.
+    "ULA (Du 2023)": {
         f"{moves} moves of {h} sigma^2, weights {w}": composed(
             "mcmc", 3 * (1 + moves), {"kernel": "ula", "moves": moves, "step_size": h}, weights=w
         )
         for moves, h, w in product((1, 3), (0.03, 0.1), PAIRS)
-    }
-
-
-def hamilton() -> dict[str, Drawer]:
-    """HMC: leaps of a move, their step, exponents; the line integral between a move's ends alone."""
-    return {
+    },
+    # Leaps of a move, their step, exponents; the line integral takes the ends of a move alone.
+    "HMC (Du 2023)": {
         f"{leaps} leaps of {h} sigma^2, weights {w}": composed(
             "mcmc",
             3 * (1 + leaps),
@@ -115,29 +99,12 @@ def hamilton() -> dict[str, Drawer]:
             weights=w,
         )
         for leaps, h, w in product((2, 3), (0.01, 0.05), PAIRS)
-    }
-
-
-def aggregated() -> dict[str, Drawer]:
-    """AMDM: how many steps aggregate, of how many, the partner's share, and the noise."""
-    return {
-        f"{window} of {steps} steps aggregate, share {share}, eta {eta}": Method(
-            JOINED, steps=steps, window=(0, window), weights=share, schedule="linspace", eta=eta
-        )
-        for (window, steps), share, eta in product(((12, 58), (20, 50)), (0.5, 0.65), (0.0, 1.0))
-    }
-
-
-TRIALS: dict[str, Mapping[str, Drawer]] = {
-    "linear (Liu 2022)": linear(),
-    "conjunction (Liu 2022)": conjunction(),
-    "projective (Bradley 2025)": projective(),
-    "SuperDiff OR (Skreta 2025b)": superdiff("or"),
-    "SuperDiff AND (Skreta 2025b)": superdiff("and"),
-    "FKC (Skreta 2025a)": corrected(),
-    "ULA (Du 2023)": langevin(),
-    "HMC (Du 2023)": hamilton(),
-    "AMDM": aggregated(),
+    },
+    # Steps that aggregate, all steps, the partner's share, and the noise.
+    "AMDM": {
+        f"{window} of {steps} steps aggregate, share {y}, eta {eta}": aggregated(window, steps, y, eta)
+        for (window, steps), y, eta in product(((12, 58), (20, 50)), (0.5, 0.65), (0.0, 1.0))
+    },
 }
 
 
@@ -155,7 +122,7 @@ def best(table: Table) -> dict[str, str]:
 
 
 def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
-    """What they are chosen by, and what is in it; 64 images are too few for KID."""
+    """The metric that trials are chosen by, and its parts; 64 images are too few for KID."""
     found = measures.control(images, scenes)
     three = [found[metric] for metric in JUDGED]
     value = float(np.mean([each.value for each in three]))
@@ -186,7 +153,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 def section(table: Table, differences: Table) -> Section:
-    """Which were chosen."""
+    """The chosen trials."""
     chosen = "\n".join(f"* {method}: {trial}" for method, trial in best(table).items())
     return Section(
         [],

@@ -24,7 +24,7 @@ from benchmarks import paper, pictures, plane
 from benchmarks.measures import Estimate
 from benchmarks.plane import Points
 from benchmarks.report import Claim, Section, present
-from benchmarks.tables import Cell, Row, Table, markdown
+from benchmarks.tables import Cell, Row, Table, cell_of, markdown
 
 TITLE = "Table 7: the union of two densities in the plane"
 SAMPLES, SEEDS, STEPS, LEVELS = 2000, 5, 400, 40
@@ -38,7 +38,7 @@ UNBIASED = {bandwidth: f"MMD^2 x 1000, unbiased, {bandwidth}" for bandwidth in B
 
 
 class Draw:
-    """What one sampling has: models that count how often they are asked, starts and noise of a seed.
+    """The models of one sampling, which count their evaluations, and the starts and noise of a seed.
 
     The models are the halves', `background` is the whole ring's.
     """
@@ -55,11 +55,11 @@ class Draw:
         self.random = self.plain | {"generator": self.generator}
 
     def noise(self, *levels: object) -> Points:
-        """Normal numbers, whatever the levels."""
+        """Standard normal points, whatever the levels."""
         return torch.randn(SAMPLES, 2, generator=self.generator, dtype=torch.float64)
 
     def _watch(self, info: dict[str, Any]) -> None:
-        """What the last step begins from: samples at `SIGMA_MIN`."""
+        """Keep the input of the last step: samples at `SIGMA_MIN`."""
         self.before_last = info["x"]
 
     def _counted(self, model: Denoiser) -> Denoiser:
@@ -70,47 +70,41 @@ class Draw:
         return call
 
 
-def reversed_by(denoiser: Callable[[Draw], Denoiser], total: float = 1.0) -> Callable[[Draw], Points]:
+How = Callable[[Draw], Points]
+
+
+def reversed_by(denoiser: Callable[[Draw], Denoiser], total: float = 1.0) -> How:
     """The reverse SDE of a composed denoiser, from the start of scores' sums with such exponents in total."""
     return lambda draw: sample_ddim(
         denoiser(draw), draw.starts[0] / math.sqrt(total), draw.sigmas, eta=1.0, **draw.plain
     )
 
 
-def superdiff(**options: Any) -> Callable[[Draw], Points]:
-    """SuperDiff, with noise unless eta is 0."""
-    return lambda draw: sample_superdiff(draw.models, draw.starts[0], draw.sigmas, **options, **draw.random)
+def sampled(sampler: Callable[..., Points], **options: Any) -> How:
+    """A sampler of several models from one start, with noise."""
+    return lambda draw: sampler(draw.models, draw.starts[0], draw.sigmas, **options, **draw.random)
 
 
-def corrected(**options: Any) -> Callable[[Draw], Points]:
-    """Feynman-Kac correctors, resampled at every step."""
-    return lambda draw: sample_fkc(draw.models, draw.starts[0], draw.sigmas, **options, **draw.random)
-
-
-def moved(**options: Any) -> Callable[[Draw], Points]:
-    """MCMC on the product at fewer levels, ten moves at each."""
-    return lambda draw: walk(draw, draw.models, **options)
+def step_size(sigma: float, sigma_next: float) -> float:
+    """A tenth of a mode's variance at a level, for a step of MCMC."""
+    return 0.1 * (sigma**2 + plane.STD**2)
 
 
 def united(draw: Draw) -> Points:
     """HMC on the energy log((q_1 + q_2)/2) and its gradient, both composed of the halves'."""
     denoiser, log_density = plane.union(draw.models, ENERGIES)
-    return walk(draw, [denoiser], kernel="hmc", log_densities=[log_density])
-
-
-def walk(draw: Draw, models: Sequence[Denoiser], **options: Any) -> Points:
-    """MCMC with steps of a tenth of a mode's variance at each level."""
     return sample_mcmc(
-        models,
+        [denoiser],
         draw.starts[0],
         draw.sigmas,
-        step_size=lambda sigma, sigma_next: 0.1 * (sigma**2 + plane.STD**2),
-        **options,
+        kernel="hmc",
+        step_size=step_size,
+        log_densities=[log_density],
         **draw.random,
     )
 
 
-def aggregated(window: float, eta: float = 0.0) -> Callable[[Draw], Points]:
+def aggregated(window: float, eta: float = 0.0) -> How:
     """AMDM with the paper's weight and scaled correction."""
     return lambda draw: sample_amdm(
         draw.models,
@@ -130,31 +124,31 @@ def true(draw: Draw) -> Points:
     return x
 
 
-METHODS: dict[str, Callable[[Draw], Points]] = {
-    "SuperDiff OR, T = 1": superdiff(combine="or"),
-    "SuperDiff OR, T = 1e6": superdiff(combine="or", temperature=1e6),
-    "SuperDiff OR, deterministic": superdiff(combine="or", eta=0.0),
-    "SuperDiff AND": superdiff(combine="and"),
-    "SuperDiff AND, deterministic": superdiff(combine="and", eta=0.0),
+METHODS: dict[str, How] = {
+    "SuperDiff OR, T = 1": sampled(sample_superdiff, combine="or"),
+    "SuperDiff OR, T = 1e6": sampled(sample_superdiff, combine="or", temperature=1e6),
+    "SuperDiff OR, deterministic": sampled(sample_superdiff, combine="or", eta=0.0),
+    "SuperDiff AND": sampled(sample_superdiff, combine="and"),
+    "SuperDiff AND, deterministic": sampled(sample_superdiff, combine="and", eta=0.0),
     "linear": reversed_by(lambda draw: linear(draw.models)),
     "projective": reversed_by(lambda draw: projective(draw.background, draw.models)),
     "conjunction, weights 2": reversed_by(lambda draw: conjunction(draw.background, draw.models, 2.0)),
-    "FKC, geometric mean": corrected(exponents=(0.5, 0.5)),
-    "FKC, product": corrected(),
+    "FKC, geometric mean": sampled(sample_fkc, exponents=(0.5, 0.5)),
+    "FKC, product": sampled(sample_fkc),
     "sum, not corrected": reversed_by(lambda draw: compose(draw.models, [1.0, 1.0]), total=2.0),
-    "ULA, product": moved(kernel="ula"),
-    "MALA, product": moved(kernel="mala"),
-    "UHMC, product": moved(kernel="uhmc"),
-    "HMC, product": moved(kernel="hmc"),
+    **{
+        f"{kernel.upper()}, product": sampled(sample_mcmc, kernel=kernel, step_size=step_size)
+        for kernel in ("ula", "mala", "uhmc", "hmc")
+    },
     **{f"AMDM, window {window:g}": aggregated(window) for window in WINDOWS},
     "AMDM, window 0.4, eta 1": aggregated(0.4, eta=1.0),
 }
-# What takes densities at every level, which networks that predict noise do not have, or draws from one.
-EXACT: dict[str, Callable[[Draw], Points]] = {
+# Methods that need densities at every level, which networks that predict noise do not have.
+EXACT: dict[str, How] = {
     "truth": true,
     "the union's own score": reversed_by(lambda draw: plane.union(draw.models, ENERGIES)[0]),
     "HMC, the union's energy": united,
-    "energy SMC, product": corrected(log_densities=ENERGIES),
+    "energy SMC, product": sampled(sample_fkc, log_densities=ENERGIES),
 }
 AT_LEVELS = ("ULA, product", "MALA, product", "UHMC, product", "HMC, product", "HMC, the union's energy")
 
@@ -179,10 +173,7 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
         steps = LEVELS if row.rsplit(", ", 1)[0] in AT_LEVELS else STEPS
         draws = [Draw(models, seed, steps) for seed in range(SEEDS)]
         points = [how(draw) for draw in draws]
-        found = [
-            measure(x, draw.before_last, seed)
-            for seed, (x, draw) in enumerate(zip(points, draws, strict=True))
-        ]
+        found = [measure(points[seed], draws[seed].before_last, seed) for seed in range(SEEDS)]
         cells = {metric: over_seeds([each[metric] for each in found]) for metric in found[0]}
         table[row] = Row(SAMPLES, SEEDS, draws[0].evaluations, cells)
         drawn[row] = points[0]
@@ -190,7 +181,7 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
 
 
 def measure(x: Points, before_last: Points, seed: int) -> dict[str, float]:
-    """One seed's samples against the ring; of those before the last step the likelihood."""
+    """The metrics of one seed's samples, and the likelihood of those before the last step."""
     others = plane.WHOLE.sample(len(x), generator=torch.Generator().manual_seed(1000 + seed))
     log_densities = plane.WHOLE.log_density(x)
     found = {
@@ -208,35 +199,30 @@ def measure(x: Points, before_last: Points, seed: int) -> dict[str, float]:
 
 def over_seeds(values: Sequence[float]) -> Cell:
     """The mean, and Student's interval for it."""
-    mean = Estimate(float(np.mean(values)), np.array(values), "groups")
-    return Cell(mean.value, *(mean.interval or ()))
+    return cell_of(Estimate(float(np.mean(values)), np.array(values), "groups"))
 
 
 def figure(table: Table, drawn: dict[str, Points]) -> Figure:
     """Every row's samples of the first seed on the ring's density; likelihood and discrepancy beside."""
     whole = pictures.picture(24, 16)
-    left, right = whole.subfigures(1, 2, squeeze=False, width_ratios=[1.9, 1])[0]
+    left, right = pictures.halves(whole, 1.9)
     columns = 8  # an even number: exact and trained side by side
     axes = left.subplots(-(-len(drawn) // columns), columns, sharex=True, sharey=True)
     for part in axes.flat[len(drawn) :]:
         part.remove()
+    colors = {row: "C0" if row.endswith("exact") else "C1" for row in drawn}
     for part, (row, x) in zip(axes.flat, drawn.items(), strict=False):
-        scatter(part, x, color(row))
+        scatter(part, x, colors[row])
         part.set_title(row, fontsize=7)
     rows = list(table)
     for part, metric in zip(right.subplots(1, 2, sharey=True), (MEDIAN, DISCREPANCY[0.5]), strict=True):
         cells = [table[row].cells[metric] for row in rows]
         places, values = range(len(rows)), [cell.value for cell in cells]
-        part.barh(places, values, xerr=pictures.errors(cells), color=[color(row) for row in rows])
+        part.barh(places, values, xerr=pictures.errors(cells), color=list(colors.values()))
         part.set_title(metric, fontsize=9)
         part.set_yticks(places, rows, fontsize=8)
         part.set_ylim(len(rows) - 0.4, -0.6)
     return whole
-
-
-def color(row: str) -> str:
-    """Exact models' or trained ones'."""
-    return "C0" if row.endswith("exact") else "C1"
 
 
 def scatter(axes: Axes, x: Points, color: str) -> None:
@@ -247,12 +233,6 @@ def scatter(axes: Axes, x: Points, color: str) -> None:
     axes.contour(grid, grid, density, levels=3, colors="0.6", linewidths=0.5)
     axes.plot(*x[:1000].T, ".", ms=1, alpha=0.5, color=color)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), xticks=[], yticks=[], aspect="equal")
-
-
-def section(table: Table, differences: Table) -> Section:
-    """Ours; the paper's two rows, another protocol's."""
-    remarks, theirs = [PROTOCOL, CAUSES, rendered(table)], {"Table 7: another protocol": paper.TABLE_7}
-    return Section(claims(table), tables=[], remarks=remarks, paper=theirs)
 
 
 PROTOCOL = """The paper gives neither the densities nor the kernel of its table: **its rows are another
@@ -271,7 +251,6 @@ in shares q_i/(q_1 + q_2). That takes the densities themselves. Exact models hav
 predict noise do not, hence no trained row (Du et al. train networks that are energies). *projective* and
 *conjunction* are relative to the whole ring: exact, or a third network."""
 
-
 CAUSES = """Why: in the plane two latents meet at any angle, and near pi the sphere's formula makes one many
 times as long; a deterministic sampler keeps that, and a few points far off decide the mean likelihood. With
 noise (eta 1) and exact models they come back, and what is drawn is model 1's half; networks have not seen
@@ -279,25 +258,25 @@ what is so far off, and leave some there. LL alone does not see that half of the
 alone has that of the truth."""
 
 
-def claims(table: Table) -> list[Claim]:
-    """That AMDM is not for this; by the discrepancy, since a half has the likelihood of the whole."""
+def section(table: Table, differences: Table) -> Section:
+    """AMDM is not for this, by the discrepancy: a half has the likelihood of the whole."""
     found = {row: cells.cells[DISCREPANCY[0.5]] for row, cells in table.items()}
     best = min((row for row in found if row.startswith("AMDM")), key=lambda row: found[row].value)
     energy, ours = found[label("HMC, the union's energy", "exact")], found[best]
     assert energy.high is not None and ours.low is not None
-    return [
-        Claim(
-            "AMDM fails to compose densities in the plane, Du et al. do not",
-            "ln(MMD) -3.51 and -4.48, LL -2.43 and 1.30",
-            f"{DISCREPANCY[0.5]}: {ours.value:.2f} ({best}, its best by this) and {energy.value:.2f} "
-            "(HMC, the union's energy)",
-            "reproduces" if energy.high < ours.low else "does not reproduce",
-        )
-    ]
+    claim = Claim(
+        "AMDM fails to compose densities in the plane, Du et al. do not",
+        "ln(MMD) -3.51 and -4.48, LL -2.43 and 1.30",
+        f"{DISCREPANCY[0.5]}: {ours.value:.2f} ({best}, its best by this) and {energy.value:.2f} "
+        "(HMC, the union's energy)",
+        "reproduces" if energy.high < ours.low else "does not reproduce",
+    )
+    theirs = {"Table 7: another protocol": paper.TABLE_7}
+    return Section([claim], tables=[], paper=theirs, remarks=[PROTOCOL, CAUSES, rendered(table)])
 
 
 def rendered(table: Table) -> str:
-    """As in print, with the digits that these numbers need."""
+    """The table in print, with the digits that these numbers need."""
     every = [LIKELIHOOD, MEDIAN, WITHOUT, *DISCREPANCY.values(), *UNBIASED.values(), COVARIANCE, WITHIN]
     metrics = present(table, every)
     lines = [[f"{SAMPLES} samples, {SEEDS} seeds", "evaluations", *metrics]]

@@ -5,25 +5,32 @@ and with 50 and 20. The paper's weights (0.5, 0.65) are read both ways: as the s
 third model in their merges, and as that of what is accumulated.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-
-from matplotlib.figure import Figure
+from functools import partial
 
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL, LOOKS
 from benchmarks.methods import Method
-from benchmarks.report import Direction, Section, compare
-from benchmarks.tables import Table
-from shapes.world import Image, Scenes
+from benchmarks.report import Direction, Question, asking, both
 
 TITLE = "Tables 8 and 9, figures 4 and 5: the style of an image"
 A, AC, C = "layout", "layout(+style)", "style"
 ABC = "layout(+attribute+style), w = (0.5, 0.65)"
 ABC_OTHER = "layout(+attribute+style), w = (0.5, 0.35)"
+SHOWN = (A, AC, C, ABC, ABC_OTHER)
 THREE = ("layout", "attribute", "style")
 SHORT = ", 10 steps"
+ENTER: dict[str, Direction] = {"style": "more", "ISR avg": "more"}
+CLAIMS: tuple[Question, ...] = (
+    Question(
+        "InteractDiffusion(+IP-Adapter) has more of the style", "0.533 to 0.581", (AC, A), {"style": "more"}
+    ),
+    Question("nearly as much as IP-Adapter", "0.581 and 0.588", (AC, C), {"style": "little less"}),
+    Question("and no fewer interactions", "", (AC, A), {"mAP default full": "not less"}),
+    Question("all three: style and attributes enter", "figure 5", (ABC, A), ENTER),
+    Question("all three, the weights' other reading", "", (ABC_OTHER, A), ENTER),
+)
 CAUSES = (
     "The style follows its share of the fold: there is less of it with 0.35 than with 0.5, more with 0.65, "
     "and most in the model alone. The paper's CLIP scores lie within 0.07 of each other from none of the "
@@ -41,41 +48,24 @@ def experiment(size: str) -> Experiment:
         ABC: Method(THREE, weights=(0.5, 0.65), say_style=False),
         ABC_OTHER: Method(THREE, weights=(0.5, 0.35), say_style=False),
     }
+    rows |= {f"{name}{SHORT}": replace(row, steps=10, window=0.5) for name, row in rows.items()}
     pairs = [(AC, A), (AC, C), (ABC, A), (ABC_OTHER, A), (ABC, ABC_OTHER)]
-    short = {f"{name}{SHORT}": replace(row, steps=10, window=0.5) for name, row in rows.items()}
-    pairs += [(f"{one}{SHORT}", f"{other}{SHORT}") for one, other in pairs]
-    return Experiment(rows | short, scenes=300, seeds=3, pairs=pairs)
+    return Experiment(rows, scenes=300, seeds=3, pairs=[*pairs, *(both(pair, SHORT) for pair in pairs)])
 
 
-def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Figures 4 and 5's grids, and what the tables say."""
-    whole = pictures.picture(16, 10)
-    left, right = whole.subfigures(1, 2, squeeze=False)[0]
-    pictures.grid(left, {row: images[row] for row in (A, AC, C, ABC, ABC_OTHER)}, scenes)
-    rows = [f"{row}{end}" for row in (A, AC, C, ABC, ABC_OTHER) for end in ("", SHORT)]
-    pictures.bars(right.subplots(), table, rows, ["style", "mAP default full", "ISR avg"])
-    return whole
+figure = partial(
+    pictures.overview,
+    metrics=["style", "mAP default full", "ISR avg"],
+    rows=[f"{row}{end}" for row in SHOWN for end in ("", SHORT)],
+    shown=SHOWN,
+    size=(16, 10),
+)
 
 
-def section(table: Table, differences: Table) -> Section:
-    """What the paper says of the tables, and what is measured: with its 10 steps, else with 50."""
-    both: dict[str, Direction] = {"style": "more", "ISR avg": "more"}
-    questions: tuple[tuple[str, str, str, str, dict[str, Direction]], ...] = (
-        ("InteractDiffusion(+IP-Adapter) has more of the style", "0.533 to 0.581", AC, A, {"style": "more"}),
-        ("nearly as much as IP-Adapter", "0.581 and 0.588", AC, C, {"style": "little less"}),
-        ("and no fewer interactions", "", AC, A, {"mAP default full": "not less"}),
-        ("all three: style and attributes enter", "figure 5", ABC, A, both),
-        ("all three, the weights' other reading", "", ABC_OTHER, A, both),
-    )
-    claims = []
-    for claim, numbers, one, other, expected in questions:
-        short = differences[f"{one}{SHORT} - {other}{SHORT}"]
-        claims.append(
-            compare(claim, numbers, short, expected, under={"50 steps": differences[f"{one} - {other}"]})
-        )
-    return Section(
-        claims,
-        tables=[["style", *CONTROL, "shapes", "colours"], LOOKS],
-        remarks=[CAUSES],
-        paper={"Table 8": paper.TABLE_8, "Table 9": paper.TABLE_9},
-    )
+section = asking(
+    # With the paper's 10 steps, else with 50.
+    [claim._replace(rows=both(claim.rows, SHORT), under={"50 steps": claim.rows}) for claim in CLAIMS],
+    tables=[["style", *CONTROL, "shapes", "colours"], LOOKS],
+    paper={"Table 8": paper.TABLE_8, "Table 9": paper.TABLE_9},
+    remarks=[CAUSES],
+)

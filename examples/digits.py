@@ -31,6 +31,7 @@ from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_beta
 from shapes.commands import parser_of
 from shapes.scores import verdict
 from shapes.tables import write_csv
+from theory_checks.statistics import percentiles
 
 Array = NDArray[Any]
 Table = dict[str, "Row"]  # by method
@@ -160,7 +161,7 @@ def compare(rows: Table, method: str, other: str) -> str:
     counts = np.array([(gain == value).sum() for value in (1, -1, 0)])
     # Drawing samples with replacement draws these counts from a multinomial distribution.
     redrawn = np.random.default_rng(0).multinomial(len(gain), counts / len(gain), size=9999)
-    low, high = np.quantile(100 * (redrawn[:, 0] - redrawn[:, 1]) / len(gain), [0.025, 0.975])
+    low, high = percentiles(100 * (redrawn[:, 0] - redrawn[:, 1]) / len(gain))
     return verdict(method, other, [100 * gain.mean(), low, high])
 
 

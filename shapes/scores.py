@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 from torch import Tensor
 
 from shapes import detectors, world
 from shapes.world import Image, Scenes
+from theory_checks.statistics import percentiles, rule_of_three
 
 ATTRIBUTES = ("shapes", "colours", "interactions", "style")
 LEVEL = 0.95
@@ -73,15 +73,14 @@ def everything(counts: dict[str, Counts], names: tuple[str, ...]) -> Counts:
 def rate(counts: Counts) -> Estimate:
     """The part that is right and its 95% interval: scenes are drawn, not their parts (bootstrap)."""
     right, wanted = (part.double().cpu().numpy() for part in counts)
-    value, low, high = _estimate(right, wanted, certain=right.sum() in (0, wanted.sum()))
-    return value, max(0.0, low), min(1.0, high)
+    return _estimate(right, wanted, certain=right.sum() in (0, wanted.sum()), least=0.0)
 
 
 def difference(one: Counts, other: Counts) -> Estimate:
     """The gain of one over the other on the same scenes, and its paired 95% interval."""
     wanted = one.wanted.double().cpu().numpy()
     gain = (one.right - other.right).double().cpu().numpy()
-    return _estimate(gain, wanted, certain=not gain.any())
+    return _estimate(gain, wanted, certain=not gain.any(), least=-1.0)
 
 
 def verdict(method: str, other: str, points: Sequence[float]) -> str:
@@ -91,31 +90,15 @@ def verdict(method: str, other: str, points: Sequence[float]) -> str:
     return f"{method} {word} {other}: {value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
-def _estimate(parts: NDArray[np.float64], wholes: NDArray[np.float64], *, certain: bool) -> Estimate:
+def _estimate(
+    parts: NDArray[np.float64], wholes: NDArray[np.float64], *, certain: bool, least: float
+) -> Estimate:
     """The ratio of the sums with its interval; by the rule of three where nothing varies to resample."""
-    value = float(parts.sum() / wholes.sum())
+    value, n = float(parts.sum() / wholes.sum()), len(parts)
     if certain:
-        slack = 3 / np.count_nonzero(wholes)
-        return value, value - slack, value + slack
-    return value, *_interval(parts, wholes)
-
-
-def _interval(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> tuple[float, float]:
-    def ratio(part: NDArray[np.float64], whole: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        quotient: NDArray[np.float64] = part.sum(axis) / whole.sum(axis)
-        return quotient
-
-    drawn = bootstrap(
-        (parts, wholes),
-        ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=2000,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+        return value, *rule_of_three(value, np.count_nonzero(wholes), least)
+    drawn = np.random.default_rng(0).integers(0, n, (2000, n))
+    return value, *percentiles(parts[drawn].sum(1) / wholes[drawn].sum(1))
 
 
 def truth(scenes: Scenes) -> Found:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, binomtest, bootstrap, linregress, t
 
 from theory_checks.record import Size
@@ -67,6 +67,35 @@ def mean(values: ArrayLike) -> Estimate:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(float(drawn.mean()), float(interval.low), float(interval.high))
+
+
+@cache
+def redraws(samples: int, draws: int = 1000) -> NDArray[np.float64]:
+    """How often each sample is in each bootstrap draw: `(draws, samples)`, the same at every call.
+
+    Statistics of the same samples that share the draws have paired differences.
+    """
+    generator = np.random.default_rng(0)
+    return generator.multinomial(samples, np.full(samples, 1 / samples), size=draws).astype(float)
+
+
+def ratios(
+    parts: NDArray[np.float64], wholes: NDArray[np.float64], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The sum of the parts over the sum of the wholes in each of `redraws`; NaN where all wholes are 0."""
+    total = counts @ wholes
+    return np.divide(counts @ parts, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def percentiles(drawn: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The bootstrap's percentile interval of confidence `level`; draws that are NaN do not count."""
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def rule_of_three(share: float, samples: int, least: float = 0.0) -> tuple[float, float]:
+    """The 95% interval of a share that no sample changes: 3/samples on both sides, within `least` and 1."""
+    return max(least, share - 3 / samples), min(1.0, share + 3 / samples)
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> Estimate:

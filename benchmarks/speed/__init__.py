@@ -1,1 +1,1 @@
-"""What steps, aggregations and imports cost: `make speed`."""
+"""The cost of steps, aggregations and imports: `make speed`."""

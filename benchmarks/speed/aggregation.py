@@ -6,15 +6,16 @@ U-Net is Stable Diffusion 1.5's configuration with random weights (3.4 GB). Writ
 """
 
 import argparse
+from collections.abc import Sequence
+from itertools import product
 
 import torch
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm.geometry import radial_correct, slerp_fold
-from benchmarks.speed.measure import RESULTS, keep_freed_memory, milliseconds, write_table
-from benchmarks.speed.references import published_aggregation
+from benchmarks.speed.measure import Lines, keep_freed_memory, milliseconds, script
 from shapes.imports import import_beside_torchvision
 
 SHAPES = [(1, 4, 64, 64), (8, 4, 64, 64), (8, 16, 128, 128)]
@@ -25,6 +26,34 @@ def latents(shape: tuple[int, ...], num: int, angle: float, generator: torch.Gen
     """N latents, each pair at about this angle."""
     base = torch.randn(shape, generator=generator)
     return [base + angle / 2**0.5 * torch.randn(shape, generator=generator) for _ in range(num)]
+
+
+def published_aggregation(
+    xs: Sequence[Tensor],
+    previous: Sequence[Tensor],
+    eps: Sequence[Tensor],
+    *,
+    omega: float = 0.5,
+    pull: float = 0.3,
+) -> list[Tensor]:
+    """The arithmetic of the authors' published code at an aggregated step, for timing only.
+
+    The mixture has the coefficients omega^(N-1), then products of sqrt(1 - omega^2) and omega (for N = 2
+    and 3 theirs, beyond that continued); every model then moves by `pull` toward a one-training-step DDPM
+    mean of its previous latent and prediction, divided by a norm over the whole batch
+    (github.com/Hammour-steak/AMDM, dba837a, written here anew).
+    """
+    rest = (1 - omega**2) ** 0.5
+    num = len(xs)
+    coefficients = [omega ** (num - 1)] + [rest**k * omega ** (num - 1 - k) for k in range(1, num)]
+    mixed = sum(c * x for c, x in zip(coefficients, xs, strict=True))
+    assert isinstance(mixed, Tensor)
+    corrected = []
+    alpha, alpha_bar = torch.tensor(0.99), torch.tensor(0.1)  # 0-d tensors, as a scheduler holds them
+    for x, noise in zip(previous, eps, strict=True):
+        mean = 1 / alpha**0.5 * x - (1 - alpha) / ((1 - alpha_bar) ** 0.5 * alpha**0.5) * noise
+        corrected.append(mixed - pull * (mixed - mean) / torch.norm(mixed - mean))
+    return corrected
 
 
 @torch.no_grad()
@@ -64,43 +93,31 @@ def unet_milliseconds() -> float:
     return milliseconds(lambda: unet(x, 500, encoder_hidden_states=text).sample)
 
 
-def draw(rows: list[dict[str, object]], unet_ms: float) -> None:
+def measure(args: argparse.Namespace) -> Lines:
+    keep_freed_memory()
+    unet_ms = unet_milliseconds()
+    cases = tqdm(list(product(SHAPES, MODELS)), disable=args.quiet)
+    return [{**compare(shape, num, args.seed), "unet_ms": round(unet_ms, 1)} for shape, num in cases]
+
+
+def draw(axes: Axes, lines: Lines) -> None:
     """The three costs per size, log scale, with a U-Net's 0.1% as a line."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots()
     series = {
         "amdm_ms": "amdm",
         "published_ms": "published code's arithmetic",
         "copy_ms": "a copy of the bytes",
     }
     for k, (column, label) in enumerate(series.items()):
-        positions = [i + 0.27 * (k - 1) for i in range(len(rows))]
-        axes.bar(positions, [float(str(row[column])) for row in rows], 0.25, label=label)
-    axes.axhline(
-        unet_ms / 1000, color="black", linestyle="--", label="0.1% of one SD 1.5 U-Net pass, batch 1"
-    )
-    labels = [f"{row['shape']}\nN = {row['models']}" for row in rows]
+        positions = [i + 0.27 * (k - 1) for i in range(len(lines))]
+        axes.bar(positions, [float(str(line[column])) for line in lines], 0.25, label=label)
+    unet = float(str(lines[0]["unet_ms"]))
+    axes.axhline(unet / 1000, color="black", linestyle="--", label="0.1% of one SD 1.5 U-Net pass, batch 1")
+    labels = [f"{line['shape']}\nN = {line['models']}" for line in lines]
     axes.set(yscale="log", ylim=(0.004, 300), ylabel="milliseconds")
     axes.set_title("Aggregating and correcting N latents, once")
-    axes.set_xticks(range(len(rows)), labels, fontsize=8)
+    axes.set_xticks(range(len(lines)), labels, fontsize=8)
     axes.legend(loc="upper left")
-    figure.savefig(RESULTS / "aggregation.png", dpi=120)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    args = parser.parse_args()
-    keep_freed_memory()
-    unet_ms = unet_milliseconds()
-    cases = [(shape, num) for shape in SHAPES for num in MODELS]
-    rows = [compare(shape, num, args.seed) for shape, num in tqdm(cases, disable=args.quiet)]
-    for row in rows:
-        row["unet_ms"] = round(unet_ms, 1)
-    write_table("aggregation", rows, args.seed)
-    draw(rows, unet_ms)
 
 
 if __name__ == "__main__":
-    main()
+    script("aggregation", __doc__, measure, draw, (9, 4), seed=0)

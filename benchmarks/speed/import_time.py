@@ -8,10 +8,10 @@ import statistics
 import subprocess
 import sys
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 
-from benchmarks.speed.measure import RESULTS, write_table
+from benchmarks.speed.measure import Lines, bars, script
 
 CODE = """
 import time
@@ -23,16 +23,12 @@ print(middle - start, time.perf_counter() - middle)
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> Lines:
     seconds = []
     for _ in tqdm(range(args.repeats), disable=args.quiet):
         out = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout
         seconds.append([float(part) for part in out.split()])
-    rows: list[dict[str, object]] = [
+    return [
         {
             "import": name,
             "median_s": round(statistics.median(times), 3),
@@ -41,16 +37,12 @@ def main() -> None:
         }
         for name, times in zip(["torch", "amdm, after torch"], zip(*seconds, strict=True), strict=True)
     ]
-    write_table("import_time", rows)
-    figure = Figure(figsize=(6, 2), layout="constrained")
-    axes = figure.subplots()
-    axes.barh([str(row["import"]) for row in rows], [float(str(row["median_s"])) for row in rows])
-    axes.axvline(0.3, color="black", linestyle="--", label="0.3 s")
+
+
+def draw(axes: Axes, lines: Lines) -> None:
+    bars(axes, {str(line["import"]): float(str(line["median_s"])) for line in lines}, 0.3, "0.3 s")
     axes.set(xlabel="seconds", title="Import time, median of fresh processes")
-    axes.invert_yaxis()
-    axes.legend()
-    figure.savefig(RESULTS / "import_time.png", dpi=120)
 
 
 if __name__ == "__main__":
-    main()
+    script("import_time", __doc__, measure, draw, (6, 2), repeats=15)

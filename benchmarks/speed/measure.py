@@ -1,6 +1,6 @@
-"""What every timing shares: timing, and a table that says where its numbers come from."""
+"""The scaffold of every timing: a script that measures, a table with its provenance, and a picture."""
 
-import csv
+import argparse
 import os
 import platform
 import sys
@@ -8,11 +8,47 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from torch.utils.benchmark import Timer
 
+from benchmarks.pictures import picture
 from benchmarks.provenance import commit, versions
+from benchmarks.tables import markdown
+from shapes.tables import write_csv
 
 RESULTS = Path(__file__).parent / "results"
+
+Lines = Sequence[Mapping[str, object]]
+
+
+def script(
+    name: str,
+    doc: str | None,
+    measure: Callable[[argparse.Namespace], Lines],
+    draw: Callable[[Axes, Lines], None],
+    size: tuple[float, float],
+    **options: int,
+) -> None:
+    """Parse the command line, measure, and write results/<name>.csv and .png.
+
+    Args:
+        name: of the results.
+        doc: the script's docstring; its first line describes the command.
+        measure: makes the table's lines from the arguments.
+        draw: draws them on axes.
+        size: of the picture.
+        options: the command's options, whole numbers, with their defaults.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    for option, default in options.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args()
+    lines = measure(args)
+    write_table(name, lines, getattr(args, "seed", 0))
+    figure = picture(*size)
+    draw(figure.subplots(), lines)
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
 
 
 def keep_freed_memory() -> None:
@@ -33,28 +69,21 @@ def milliseconds(function: Callable[[], object], min_run_time: float = 1.0) -> f
     return timer.blocked_autorange(min_run_time=min_run_time).median * 1e3
 
 
-def provenance(seed: int) -> dict[str, str | int]:
-    """Versions, commit, machine and seed: a column each of every table."""
-    return {
-        "commit": commit(),
-        **versions("k-diffusion"),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "seed": seed,
-    }
-
-
-def write_table(name: str, rows: Sequence[Mapping[str, object]], seed: int = 0) -> Path:
-    """`rows` with their provenance as CSV in `results/`, and printed."""
+def write_table(name: str, lines: Lines, seed: int = 0) -> None:
+    """Write lines as CSV with a column each for commit, versions, machine and seed, and print them."""
+    made = {"commit": commit(), **versions("k-diffusion"), "machine": platform.machine()}
+    made |= {"threads": str(torch.get_num_threads()), "seed": str(seed)}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.csv"
-    columns = list(rows[0])
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns + list(provenance(seed)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, **provenance(seed)} for row in rows)
-    widths = [max(len(c), *(len(str(row[c])) for row in rows)) for c in columns]
-    for line in ({c: c for c in columns}, *rows):
-        print("  ".join(str(line[c]).rjust(width) for c, width in zip(columns, widths, strict=True)))
+    write_csv(path, [[*lines[0], *made], *([*line.values(), *made.values()] for line in lines)])
+    print(markdown([list(lines[0]), *([str(value) for value in line.values()] for line in lines)]))
     print(f"wrote {path}")
-    return path
+
+
+def bars(axes: Axes, values: Mapping[str, float], limit: float, limit_label: str) -> None:
+    """Draw a horizontal bar per value and a line at the limit."""
+    colors = ["tab:gray" if name.startswith("k_diffusion") else "tab:blue" for name in values]
+    axes.barh(list(values), list(values.values()), color=colors)
+    axes.axvline(limit, color="black", linestyle="--", label=limit_label)
+    axes.invert_yaxis()
+    axes.legend()

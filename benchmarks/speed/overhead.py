@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable
 
 import torch
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm import ddim, sample_amdm, sample_ddim, sample_dpmpp_2m, sample_heun
-from benchmarks.speed.measure import RESULTS, milliseconds, write_table
+from benchmarks.speed.measure import Lines, bars, milliseconds, script
 from shapes.imports import import_beside_torchvision
 
 STEPS = 50
@@ -40,11 +40,7 @@ def cases(x: Tensor, sigmas: Tensor) -> dict[str, Callable[[], object]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> Lines:
     x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(args.seed))
     sigmas = torch.cat([torch.logspace(1.2, -1.5, STEPS), torch.zeros(1)])
     timed = {
@@ -52,21 +48,17 @@ def main() -> None:
         for name, run in tqdm(cases(x, sigmas).items(), disable=args.quiet)
     }
     base = timed["k_diffusion sample_euler"]
-    rows: list[dict[str, object]] = [
+    return [
         {"sampler": name, "us_per_step": round(us, 1), "ratio_to_sample_euler": round(us / base, 2)}
         for name, us in timed.items()
     ]
-    write_table("overhead", rows, args.seed)
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    axes = figure.subplots()
-    colors = ["tab:gray" if name.startswith("k_diffusion") else "tab:blue" for name in timed]
-    axes.barh(list(timed), list(timed.values()), color=colors)
-    axes.axvline(1.5 * base, color="black", linestyle="--", label="1.5 x sample_euler")
+
+
+def draw(axes: Axes, lines: Lines) -> None:
+    timed = {str(line["sampler"]): float(str(line["us_per_step"])) for line in lines}
+    bars(axes, timed, 1.5 * timed["k_diffusion sample_euler"], "1.5 x sample_euler")
     axes.set(xlabel="microseconds per step", title="Sampler overhead, a network that does nothing, 1x4x64x64")
-    axes.invert_yaxis()
-    axes.legend()
-    figure.savefig(RESULTS / "overhead.png", dpi=120)
 
 
 if __name__ == "__main__":
-    main()
+    script("overhead", __doc__, measure, draw, (8, 3.5), seed=0)

@@ -45,10 +45,9 @@ def calls(monkeypatch):
 
 def expected(names, scenes, seed=0, guidance=3.0, **options):
     """A method's images, written out."""
-    noise = starts_of(scenes, seed, SIGMAS[0], "cpu")
     x = sample_amdm(
         [denoisers.load(name, guidance) for name in names],
-        options.pop("x", [noise[name] for name in names]),
+        options.pop("x", starts_of(names, scenes, seed, SIGMAS[0])),
         options.pop("sigmas", SIGMAS),
         [denoisers.extra_args(name, scenes) for name in names],
         disable=True,
@@ -58,7 +57,7 @@ def expected(names, scenes, seed=0, guidance=3.0, **options):
 
 
 def test_one_model_is_ddim_alone(scenes):
-    noise = starts_of(scenes, 1, SIGMAS[0], "cpu")["layout"]
+    noise = starts_of(["layout"], scenes, 1, SIGMAS[0])[0]
     x = sample_ddim(
         denoisers.load("layout"), noise, SIGMAS, denoisers.extra_args("layout", scenes), disable=True
     )
@@ -78,7 +77,7 @@ def test_settings_reach_the_sampler(scenes):
         names, scenes, window=(1, 3), weights=0.3, correction=0.2, fold=lerp_fold, guidance=2.0
     )
     assert_equal(method.draw(scenes, 0), written_out, 1e-6)
-    noise = starts_of(scenes, 0, SIGMAS[0], "cpu")["layout"]
+    noise = starts_of(["layout"], scenes, 0, SIGMAS[0])[0]
     alone = sample_dpmpp_2m(
         denoisers.load("layout"), noise, SIGMAS, denoisers.extra_args("layout", scenes), disable=True
     )
@@ -96,7 +95,7 @@ def test_a_part_of_the_way_is_the_mean_at_one_and_nothing_at_zero(scenes):
 
 def test_shared_and_scaled_starts(scenes):
     names = ("layout", "attribute")
-    noise = starts_of(scenes, 0, SIGMAS[0], "cpu")["layout"]
+    noise = starts_of(["layout"], scenes, 0, SIGMAS[0])[0]
     shared = Method(names, steps=STEPS, starts="shared").draw(scenes, 0)
     assert_equal(shared, expected(names, scenes, x=[noise, noise]), 1e-6)
     short = Method(("layout",), steps=STEPS, start_scale=0.7).draw(scenes, 0)
@@ -121,7 +120,7 @@ def test_the_rescaled_linear_fold_has_the_mean_norm_and_the_linear_direction():
 
 def test_a_late_partner_begins_from_the_leads_latent(scenes):
     names = ("layout", "attribute")
-    noise = starts_of(scenes, 0, SIGMAS[0], "cpu")["layout"]
+    noise = starts_of(["layout"], scenes, 0, SIGMAS[0])[0]
     x = sample_ddim(
         denoisers.load("layout"), noise, SIGMAS[:3], denoisers.extra_args("layout", scenes), disable=True
     )
