@@ -33,6 +33,7 @@ speed: .venv/installed
 	$(BIN)/python -m benchmarks.speed.aggregation
 	$(BIN)/python -m benchmarks.speed.overhead
 	$(BIN)/python -m benchmarks.speed.import_time
+	$(BIN)/python -m benchmarks.speed.hops
 
 # One environment for everything; made again when what it needs changes.
 .venv/installed: pyproject.toml constraints.txt

@@ -4,19 +4,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from amdm.geometry import (
-    angle,
-    karcher_mean,
-    lerp_fold,
-    orthogonal_mix,
-    radial_correct,
-    slerp,
-    slerp_fold,
-)
+from amdm.geometry import FOLDS, angle, radial_correct, slerp
 from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, superdiff
 
 X = torch.empty(2, 3, 4, device="meta")
-FOLDS = [slerp_fold, lerp_fold, karcher_mean, orthogonal_mix]
+FOLDS = list(FOLDS.values())
 ONE = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
 SIGMAS = torch.tensor([5.0, 3.0, 2.0, 1.0, 0.0])
 

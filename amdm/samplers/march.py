@@ -54,10 +54,6 @@ class At(NamedTuple):
     """`noise[i](x)` is standard normal noise like `x`, for latent i's step from sigma to sigma_next."""
     watch: Watch
 
-    def only(self, i: int) -> At:
-        """The same with model i alone."""
-        return self._replace(denoise=self.denoise[i : i + 1], noise=self.noise[i : i + 1])
-
     def step(
         self,
         x: Tensor,
@@ -65,12 +61,12 @@ class At(NamedTuple):
         mean: Tensor,
         std: float,
         x_next: Tensor | None = None,
-        **notes: Any,
+        record: Any = None,
     ) -> Step:
         """Make the step from `x`. Without `x_next` it goes to mean + std * noise."""
         if x_next is None:
             x_next = mean + std * self.noise[0](x) if std > 0 else mean
-        return Step(self.i, self.sigma, self.sigma_next, x, denoised, mean, std, x_next, **notes)
+        return Step(self.i, self.sigma, self.sigma_next, x, denoised, mean, std, x_next, record=record)
 
 
 class Start(NamedTuple):
@@ -115,7 +111,7 @@ class Rule:
         return Start(self, xs[0])
 
     def step(self, at: At, x: Tensor, memory: Any) -> tuple[Step, Any]:
-        """Return the step from `x`, and the memory that the next step gets. At first it is None."""
+        """Return the step from `x`, and the memory for the next one. At first the memory is None."""
         raise NotImplementedError
 
     def restarted(self, memory: Any) -> Any:
@@ -152,7 +148,7 @@ def march(
     for k, (name, model) in enumerate(models.items()):
         check_model(model, name)
         if rule.validate and reach[k] > 0:
-            watch.range(model, name, levels[: reach[k]])
+            watch.levels(model, name, levels[: reach[k]])
         watched = model if isinstance(model, Watched) else Watched(model, name, watch)
         denoise.append(replace(watched, extra_args=extra_args[k] or {}))
     for k, start in enumerate(starts):
@@ -272,7 +268,7 @@ class Watch:
         self.notes.append(Note(total, self.i, self.sigma, what))
         return values
 
-    def range(self, model: Any, name: str, levels: Sequence[float]) -> None:
+    def levels(self, model: Any, name: str, levels: Sequence[float]) -> None:
         """Check that a model knows these levels: when the notes are read if its bounds lie on a device."""
         low, high = getattr(model, "sigma_min", 0.0), getattr(model, "sigma_max", math.inf)
         if all(not isinstance(bound, Tensor) or bound.device.type == "cpu" for bound in (low, high)):

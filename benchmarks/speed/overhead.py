@@ -41,8 +41,8 @@ def cases(x: Tensor, sigmas: Tensor) -> dict[str, Callable[[], object]]:
 
 
 def measure(args: argparse.Namespace) -> Lines:
-    x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(args.seed))
     sigmas = torch.cat([torch.logspace(1.2, -1.5, STEPS), torch.zeros(1)])
+    x = sigmas[0] * torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(args.seed))
     timed = {
         name: 1000 * milliseconds(run) / STEPS
         for name, run in tqdm(cases(x, sigmas).items(), disable=args.quiet)

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from strategies import latents, pair_at, randn, seeds, shares
 from tolerances import ROUNDING, assert_equal
 
-from amdm.geometry import angle, fold_shares, karcher_mean, lerp_fold, orthogonal_mix, slerp, slerp_fold
+from amdm import geometry
+from amdm.geometry import angle, fold_shares, lerp_fold, orthogonal_mix, slerp, slerp_fold
 
+FOLDS = list(geometry.FOLDS.values())
 ANGLES = [0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0, math.pi / 2, 2.5]
 
 
@@ -37,7 +39,7 @@ def test_fold_of_equal_latents_returns_them_bit_for_bit(xs, weights):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("theta", ANGLES)
 @pytest.mark.parametrize("num", [2, 3, 5])
-def test_gram_form_is_the_fold_pass_by_pass(num, theta, dtype):
+def test_slerp_fold_is_the_formula_pass_by_pass(num, theta, dtype):
     xs = [x.to(dtype) for x in latents_at(theta, num)]
     weights = [0.5, 0.65, 0.2, 0.9][: num - 1]
     exact = oracles.slerp_fold([x.double() for x in xs], weights)
@@ -46,21 +48,20 @@ def test_gram_form_is_the_fold_pass_by_pass(num, theta, dtype):
 
 @pytest.mark.parametrize("gap", [0.3, 0.14, 1e-2, 1e-3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_gram_form_loses_the_square_of_the_condition_number_near_pi(gap, dtype):
-    """Inner products square the amplification 1/(pi - theta) that any formula has."""
+def test_slerp_fold_loses_the_condition_number_near_pi(gap, dtype):
+    """No more than the amplification 1/(pi - theta) that any formula has."""
     a, b = (x.to(dtype) for x in pair_at(math.pi - gap))
     merged, exact = slerp_fold([a, b], [0.5]).double(), oracles.slerp(a.double(), b.double(), 0.5)
-    allowed = 8 * torch.finfo(dtype).eps / gap**2
-    assert merged.isfinite().all()
-    assert allowed > 0.5 or (merged - exact).norm(dim=1).max() <= allowed
+    assert (merged - exact).norm(dim=1).max() <= 8 * torch.finfo(dtype).eps / gap
 
 
-def test_plain_gram_matrix_would_fail_at_small_angles():
-    """The reason for differences: the cosine in float32 does not see an angle of 1e-4."""
-    a, b = (x.float() for x in pair_at(1e-4, n=4096))
-    gram = torch.stack([a, b], 1) @ torch.stack([a, b], 1).mT
-    cosine = gram[:, 0, 1] / (gram[:, 0, 0] * gram[:, 1, 1]).sqrt()
-    assert (cosine.clamp(-1, 1).arccos() / 1e-4 - 1).abs().max() > 0.1
+@pytest.mark.parametrize("fold", FOLDS)
+@pytest.mark.parametrize("ambient", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(fold, ambient):
+    xs = [14.6 * x.float() for x in randn(0, 3, 2, 4, 16, 16)]
+    alone = fold(xs, [0.5, 1 / 3])
+    with torch.autocast("cpu", dtype=ambient):
+        assert torch.equal(fold(xs, [0.5, 1 / 3]), alone)
 
 
 @given(latents(), st.data())
@@ -113,7 +114,7 @@ def test_weights_can_differ_between_samples():
             assert_equal(merged[[i]], fold([x[[i]] for x in xs], [weight, 0.65]), 1e-14)
 
 
-@pytest.mark.parametrize("fold", [slerp_fold, lerp_fold, orthogonal_mix, karcher_mean])
+@pytest.mark.parametrize("fold", FOLDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_weights_may_be_of_another_dtype_than_the_latents(fold, dtype):
     xs = [x.to(dtype) for x in randn(0, 3, 2, 5)]
@@ -123,7 +124,7 @@ def test_weights_may_be_of_another_dtype_than_the_latents(fold, dtype):
         assert_equal(merged[[i]], fold([x[[i]] for x in xs], [weight, 0.65]))
 
 
-@pytest.mark.parametrize("fold", [slerp_fold, lerp_fold, orthogonal_mix, karcher_mean])
+@pytest.mark.parametrize("fold", FOLDS)
 def test_weights_that_would_broadcast_by_accident_are_refused(fold, unchecked):
     message = r"weights\[0\] has shape \(1,\), expected a number or one per sample: \(2,\)"
     with pytest.raises(ValueError, match=message):

@@ -124,3 +124,11 @@ def test_per_sample_weights_and_vmap():
         assert_equal(mean[[i]], karcher_mean([x[[i]] for x in xs], [weight, 0.65]), 1e-13)
     mapped = torch.vmap(lambda *xs: karcher_mean(xs, [0.5, 0.65]))(*(x[None] for x in xs))
     assert_equal(mapped[0], karcher_mean(xs, [0.5, 0.65]), 1e-13)
+
+
+def test_plain_gram_matrix_would_fail_at_small_angles():
+    """The reason for differences: the cosine in float32 does not see an angle of 1e-4."""
+    a, b = (x.float() for x in pair_at(1e-4, n=4096))
+    gram = torch.stack([a, b], 1) @ torch.stack([a, b], 1).mT
+    cosine = gram[:, 0, 1] / (gram[:, 0, 0] * gram[:, 1, 1]).sqrt()
+    assert (cosine.clamp(-1, 1).arccos() / 1e-4 - 1).abs().max() > 0.1

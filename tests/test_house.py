@@ -1,0 +1,98 @@
+"""How the code hangs together: no circles, no private names from outside, one place for what is said once."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import torch
+
+import amdm
+from amdm import geometry, sample_amdm, sample_ddim, samplers
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("amdm", "theory_checks", "shapes", "benchmarks", "examples")
+FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+MODULES = {
+    ".".join(path.with_suffix("").parts).removesuffix(".__init__"): ast.parse((ROOT / path).read_text())
+    for path in FILES
+}
+LAYERS = ["amdm", "theory_checks", "shapes", "examples", "benchmarks"]
+
+
+def imports(tree):
+    """The modules and names that a module imports, where it does at run time."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+
+
+def test_the_import_graph_has_no_circles():
+    graph = {}
+    for name, tree in MODULES.items():
+        found = {f"{m}.{n}" if f"{m}.{n}" in MODULES else m for m, n in imports(tree)}
+        graph[name] = (found & MODULES.keys()) - {name}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+def test_imports_go_down_the_layers():
+    for name, tree in MODULES.items():
+        layer = LAYERS.index(name.split(".")[0])
+        for module, _ in imports(tree):
+            top = module.split(".")[0]
+            lazily = name.startswith("theory_checks") and top == "shapes"  # where it is there
+            drawn = name == "benchmarks.published" and top == "examples"
+            assert top not in LAYERS or LAYERS.index(top) <= layer or lazily or drawn, (name, module)
+
+
+def test_no_private_names_are_imported_from_outside():
+    for name, tree in MODULES.items():
+        for module, imported in imports(tree):
+            if module.split(".")[0] in PACKAGES:
+                assert not imported.startswith("_"), (name, module, imported)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [("0.00085**0.5", ["amdm/schedules.py"]), ("(n / 16384)", ["amdm/samplers/amdm.py"])],
+)
+def test_constants_stand_in_one_place(text, places):
+    assert [str(path) for path in FILES if text in (ROOT / path).read_text()] == places
+
+
+def test_every_sampler_is_registered_and_public():
+    assert sorted(samplers.SAMPLERS) == [
+        "amdm", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "fkc", "heun", "mcmc", "superdiff"
+    ]  # fmt: skip
+    for name, generator in samplers.SAMPLERS.items():
+        assert (
+            getattr(samplers, name) is generator
+            and getattr(amdm, f"sample_{name}").__name__ == f"sample_{name}"
+        )
+        for arguments in ("noise_sampler:", "extra_args:", "sigmas:", "debug_nans:", "validate:"):
+            assert generator.__doc__.count(f"    {arguments} ") == 1
+    for fold in geometry.FOLDS.values():
+        assert fold.__name__ in geometry.__all__
+
+
+def test_records_are_shown_on_one_line():
+    models = [lambda x, sigma: x / 2] * 2
+    (step,) = amdm.amdm(models, torch.ones(2, 3, 4), SIGMAS, window=1)
+    assert repr(step) == (
+        "Step(index=0, sigma=3, sigma_next=0, std=0, x=(2, 3, 4) torch.float32 on cpu, "
+        "aggregation=Aggregation(2 models, x=(2, 3, 4), lengths=(0.008119, 0.008119)))"
+    )
+
+
+SIGMAS = torch.tensor([3.0, 0.0])
+
+
+def test_wrong_options_are_named_with_the_function():
+    with pytest.raises(TypeError, match=r"^sample_ddim\(\) got an unexpected keyword argument 'etta'"):
+        sample_ddim(lambda x, sigma: x, torch.ones(1, 2), SIGMAS, etta=1.0)
+    with pytest.raises(TypeError, match=r"^sample_amdm\(\) missing a required argument: 'sigmas'"):
+        sample_amdm([], torch.ones(1, 2))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'etta'"):
+        amdm.ddim(lambda x, sigma: x, torch.ones(1, 2), SIGMAS, etta=1.0)
