@@ -1,4 +1,4 @@
-"""Where noise comes from: starts and noise samplers that depend on seeds alone."""
+"""Starts and noise samplers that depend on seeds alone."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -71,7 +71,7 @@ def mean(values: ArrayLike) -> Estimate:
 
 @cache
 def redraws(samples: int, draws: int = 1000) -> NDArray[np.float64]:
-    """How often each sample is in each bootstrap draw: `(draws, samples)`, the same at every call.
+    """The count of each sample in each bootstrap draw: `(draws, samples)`, the same at every call.
 
     Statistics of the same samples that share the draws have paired differences.
     """

@@ -31,7 +31,7 @@ the levels. The type decides: 1.0 is all steps and 1 is one step."""
 
 
 class Together(NamedTuple):
-    """What Algorithm 1 remembers between steps."""
+    """The memory of Algorithm 1 between steps."""
 
     lead: Any
     """What model 1's sampler remembers."""

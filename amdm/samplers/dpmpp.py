@@ -60,7 +60,7 @@ def dpmpp_2m_step(
 
 
 class History(NamedTuple):
-    """What a two-step method remembers: the last level and the prediction there."""
+    """The memory of a two-step method: the last level and the prediction there."""
 
     sigma: float | None = None
     denoised: Tensor | None = None

@@ -43,7 +43,7 @@ class Particles(NamedTuple):
 
     @property
     def variance(self) -> Float[Tensor, " groups"]:
-        """Of this step's increments within a group; 0 for a single particle.
+        """The variance of this step's increments within a group; 0 for a single particle.
 
         A diagnostic of `fkc_log_weight`: 0 where the composition is safe without correction. The weights
         from `log_densities` also correct the step's own error, and vary where it is safe too.
@@ -55,7 +55,7 @@ class Particles(NamedTuple):
 def fkc_log_weight(
     x: Latent, denoised: Sequence[Latent], exponents: Sequence[float], sigma: float, sigma_next: float
 ) -> PerSample:
-    """What a step from sigma to sigma_next adds to the log-weight of samples at `x`, whatever its noise.
+    """The increment of the log-weights of samples at `x` by a step to sigma_next, whatever its noise.
 
     (sigma^2 - sigma_next^2)/2 (|sum_i beta_i s_i|^2 - sum_i beta_i |s_i|^2), with the scores s_i = (D_i -
     x)/sigma^2 (VE), summed over the event in float64. It is 0 for one model with exponent 1, and wherever

@@ -40,7 +40,7 @@ Callback = Callable[[Mapping[str, Any]], object]
 
 
 class At(NamedTuple):
-    """Where a step begins, and what its rule may call."""
+    """A step's place in the schedule, and the functions that its rule may call."""
 
     i: int
     """The step's number."""
@@ -70,7 +70,7 @@ class At(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a run begins from."""
+    """The beginning of a run."""
 
     rule: Rule
     """The rule, its options resolved."""
@@ -82,7 +82,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How a sampler takes a step. The fields of a subclass are the sampler's options.
+    """A way to take steps. The fields of a subclass are the sampler's options.
 
     Args:
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
@@ -115,7 +115,7 @@ class Rule:
         raise NotImplementedError
 
     def restarted(self, memory: Any) -> Any:
-        """What is left of the memory after a `Restart`."""
+        """Return what is left of the memory after a `Restart`."""
         return None
 
 
@@ -250,7 +250,7 @@ FLUCTUATION = 6.0
 
 @dataclass
 class Watch:
-    """What a run notes of its tensors. The notes stay on their devices until `read` waits for all of them."""
+    """Notes on a run's tensors, which stay on their devices until `read` waits for all of them."""
 
     i: int = 0
     sigma: float = math.inf

@@ -45,7 +45,7 @@ class Moves(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """What the moves of one level leave to the next."""
+    """The state that the moves of one level leave to the next."""
 
     velocity: Tensor
     log_scale: Tensor
@@ -136,7 +136,7 @@ class MCMC(Rule):
 
     @property
     def adjusted(self) -> bool:
-        """Whether the kernel rejects proposals."""
+        """True for kernels that reject proposals."""
         return self.kernel in ("mala", "hmc")
 
     def step(self, at: At, x: Tensor, memory: Chain | None) -> tuple[Step, Chain]:
@@ -198,7 +198,7 @@ class MCMC(Rule):
         return h
 
     def _moves(self, at: At) -> int:
-        """How many moves at this level."""
+        """The number of moves at this level."""
         if not callable(self.moves):
             return self.moves
         count = self.moves(at.sigma, at.sigma_next)

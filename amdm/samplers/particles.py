@@ -15,7 +15,7 @@ def effective_samples(log_weights: LogWeights) -> Float[Tensor, " groups"]:
 def systematic_resample(
     log_weights: LogWeights, u: Float[Tensor, " groups"]
 ) -> Int[Tensor, "groups particles"]:
-    """Which particle of its group each one becomes a copy of: systematic resampling.
+    """Systematic resampling: the particle of its group that each one becomes a copy of.
 
     Particle j gets the one at which the cumulative weight passes (j + u)/particles: every particle has a
     number of copies next to its expectation, above or below. Equal weights leave all as they are.

@@ -79,7 +79,7 @@ def smc_log_weight(
     sigma: float,
     sigma_next: float,
 ) -> PerSample:
-    """What a step drawn from N(mean, std^2) adds to the log-weight of samples of a target; float64.
+    """The increment of a target's log-weights by a step drawn from N(mean, std^2); float64.
 
     log_ratio - log N(x_next; mean, std^2) + log N(x; x_next, Delta): the target's ratio, against the proposal
     and the noising that leads back. Exact at any step if `log_ratio` is, as the target's energies give it:
@@ -172,6 +172,6 @@ def rne_log_density(
 
 
 def _reversal_std(reference: Reference, sigma: float, sigma_next: float) -> float:
-    """Of a Gaussian's exact step back."""
+    """The standard deviation of a Gaussian's exact step back."""
     _, variance = reference
     return math.sqrt((sigma**2 - sigma_next**2) * (variance + sigma_next**2) / (variance + sigma**2))

@@ -1,4 +1,4 @@
-"""What samplers of composed scores share: the score, its divergence, and the step along it."""
+"""The score, its divergence, and the step along it, for the samplers of composed scores."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -62,9 +62,9 @@ def composed_log_density(
 def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
     """The factor of the score in a step's mean, and its noise: x' = x + factor S + std noise (VE).
 
-    Of what eta is the share of fresh noise, 0 the probability flow and 1 the reverse SDE. The flow's part is
-    Euler's method in sigma, which is DDIM; the SDE's is it in sigma^2. The last step, to 0, goes to the
-    prediction and draws no noise.
+    `eta` interpolates between the probability flow (0) and the reverse SDE (1). The flow's part is Euler's
+    method in sigma, which is DDIM; the SDE's part is Euler's method in sigma^2. The last step, to 0, goes to
+    the prediction and draws no noise.
     """
     flow = sigma * (sigma - sigma_next)
     delta = (sigma - sigma_next) * (sigma + sigma_next)

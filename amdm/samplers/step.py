@@ -1,4 +1,4 @@
-"""What samplers yield and accept: the record of a step, and the restart from a latent."""
+"""The record of a step, which samplers yield, and the restart from a latent, which they accept."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from amdm.types import Denoiser, ExtraArgs, NoiseSampler
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Step:
-    """What a sampler generator yields after each step, in VE coordinates.
+    """One step of a sampler, which its generator yields, in VE coordinates.
 
     `x_next = mean + std * noise`, eq. (4) of the paper, unless an aggregation replaced it or resampling
     permuted its samples (`fkc`, whose `Particles.ancestors` tell how).

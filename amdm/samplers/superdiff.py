@@ -159,7 +159,7 @@ class SuperDiff(Rule):
 
 
 class _Now(NamedTuple):
-    """What the shares of a step depend on; of N models, without the unconditional one."""
+    """The quantities that the shares of a step depend on, for N models without the unconditional one."""
 
     log_densities: Float[Tensor, "batch models"]
     scores: Float[Tensor, "batch models n"]

@@ -1,4 +1,4 @@
-"""How much code one run of a sampler goes through: functions, files and their lines.
+"""The code that one run of a sampler goes through: functions, files and their lines.
 
 A function of `amdm` counts if it is defined by `def`, with all lines of its source: its signature and its
 documentation too. Writes results/hops.csv and .png.

@@ -1,4 +1,4 @@
-"""How long `import amdm` takes beyond `import torch`, each in a fresh process.
+"""The time that `import amdm` takes beyond `import torch`, each in a fresh process.
 
 Writes results/import_time.csv and .png.
 """

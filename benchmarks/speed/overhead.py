@@ -1,4 +1,4 @@
-"""What a sampler itself costs per step: one model that does nothing, against k-diffusion's `sample_euler`.
+"""The cost of a sampler itself per step: one model that does nothing, against k-diffusion's `sample_euler`.
 
 Writes results/overhead.csv and .png.
 """
