@@ -1,6 +1,8 @@
 """How the code hangs together: no circles, no private names from outside, one place for what is said once."""
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -96,3 +98,32 @@ def test_wrong_options_are_named_with_the_function():
         sample_amdm([], torch.ones(1, 2))
     with pytest.raises(TypeError, match="unexpected keyword argument 'etta'"):
         amdm.ddim(lambda x, sigma: x, torch.ones(1, 2), SIGMAS, etta=1.0)
+
+
+CALLS = """
+import torch
+from amdm import amdm, ddim, sample_amdm, sample_ddim
+from amdm.denoisers import GaussianMixture
+x, sigmas = torch.ones(1, 2), torch.tensor([1.0, 0.0])
+model = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
+a: torch.Tensor = sample_ddim(model, x, sigmas, None, None, True, eta=0.5)
+b: torch.Tensor = sample_amdm(models=[model], x=[x], sigmas=sigmas, disable=True, window=3, sampler=ddim)
+for step in amdm([model], x, sigmas, weights=[0.5]):
+    c: float = step.sigma
+sample_ddim(model, x, sigmas, eta="0.5")
+sample_ddim(model, x, sigmas, etta=0.5)
+sample_amdm([model], x)
+sample_amdm([model], x, sigmas, window="all")
+"""
+
+
+@pytest.mark.slow
+def test_mypy_sees_the_signatures_of_derived_functions(tmp_path):
+    """The first calls are right, each of the last four is wrong."""
+    path = tmp_path / "calls.py"
+    path.write_text(CALLS)
+    command = [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
+    lines = [line for line in told.splitlines() if line.startswith(str(path)) and ": error: " in line]
+    wrong = len(CALLS.splitlines())
+    assert [int(line.split(":")[1]) for line in lines] == [wrong - 3, wrong - 2, wrong - 1, wrong], told
