@@ -6,7 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -49,7 +49,8 @@ class AMDM(Rule):
     `x_next` is what it goes on from, `aggregation` how it came about. `send` replaces model 1's `x_next`.
 
     At the first aggregation of trajectories that had not met, the latents jump by about a radius: a
-    multistep sampler's history is dropped there, once.
+    multistep sampler's history is dropped there, once. Trajectories have met if the window begins at the
+    first step and `x` is one tensor for all models.
 
     The defaults are the paper's, and measured (`benchmarks/REPORT.md`). `lerp_fold` controls more and its
     images are poorer. A correction of 0 has 1.0 points more success on trained models and a KID worse by
@@ -114,10 +115,12 @@ class AMDM(Rule):
         start, stop = resolve_window(self.window, levels, warn=num_models > 1)
         if num_models == 1 or start == stop:
             start, stop = 0, 0
-        inner = rule_of(self.sampler, float(self.eta), levels).begin(xs[:1], levels, 1).rule
-        rule = Algorithm1(**{**vars(self), "window": (start, stop)}, inner=inner)
-        partners = [(x, None) for x in xs[1:]]
-        return Start(rule, xs[0], Together(None, partners), [len(levels) - 1] + [stop] * len(partners))
+        inner = rule_of(self.sampler, float(self.eta), levels)
+        begun = [inner.begin([x], levels, 1) for x in xs]
+        options = {**vars(self), "window": (start, stop)}
+        lead, *partners = [(each.x, each.memory) for each in begun]
+        reach = [len(levels) - 1] + [stop] * len(partners)  # partners are not called after the window
+        return Start(Algorithm1(**options, inner=begun[0].rule), lead[0], Together(lead[1], partners), reach)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +130,7 @@ class Algorithm1(AMDM):
     inner: Rule
 
     def step(self, at: At, x: Tensor, memory: Together) -> tuple[Step, Together]:
-        """Algorithm 1."""
+        """Let every model take its step, and in the window fold the results and pull them to the means."""
         start, stop = cast("tuple[int, int]", self.window)
         running = [(x, memory.lead), *(memory.partners if at.i < stop else ())]
         # Eq. (4): every model takes a step of its sampler from its own latent.
@@ -138,7 +141,7 @@ class Algorithm1(AMDM):
         steps, memories = [step for step, _ in taken], [memory for _, memory in taken]
         lead, latents = steps[0], [step.x_next for step in steps]
         if at.i + 1 == stop and not at.last and not self.debug_nans:
-            at.watch.read()
+            at.watch.read()  # before models 2..N are gone
         if start <= at.i < stop:
             # Eqs. (7) and (8): the results are folded, and each model pulls the fold toward its own mean.
             joined = join(
@@ -302,11 +305,16 @@ def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = Fals
 
 def rule_of(sampler: Sampler, eta: float, levels: Sequence[float]) -> Rule:
     """The rule of a generator function; any other generator function becomes a rule by being driven."""
-    make = getattr(sampler, "rule", None)
+    expected, make = "generator function such as ddim", getattr(sampler, "rule", None)
     if make is not None:
-        made: Rule = make(eta=eta)
+        options = {option.name for option in fields(make)}
+        if "eta" not in options and eta != 0:
+            name = getattr(sampler, "__name__", type(sampler).__name__)
+            raise ValueError(f"eta is {eta}, expected 0: the sampler {name} has no option eta")
+        made: Rule = make(eta=eta) if "eta" in options else make()
         return made
-    expected = "generator function such as ddim"
+    if isinstance(sampler, type) and issubclass(sampler, Rule):
+        raise TypeError(f"sampler is the rule {sampler.__name__}, expected its {expected}")
     check_callable(sampler, "sampler", expected)
     try:
         runs = "callback" in inspect.signature(sampler).parameters

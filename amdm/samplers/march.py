@@ -40,18 +40,24 @@ Callback = Callable[[Mapping[str, Any]], object]
 
 
 class At(NamedTuple):
-    """A step's place in the schedule, and the functions that its rule may call."""
+    """A step's place in the schedule, and the functions that its rule may call.
+
+    Attributes:
+        i: the step's number, from 0.
+        sigma: its level, a Python number.
+        sigma_next: the level that it goes to.
+        last: True if it ends the schedule.
+        denoise: `denoise[k](x, sigma)` is the prediction of model k at `x`; sigma is a number.
+        noise: `noise[k](x)` is standard normal noise like `x` for the step of latent k.
+        watch: notes what should be finite: `watch.finite(values, "name returned")`.
+    """
 
     i: int
-    """The step's number."""
     sigma: float
     sigma_next: float
     last: bool
-    """Whether the step ends the schedule."""
     denoise: Sequence[Watched]
-    """`denoise[i](x, sigma)` is model i's prediction."""
     noise: Sequence[Noise]
-    """`noise[i](x)` is standard normal noise like `x`, for latent i's step from sigma to sigma_next."""
     watch: Watch
 
     def step(
@@ -63,17 +69,19 @@ class At(NamedTuple):
         x_next: Tensor | None = None,
         record: Any = None,
     ) -> Step:
-        """Make the step from `x`. Without `x_next` it goes to mean + std * noise."""
+        """Make the step from `x`. Without `x_next` it goes to mean + std * noise.
+
+        `mean` matters also where `std` is 0: it is what `amdm` pulls toward, eq. (8).
+        """
         if x_next is None:
             x_next = mean + std * self.noise[0](x) if std > 0 else mean
         return Step(self.i, self.sigma, self.sigma_next, x, denoised, mean, std, x_next, record=record)
 
 
 class Start(NamedTuple):
-    """The beginning of a run."""
+    """The beginning of a run: the rule with its options resolved, the first latent, and the first memory."""
 
     rule: Rule
-    """The rule, its options resolved."""
     x: Tensor
     memory: Any = None
     reach: Sequence[int] | None = None
@@ -111,7 +119,7 @@ class Rule:
         return Start(self, xs[0])
 
     def step(self, at: At, x: Tensor, memory: Any) -> tuple[Step, Any]:
-        """Return the step from `x`, and the memory for the next one. At first the memory is None."""
+        """Return the step from `x`, and the memory for the next one. The first memory is that of `begin`."""
         raise NotImplementedError
 
     def restarted(self, memory: Any) -> Any:
@@ -179,6 +187,11 @@ def _loop(
         watch.i, watch.sigma, last = i, sigma, i + 2 == len(levels)
         with torch.no_grad():
             step, memory = rule.step(At(i, sigma, sigma_next, last, denoise, noise, watch), x, memory)
+        if step.x_next.shape != x.shape or step.x_next.dtype != x.dtype:
+            given, expected = (f"{tuple(y.shape)}, {y.dtype}" for y in (step.x_next, x))
+            raise ValueError(f"{type(rule).__name__}.step led to a latent ({given}), expected ({expected})")
+        if last or rule.debug_nans:
+            watch.finite(step.x_next, f"{type(rule).__name__}.step led to")
         if last and own and rule.validate:
             whole = len(denoise) == 1 or rule.each_its_latent
             watch.last(step, denoise[0].name if whole else "the composition of the models", sigma_before)
@@ -189,6 +202,8 @@ def _loop(
         if isinstance(sent, Restart):
             sent, memory = sent.x, rule.restarted(memory)
         if sent is not None:
+            if not isinstance(sent, Tensor):
+                raise TypeError(f"sent {type(sent).__name__}, expected a latent or a Restart")
             if sent.shape != x.shape:
                 raise ValueError(f"sent a latent of shape {tuple(sent.shape)}, expected {tuple(x.shape)}")
             watch.finite(sent, "send was given a latent with")
@@ -351,7 +366,7 @@ class Watch:
 
 P = ParamSpec("P")
 SAMPLERS: dict[str, Any] = {}
-"""All generators by name."""
+"""The generators of this package by name."""
 
 
 @runtime_checkable
@@ -511,7 +526,8 @@ def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[
         signature = each.__signature__ = _signature(rule, protocol)
         each.__name__ = each.__qualname__ = called
         each.__module__ = rule.__module__
-    SAMPLERS[name] = generator
+    if rule.__module__.startswith("amdm."):
+        SAMPLERS[name] = generator
     return function
 
 
@@ -525,10 +541,9 @@ def _signature(rule: Any, protocol: Any) -> inspect.Signature:
     """The leading parameters of the protocol's call, then the rule's options."""
     call = inspect.signature(protocol.__call__)
     leading = [p for p in call.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    own = inspect.signature(rule).parameters  # has the defaults, and those that are made anew
     options = [
-        inspect.Parameter(
-            option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type
-        )
+        own[option.name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=option.type)
         for option in _options(rule)
     ]
     return call.replace(parameters=[*leading, *options])
@@ -536,19 +551,22 @@ def _signature(rule: Any, protocol: Any) -> inspect.Signature:
 
 def _documentation(rule: Any, protocol: Any) -> str:
     """The rule's documentation, with the arguments that all samplers of its kind have."""
-    doc = inspect.cleandoc(rule.__doc__)
-    before, own = doc.split("Args:\n", 1)
-    own, rest = own.split("\n\n", 1)
-    entries = {**_entries(inspect.cleandoc(protocol.__doc__)), **_entries("Args:\n" + own)}
-    entries |= _entries(inspect.cleandoc(Rule.__doc__ or "")) | _entries("Args:\n" + own)
-    return f"{before}Args:\n" + "".join(entries.values()) + "\n" + rest
+    doc = inspect.cleandoc(rule.__doc__ or "")
+    before, _, after = doc.partition("Args:\n")
+    own, _, rest = after.partition("\n\n")
+    if not after:  # no arguments of its own
+        before, own = doc + "\n\n", ""
+    leading, common = (_entries(inspect.cleandoc(each.__doc__ or "")) for each in (protocol, Rule))
+    mine = _entries(f"Args:\n{own}")
+    entries = {**leading, **mine, **common, **mine}
+    return f"{before}Args:\n" + "".join(entries.values()) + (f"\n{rest}" if rest else "")
 
 
 def _entries(doc: str) -> dict[str, str]:
-    """The entries of a docstring's arguments, by name."""
-    lines = doc.split("Args:\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    """The entries of a docstring's arguments, by name; none if there are no docstrings (python -OO)."""
+    section = doc.partition("Args:\n")[2].partition("\n\n")[0]
     entries: dict[str, str] = {}
-    for line in lines:
-        name = line.strip().split(":")[0] if not line.startswith("     ") else next(reversed(entries))
+    for line in section.splitlines():
+        name = next(reversed(entries)) if line.startswith("     ") and entries else line.strip().split(":")[0]
         entries[name] = entries.get(name, "") + line + "\n"
     return entries
