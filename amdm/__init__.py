@@ -5,6 +5,7 @@ from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.geometry import fold_shares, karcher_mean, lerp_fold, radial_correct, slerp, slerp_fold
 from amdm.noise import seeded_noise, shared_noise, start_noise
 from amdm.samplers import (
+    Known,
     Restart,
     Sampler,
     Step,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Denoiser",
+    "Known",
     "LatentSpace",
     "NoiseSampler",
     "Restart",

@@ -15,6 +15,7 @@ __all__ = [
     "Latent",
     "NoiseSampler",
     "PerSample",
+    "Share",
     "Sigmas",
     "Weight",
 ]
@@ -23,6 +24,8 @@ Latent = Float[Tensor, "batch *event"]
 PerSample = Float[Tensor, " batch"]
 Sigmas = Float[Tensor, " levels"]
 Weight = float | Float[Tensor, ""] | Float[Tensor, " batch"]
+Share = Weight | Float[Tensor, "#batch *#event"]
+"""A weight of a fold: a number, one per sample, or one per element, which broadcasts to the latents."""
 ExtraArgs = Mapping[str, Any]
 
 

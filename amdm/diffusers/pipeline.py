@@ -32,7 +32,7 @@ REFUSED = {
     "callback": "the sampler has one",
     "callback_on_step_end": "the sampler has a callback",
     "gligen_inpaint_image": "it mixes latents at every step",
-    "mask_image": "it mixes latents at every step",
+    "mask_image": "it mixes latents at every step; sample_amdm(..., known=Known(latent, mask)) does too",
     "skip_guidance_layers": "it calls the network a third time",
 }
 

@@ -4,6 +4,8 @@ It works in the pipeline's VP latents with diffusers' own DDIM steps, so it foll
 schedule of levels does ("linspace", clipping). Needs the extra `diffusers`.
 """
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.samplers import Aggregation, Step, join
 from amdm.samplers.amdm import Fold, Lengths, Weights, Window, as_lengths, as_weights, resolve_window
+from amdm.samplers.known import Mask, masks_of
 from amdm.samplers.march import Watch, Watched
 from amdm.types import Denoiser, Latent
 
@@ -42,6 +45,11 @@ class Partners:
             the scheduler is DDIM.
         latents: their starts, VP as diffusers' `latents` (not `Prepared.x`, which is VE): one for all or one
             each; None for the pipeline's own. Algorithm 1 has independent ones.
+        mask: where the models are joined: 1 where the pipeline draws, 0 where it puts a known image; it
+            broadcasts to the latents. Or a list of one per step. None joins where the pipeline did not write
+            into its latents since the last step: everywhere, or in inpainting in the region that is drawn.
+            What it writes, the partners' latents get in any case, and outside a given mask they have the
+            pipeline's numbers: networks that see the known image draw it and write nothing.
         validate: warn when the window closes if the norm of `latents` is not one of VP latents.
     """
 
@@ -51,6 +59,7 @@ class Partners:
     correction: Lengths | Callable[[Step], Lengths] = "auto"
     window: Window = 0.4
     fold: Fold = slerp_fold
+    mask: Mask | Sequence[Mask] | None = None
     validate: bool = True
 
     def __post_init__(self) -> None:
@@ -83,6 +92,25 @@ class DDIMStep(NamedTuple):
     x_next: Tensor
 
 
+class Returned(NamedTuple):
+    """The latents that a step returned, and what they were then."""
+
+    latents: Tensor
+    copy: Tensor
+    version: int | None
+    """The number of writes that torch had counted; None if it does not count."""
+
+    @classmethod
+    def of(cls, latents: Tensor) -> Returned:
+        """Remember them."""
+        version = None if latents.is_inference() else latents._version
+        return cls(latents, latents.clone(), version)
+
+    def is_untouched(self, sample: Tensor) -> bool:
+        """Whether these latents are certainly unchanged; the host does not wait to compare numbers."""
+        return sample is self.latents and self.version is not None and sample._version == self.version
+
+
 @dataclass
 class Run:
     """One call of the pipeline, and the partners' latents as it goes on."""
@@ -97,12 +125,35 @@ class Run:
     stop: int
     """The window, [0, 0) if nothing is aggregated."""
     watch: Watch
+    masks: Sequence[Tensor] | None = None
+    """The masks of all steps, if they are given."""
     last: int | None = None
     """The timestep of the step before."""
+    returned: Returned | None = None
+    """What that returned."""
 
     def index(self, timestep: int) -> int:
         """Return the number of the step; outside the schedule that of the next one, or the last."""
         return min(sum(t > timestep for t in self.timesteps), len(self.timesteps) - 1)
+
+    def outside(self, latents: Sequence[Tensor], lead: Tensor, index: int) -> list[Tensor]:
+        """Return the partners' latents, the pipeline's where a given mask is 0."""
+        if self.masks is None:
+            return list(latents)
+        return [torch.where(self.masks[index] > 0, latent, lead.to(latent)) for latent in latents]
+
+    def follow(self, sample: Tensor) -> Tensor | None:
+        """Write into the partners' latents what the pipeline wrote into its own since the last step.
+
+        Returns:
+            Where it wrote nothing, or it wrote everywhere in a sample; None if it passes what it was given.
+        """
+        if self.returned is None or self.returned.is_untouched(sample):
+            return None
+        written = sample != self.returned.copy
+        self.latents = [torch.where(written, sample.to(latent), latent) for latent in self.latents]
+        everywhere = written.flatten(1).all(1).reshape(-1, *[1] * (sample.ndim - 1))
+        return ~written | everywhere
 
 
 class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
@@ -128,7 +179,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         return _unpickled, (), vars(self)
 
     @classmethod
-    def of(cls, scheduler: Any, partners: Partners) -> "AggregatingScheduler":
+    def of(cls, scheduler: Any, partners: Partners) -> AggregatingScheduler:
         """Return a DDIM scheduler with this one's configuration, and partners.
 
         It clips the denoised prediction only if that configuration says so, and not by DDIM's default.
@@ -183,6 +234,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         lead = ddim(model_output, sample, variance_noise)
         met = self.aggregation = advance(self, self.partners, self._run, timestep, lead, ddim)
         x_next = lead.x_next if met is None else met.corrected[0].to(lead.x_next.dtype)
+        self._run.returned = Returned.of(x_next) if self._run.index(timestep) + 1 < self._run.stop else None
         if not return_dict:
             return x_next, lead.denoised
         return DDIMSchedulerOutput(prev_sample=x_next, pred_original_sample=lead.denoised)
@@ -217,7 +269,12 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: T
             in_ve = latent.to(dtype) * math.sqrt(1 + sigmas[0] ** 2)
             watch.start(in_ve, f"latents[{i}]", partners.validate)
     latents = [(sample if latent is None else latent).to(sample.device, dtype) for latent in partners.starts]
-    return Run(timesteps, levels, latents, start, stop, watch)
+    masks = None
+    if partners.mask is not None:
+        masks = masks_of(partners.mask, sample.to(dtype), len(timesteps), "mask")
+    run = Run(timesteps, levels, latents, start, stop, watch, masks)
+    run.latents = run.outside(latents, sample, 0)
+    return run
 
 
 @torch.no_grad()
@@ -243,13 +300,14 @@ def advance(
         raise ValueError(
             f"timestep is {timestep} after {last}, expected a lower one: set_timesteps begins a new run"
         )
+    free = run.follow(lead.x)
     steps = [DDIMStep(*(part.to(torch.promote_types(part.dtype, torch.float32)) for part in lead))]
     run.watch.i, run.watch.sigma = index, sigma
     run.watch.finite(steps[0].denoised, "the pipeline's model returned")
     for i, (model, latent) in enumerate(zip(partners.models, run.latents, strict=True)):
         watched = Watched(model, f"models[{i}]", run.watch)
         steps.append(ddim(_output(watched, latent, sigma, scheduler.config.prediction_type), latent))
-    run.latents = [step.x_next for step in steps[1:]]
+    run.latents = run.outside([step.x_next for step in steps[1:]], steps[0].x_next, index)
     if index < run.start:
         return None
     in_ve = partial(_in_ve, scheduler, run, timestep, steps[0])
@@ -260,11 +318,12 @@ def advance(
         weights=weights(in_ve()) if callable(weights) else weights,
         correction=(lambda so_far: correction(in_ve(so_far))) if callable(correction) else correction,
         fold=partners.fold,
+        mask=free if run.masks is None else run.masks[index],
     )
     run.watch.finite(aggregation.merged, "fold returned")
     if index + 1 == run.stop:
         run.watch.read()
-    run.latents = list(aggregation.corrected[1:])
+    run.latents = run.outside(aggregation.corrected[1:], aggregation.corrected[0], index)
     return aggregation
 
 

@@ -7,13 +7,14 @@ left to right: m_1 = x_1, m_k = merge(m_{k-1}, x_k, w_{k-1}).
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_sample
+from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_element, per_sample
 from amdm.geometry.sphere import slerp
-from amdm.types import Latent, Weight
+from amdm.types import Latent, Share
 
 
-def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
+def slerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
     """Spherical aggregation, eq. (7), as a left fold over N latents: `slerp(slerp(x_1, x_2, w_1), x_3, w_2)`.
 
     `slerp_fold([x], [])` is `x` itself; equal latents come back bit for bit. The order matters:
@@ -22,8 +23,8 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
 
     Args:
         xs: N latents `(batch, *event)`.
-        weights: N - 1, in [0, 1], each a number or one per sample; w_k is the share of x_{k+1} against
-            everything before it (`fold_shares`).
+        weights: N - 1, in [0, 1], each a number, one per sample, or one per element as in `slerp`; w_k is
+            the share of x_{k+1} against everything before it (`fold_shares`).
 
     Returns:
         `(batch, *event)`, in the dtype of the first. NaN where the input has one.
@@ -42,7 +43,7 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     return merged.to(xs[0].dtype)
 
 
-def lerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
+def lerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
     """Linear aggregation `(1-w) m + w x` as a left fold: the paper's linear ablation (section 4.2).
 
     Arguments, result and errors as in `slerp_fold`. It shortens latents that disagree: two independent
@@ -56,7 +57,7 @@ def lerp_fold(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     return like(merged, xs[0])
 
 
-def orthogonal_mix(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
+def orthogonal_mix(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
     """`w m + sqrt(1 - w^2) x` as a left fold: what the authors' published code computes, for comparison.
 
     It is *not* eq. (7). It is a point of the great circle only when the two are orthogonal, and there its
@@ -74,7 +75,7 @@ def orthogonal_mix(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     return like(merged, xs[0])
 
 
-def fold_shares(weights: Sequence[Weight]) -> tuple[Weight, ...]:
+def fold_shares(weights: Sequence[Share]) -> tuple[Share, ...]:
     """The N shares that a fold with N - 1 weights gives its arguments at small angles; they sum to one.
 
     Equal shares for N models need the weights 1/2, 1/3, ..., read from the left: w_k = 1/(k+1).
@@ -82,17 +83,26 @@ def fold_shares(weights: Sequence[Weight]) -> tuple[Weight, ...]:
     >>> tuple(round(share, 3) for share in fold_shares([0.5, 0.65]))
     (0.175, 0.175, 0.65)
     """
-    shares: tuple[Weight, ...] = (1.0,)
+    shares: tuple[Share, ...] = (1.0,)
     for weight in weights:
         shares = (*(share * (1 - weight) for share in shares), weight)
     return shares
 
 
-def checked_weights(xs: Sequence[Latent], weights: Sequence[Weight]) -> list[Weight]:
+def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel: bool = True) -> list[Share]:
     """The weights, ready for rows; raise ValueError unless they are N - 1 for N latents of one shape."""
     if not xs or len(weights) != len(xs) - 1:
         raise ValueError(
             f"weights has {len(weights)} entries but there are {len(xs)} latents: expected N - 1"
         )
     check_same_shape(**{f"xs[{i}]": x for i, x in enumerate(xs)})
-    return [per_sample(weight, xs[0], f"weights[{i}]") for i, weight in enumerate(weights)]
+    if not per_pixel:
+        return [per_sample(weight, xs[0], f"weights[{i}]") for i, weight in enumerate(weights)]
+    shares = [per_element(weight, xs[0], f"weights[{i}]") for i, weight in enumerate(weights)]
+    if any(isinstance(share, Tensor) and share.ndim > 1 for share in shares):
+        axes = [1] * (xs[0].ndim - 1)
+        shares = [
+            share.reshape(-1, *axes) if isinstance(share, Tensor) and share.ndim == 1 else share
+            for share in shares
+        ]
+    return shares

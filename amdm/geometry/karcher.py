@@ -44,7 +44,7 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     >>> karcher_mean([torch.eye(3)[[i]] for i in range(3)], [1 / 2, 1 / 3])
     tensor([[0.5774, 0.5774, 0.5774]])
     """
-    weights = checked_weights(xs, weights)
+    weights = checked_weights(xs, weights, per_pixel=False)
     if len(xs) == 1:
         return xs[0]
     if len(xs) == 2:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.types import Latent, PerSample, Weight
+from amdm.types import Latent, PerSample, Share, Weight
 
 Rows = Float[Tensor, "batch n"]
 
@@ -26,9 +26,27 @@ def norms(x: Latent, y: Latent | None = None) -> PerSample:
     return norm
 
 
-def column(value: Weight) -> Weight | Float[Tensor, "batch 1"]:
-    """A number as it is, one per sample as a column that scales rows."""
-    return value[:, None] if isinstance(value, Tensor) and value.ndim == 1 else value
+def column(value: Share) -> Weight | Float[Tensor, "batch 1"] | Rows:
+    """A number as it is, one per sample as a column that scales rows, one per element as rows."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    return value[:, None] if value.ndim == 1 else value.flatten(1)
+
+
+def per_element(value: Share, x: Latent, name: str) -> Share:
+    """One per element in the shape of `x`, in float32 or better and on its device; else `per_sample`.
+
+    Raises:
+        ValueError: a tensor that is none of these; one per element has as many axes as `x`.
+    """
+    if not isinstance(value, Tensor) or value.ndim < 2:
+        return per_sample(value, x, name)
+    if value.ndim != x.ndim or any(n not in (1, m) for n, m in zip(value.shape, x.shape, strict=True)):
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}, expected a number, one per sample: ({len(x)},), or one "
+            f"per element, which broadcasts to {tuple(x.shape)}"
+        )
+    return value.to(x.device, torch.promote_types(x.dtype, torch.float32)).expand(x.shape)
 
 
 def per_sample(value: Weight, x: Latent, name: str) -> Weight:

@@ -3,9 +3,10 @@
 import math
 
 import torch
+from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, like, per_sample
-from amdm.types import Latent, PerSample, Weight
+from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_element
+from amdm.types import Latent, PerSample, Share
 
 
 def angle(a: Latent, b: Latent) -> PerSample:
@@ -39,7 +40,7 @@ def angle(a: Latent, b: Latent) -> PerSample:
     return 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=1), torch.linalg.vector_norm(u + v, dim=1))
 
 
-def slerp(a: Latent, b: Latent, weight: Weight) -> Latent:
+def slerp(a: Latent, b: Latent, weight: Share) -> Latent:
     """Spherical interpolation, eq. (7): `sin((1-w) theta)/sin(theta) a + sin(w theta)/sin(theta) b`.
 
     `weight` is the share of the *second* argument: 0 gives `a`, 1 gives `b`. Homogeneous, so it is the
@@ -51,7 +52,8 @@ def slerp(a: Latent, b: Latent, weight: Weight) -> Latent:
     Args:
         a: `(batch, *event)`.
         b: `(batch, *event)`.
-        weight: in [0, 1]; a number, or one per sample.
+        weight: in [0, 1]; a number, one per sample, or one per element, `(batch, 1, height, width)` say: the
+            angle is that of the whole latents, and how far to go along it varies.
 
     Returns:
         `(batch, *event)`, in `a`'s dtype. NaN where the input has one.
@@ -62,11 +64,13 @@ def slerp(a: Latent, b: Latent, weight: Weight) -> Latent:
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
-    theta, weight = angle(a, b), per_sample(weight, a, "weight")
+    theta, weight = angle(a, b), per_element(weight, a, "weight")
     eps = torch.finfo(theta.dtype).eps
     theta = theta.clamp(eps, math.pi - 2 * eps**0.5)  # at pi the coefficients are infinite
+    if isinstance(weight, Tensor) and weight.ndim > 1:
+        theta, weight = theta[:, None], weight.flatten(1)
     # A a + B b as (A + B) a + B (b - a): of equal vectors this is a to the last bit.
     share = torch.sin(weight * theta) / torch.sin(theta)
     total = torch.cos((0.5 - weight) * theta) / torch.cos(0.5 * theta)
     rows_a, rows_b = as_rows(a), as_rows(b)
-    return like(total[:, None] * rows_a + share[:, None] * (rows_b - rows_a), a)
+    return like(column(total) * rows_a + column(share) * (rows_b - rows_a), a)

@@ -6,6 +6,7 @@ from amdm.samplers.ddim import DDIM, ddim, ddim_step, sample_ddim
 from amdm.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_2m_step, sample_dpmpp_2m, sample_dpmpp_2m_sde
 from amdm.samplers.fkc import Particles, fkc, fkc_log_weight, sample_fkc
 from amdm.samplers.heun import heun, heun_step, sample_heun
+from amdm.samplers.known import Known
 from amdm.samplers.march import SAMPLERS, At, Rule, of_models, of_one_model
 from amdm.samplers.mcmc import Moves, mcmc, sample_mcmc
 from amdm.samplers.particles import effective_samples, systematic_resample
@@ -19,6 +20,7 @@ __all__ = [
     "SAMPLERS",
     "Aggregation",
     "At",
+    "Known",
     "Moves",
     "Particles",
     "Restart",

@@ -18,12 +18,13 @@ from amdm.checks import check_callable, check_number
 from amdm.geometry import radial_correct, slerp_fold
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.ddim import ddim
+from amdm.samplers.known import Known, Mask, Region
 from amdm.samplers.march import At, Rule, Start, of_models
-from amdm.samplers.step import Restart, Sampler, Step, Steps
-from amdm.types import Latent, Weight
+from amdm.samplers.step import Restart, Sampler, Step, Steps, Written
+from amdm.types import Latent, Share, Weight
 
-Fold = Callable[[Sequence[Tensor], Sequence[Weight]], Tensor]
-Weights = Weight | Sequence[Weight]
+Fold = Callable[[Sequence[Tensor], Sequence[Share]], Tensor]
+Weights = Share | Sequence[Share]
 Lengths = Weight | Sequence[Weight] | Literal["auto"]
 Window = float | int | tuple[int, int] | Callable[[Sequence[float]], tuple[int, int]]
 """A fraction of the steps from the first (a float), a count (an int), a (start, stop) pair, or a function of
@@ -37,6 +38,8 @@ class Together(NamedTuple):
     """What model 1's sampler remembers."""
     partners: Sequence[tuple[Tensor, Any]] = ()
     """The other models' latents, and what their samplers remember."""
+    steps: Sequence[Step] = ()
+    """The last step of each model's sampler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,10 @@ class AMDM(Rule):
         x: `(batch, *event)` at `sigmas[0]`, VE, for all models; or N of them, as independent starts
             (`start_noise`) and as models of different devices or dtypes need: each model works where its
             latent lives, the fold where the first one does.
-        weights: a list of N - 1 shares in [0, 1] for the fold, each a number or a tensor of one per sample
-            (a bare 1-D tensor is read as the list); one number is used for every merge (`fold_shares`
-            gives what that means for N > 2). Or a function of model 1's `Step` that returns them.
+        weights: a list of N - 1 shares in [0, 1] for the fold, each a number, a tensor of one per sample (a
+            bare 1-D tensor is read as the list), or a tensor that broadcasts to the latents, one per element
+            (regions: `(batch, 1, height, width)`); one is used for every merge (`fold_shares` gives what that
+            means for N > 2). Or a function of model 1's `Step` that returns them.
         correction: eq. (8)'s length, VP: one for all models, or N; 0 for none; "auto" is 0.3
             sqrt(n/16384), the paper's 0.3 at SD's size. Never past the mean. Or a function of model 1's
             `Step`, whose `aggregation` then lacks only what the correction makes: half of the way to every
@@ -73,6 +77,8 @@ class AMDM(Rule):
             steps); a count, an int (1 is one step); a (start, stop) pair of step indices; or
             `sigma_window(lo, hi)`. A fraction that rounds to no step is warned of.
         fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
+        known: a region that is not drawn, `Known(latent, mask)`: every model's latent gets it at each level,
+            and the fold, its angles and the correction leave it out. The yielded `denoised` has it too.
         sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
         eta: handed to every model's sampler, whatever that sampler's own default; 0 is deterministic.
         noise_sampler: None draws `randn_like` as k-diffusion does; one, which the models draw from in
@@ -101,6 +107,7 @@ class AMDM(Rule):
     correction: Lengths | Callable[[Step], Lengths] = "auto"
     window: Window = 0.4
     fold: Fold = slerp_fold
+    known: Known | None = None
     sampler: Sampler = ddim
     eta: float = 0.0
 
@@ -115,12 +122,19 @@ class AMDM(Rule):
         start, stop = resolve_window(self.window, levels, warn=num_models > 1)
         if num_models == 1 or start == stop:
             start, stop = 0, 0
+        region, lead = None, xs[0]
+        if self.known is not None:
+            if not isinstance(self.known, Known):
+                raise TypeError(f"known is {type(self.known).__name__}, expected Known(latent, mask)")
+            region = self.known.begin(lead, levels)
+            first = region.put(lead, levels[0], 0)
+            xs = [first if x is lead else region.put(x, levels[0], 0) for x in xs]
         inner = rule_of(self.sampler, float(self.eta), levels)
         begun = [inner.begin([x], levels, 1) for x in xs]
-        options = {**vars(self), "window": (start, stop)}
-        lead, *partners = [(each.x, each.memory) for each in begun]
+        rule = Algorithm1(**{**vars(self), "window": (start, stop)}, inner=begun[0].rule, region=region)
+        (x, memory), *partners = [(each.x, each.memory) for each in begun]
         reach = [len(levels) - 1] + [stop] * len(partners)  # partners are not called after the window
-        return Start(Algorithm1(**options, inner=begun[0].rule), lead[0], Together(lead[1], partners), reach)
+        return Start(rule, x, Together(memory, partners if stop > 0 else ()), reach)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,17 +142,22 @@ class Algorithm1(AMDM):
     """The paper's Algorithm 1: a rule made of rules. `inner` is the sampler's, which every model runs."""
 
     inner: Rule
+    region: Region | None = None
 
     def step(self, at: At, x: Tensor, memory: Together) -> tuple[Step, Together]:
         """Let every model take its step, and in the window fold the results and pull them to the means."""
         start, stop = cast("tuple[int, int]", self.window)
-        running = [(x, memory.lead), *(memory.partners if at.i < stop else ())]
+        region, running = self.region, [(x, memory.lead), *memory.partners]
+        if region is not None and at.i == 0:
+            at.watch.finite(region.latent, "known.latent has")
         # Eq. (4): every model takes a step of its sampler from its own latent.
         taken = [
             self.inner.step(at._replace(denoise=[at.denoise[k]], noise=[at.noise[k]]), *latent_and_memory)
             for k, latent_and_memory in enumerate(running)
         ]
         steps, memories = [step for step, _ in taken], [memory for _, memory in taken]
+        if region is not None:
+            steps = [region.stepped(step) for step in steps]
         lead, latents = steps[0], [step.x_next for step in steps]
         if at.i + 1 == stop and not at.last and not self.debug_nans:
             at.watch.read()  # before models 2..N are gone
@@ -151,6 +170,7 @@ class Algorithm1(AMDM):
                 weights=self.weights(lead) if callable(self.weights) else self.weights,
                 correction=self._lengths(lead),
                 fold=self.fold,
+                mask=None if region is None else region.masks[at.i],
             )
             at.watch.finite(joined.merged, "fold returned")
             if any(isinstance(length, Tensor) for length in joined.lengths):
@@ -159,7 +179,27 @@ class Algorithm1(AMDM):
             lead = replace(lead, x_next=latents[0], aggregation=joined)
             if at.i == start and any(latent is not x for latent, _ in running):
                 memories = [self.inner.restarted(memory) for memory in memories]  # they had not met
-        return lead, Together(memories[0], list(zip(latents[1:], memories[1:], strict=True)))
+        if region is not None:
+            lead = replace(lead, denoised=region.put(lead.denoised, 0.0, at.i))
+        partners = list(zip(latents[1:], memories[1:], strict=True)) if at.i + 1 < stop else ()
+        return lead, Together(memories[0], partners, steps)
+
+    def retake(
+        self, at: At, step: Step, was: Written, memory: Together, after: Together
+    ) -> tuple[Step, Together]:
+        """The same, and the partners' x and denoised get the numbers that were written into model 1's."""
+        latents, predictions = [], []
+        for own in after.steps:
+            x = step.x if own.x is step.x else over(own.x, step.x, was.x)
+            denoised = over(own.denoised, step.denoised, was.denoised)
+            own_was = Written(was.x if own.x is step.x else own.x, own.denoised)
+            if own.denoised is step.denoised:
+                denoised, own_was = step.denoised, own_was._replace(denoised=was.denoised)
+            latents.append(x)
+            predictions.append(self.inner.predicted(own_was, x, denoised))
+        kept = [their for _, their in memory.partners]
+        before = Together(memory.lead, list(zip(latents[1:], kept, strict=False)))
+        return self.step(at.given(predictions), step.x, before)
 
     def _lengths(self, lead: Step) -> Lengths | Callable[[Aggregation], Lengths]:
         """The correction as `join` takes it."""
@@ -173,6 +213,11 @@ class Algorithm1(AMDM):
         return Together(self.inner.restarted(memory.lead), memory.partners)
 
 
+def over(own: Tensor, new: Tensor, was: Tensor) -> Tensor:
+    """`own`, but for the numbers of another latent that were exchanged: these are `new` there."""
+    return torch.where((new != was).to(own.device), new.to(own), own)
+
+
 def join(
     xs: Sequence[Latent],
     means: Sequence[Latent],
@@ -181,6 +226,7 @@ def join(
     weights: Weights = 0.5,
     correction: Lengths | Callable[[Aggregation], Lengths] = "auto",
     fold: Fold = slerp_fold,
+    mask: Mask | None = None,
 ) -> Aggregation:
     """Fold N latents into one, eq. (7), and pull it toward the mean of each model's step, eq. (8).
 
@@ -192,6 +238,8 @@ def join(
         correction: VP lengths as `amdm` takes them, or a function of the `Aggregation` that lacks only what
             the correction makes.
         fold: `fold(xs, weights) -> x'`.
+        mask: broadcasts to the latents; where it is 0 nothing is joined: the record is 0 there and each model
+            keeps its own x. Angles, norms and lengths are those of the rest, and "auto" goes by its size.
 
     Returns:
         The record. Its `corrected` are what the models go on from.
@@ -199,43 +247,53 @@ def join(
     Raises:
         TypeError, ValueError: an argument is not as above, or the fold returned something else than a latent.
     """
+    own, n = xs, cast("int | Tensor", xs[0][0].numel())
+    if mask is not None:
+        free = (mask > 0).to(xs[0].device).expand(xs[0].shape)
+        xs, means = ([torch.where(free, x, 0.0) for x in each] for each in (xs, means))
+        n = free.flatten(1).sum(1).to(torch.promote_types(xs[0].dtype, torch.float32))
     merged = fold(xs, as_weights(weights, len(xs)))
     if not isinstance(merged, Tensor):
         raise TypeError(f"fold returned {type(merged).__name__}, expected a tensor of a latent's shape")
     merged, scale = merged.to(xs[0]), math.sqrt(1 + sigma_next**2)
     if merged.shape != xs[0].shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(xs[0].shape)}")
+    if mask is not None:
+        merged = torch.where(free, merged, 0.0)
     so_far = Aggregation(tuple(xs), tuple(means), merged, corrected=(), lengths=(), scale=scale)
-    lengths = as_lengths(
-        correction(so_far) if callable(correction) else correction, len(xs), merged[0].numel()
-    )
+    lengths = as_lengths(correction(so_far) if callable(correction) else correction, len(xs), n)
     corrected = [radial_correct(merged, mean, r * scale) for mean, r in zip(means, lengths, strict=True)]
+    if mask is not None:
+        corrected = [torch.where(free, joined, x) for joined, x in zip(corrected, own, strict=True)]
     return replace(so_far, corrected=tuple(corrected), lengths=tuple(lengths))
 
 
-def as_weights(value: Any, num_models: int) -> list[Weight]:
+def as_weights(value: Any, num_models: int) -> list[Share]:
     """`amdm`'s weights as N - 1 shares, checked (tensors are not read)."""
     more = ", one a merge; for shares that change with the step, a function of the Step"
     return _each(value, num_models - 1, num_models, "weights", "a share in [0, 1]", 1.0, more)
 
 
-def as_lengths(value: Any, num_models: int, n: int) -> list[Weight]:
-    """`amdm`'s correction as N VP lengths, checked (tensors are not read); n is a latent's size."""
+def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
+    """`amdm`'s correction as N VP lengths, checked (tensors are not read); n is the latents' size."""
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")
-        value = auto_length(n)
+        value = [auto_length(n)] * num_models
     return _each(value, num_models, num_models, "correction", "a finite length of 0 or more", math.inf)
 
 
-def auto_length(n: int) -> float:
-    """Eq. (8)'s length (VP) for n-dimensional latents: the paper's 0.3 at n = 16384, as the radius grows."""
-    return 0.3 * math.sqrt(n / 16384)
+def auto_length(n: int | Tensor) -> Any:
+    """Eq. (8)'s length (VP) for n-dimensional latents: the paper's 0.3 at n = 16384, as the radius grows.
+
+    A number, or one per sample as `n` is.
+    """
+    return 0.3 * (n / 16384).sqrt() if isinstance(n, Tensor) else 0.3 * math.sqrt(n / 16384)
 
 
 def _each(
     value: Any, count: int, num_models: int, name: str, expected: str, most: float, more: str = ""
-) -> list[Weight]:
+) -> list[Any]:
     """A list, tuple or 1-D array as a list, anything else `count` times; numbers checked to be 0 to `most`.
 
     Numbers become Python floats: numpy's float32 would take all it is multiplied with down to float32.
@@ -346,6 +404,14 @@ class Driven(Rule):
             kind = type(steps).__name__
             raise TypeError(f"sampler returned {kind}, expected a generator of Steps such as ddim returns")
         return next(steps), (steps, False)
+
+    def predicted(self, was: Written, x: Tensor, denoised: Tensor) -> Tensor:
+        """Refuse: a generator's step cannot be taken again."""
+        name = getattr(self.sampler, "__name__", type(self.sampler).__name__)
+        raise ValueError(
+            f"callback wrote into x or denoised, which the generator {name} does not step from, expected no "
+            "writing, or ddim, heun, dpmpp_2m or dpmpp_2m_sde as sampler"
+        )
 
     def restarted(self, memory: tuple[Steps, bool]) -> tuple[Steps, bool]:
         """The generator is told with the next latent."""

@@ -66,6 +66,11 @@ class DDIM(Rule):
 
     eta: float = 0.0
 
+    @property
+    def holds_slope(self) -> bool:
+        """True for Euler's method."""
+        return self.eta == 0
+
     def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
         """Eq. (4)."""
         denoised = at.denoise[0](x, at.sigma)

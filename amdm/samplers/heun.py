@@ -58,6 +58,11 @@ class Heun(Rule):
         check_deterministic("heun", self.eta)
         return super().begin(xs, levels, num_models)
 
+    @property
+    def holds_slope(self) -> bool:
+        """True."""
+        return True
+
     def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
         """Euler's step, corrected by the slope at its end."""
         denoised = at.denoise[0](x, at.sigma)

@@ -28,12 +28,18 @@ from amdm.checks import (
     per_model,
 )
 from amdm.geometry.rows import norms
-from amdm.samplers.step import Restart, Step, Steps
+from amdm.samplers.step import Restart, Step, Steps, Written
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas
 
 Noise = Callable[[Tensor], Tensor]
 Callback = Callable[[Mapping[str, Any]], object]
-"""Gets k-diffusion's keys x, i, sigma, sigma_hat and denoised, and the whole `Step` as step."""
+"""Gets k-diffusion's keys x, i, sigma, sigma_hat and denoised, and the whole `Step` as step.
+
+What it writes into x and denoised in place acts as in k-diffusion's functions: the step is taken from there,
+with the noise that was drawn for it. `sample_euler` and `sample_heun` (here `ddim` with eta = 0 and `heun`)
+make their slope before the callback: it stays, and what is written into denoised has no effect. The others
+step from what stands in both.
+"""
 
 
 # A rule, and what it gets
@@ -76,6 +82,11 @@ class At(NamedTuple):
         if x_next is None:
             x_next = mean + std * self.noise[0](x) if std > 0 else mean
         return Step(self.i, self.sigma, self.sigma_next, x, denoised, mean, std, x_next, record=record)
+
+    def given(self, predictions: Sequence[Tensor]) -> At:
+        """The same with the models' first predictions given."""
+        models = zip(self.denoise, predictions, strict=False)
+        return self._replace(denoise=[replace(model, given=[first]) for model, first in models])
 
 
 class Start(NamedTuple):
@@ -126,6 +137,27 @@ class Rule:
         """Return what is left of the memory after a `Restart`."""
         return None
 
+    @property
+    def holds_slope(self) -> bool:
+        """Whether (x - denoised)/sigma stays if a callback writes into x, as in `sample_euler`."""
+        return False
+
+    def predicted(self, was: Written, x: Tensor, denoised: Tensor) -> Tensor:
+        """The prediction to step with from an `x` and a `denoised` that were written into."""
+        return was.denoised + (x - was.x) if self.holds_slope else denoised
+
+    def retake(self, at: At, step: Step, was: Written, memory: Any, after: Any) -> tuple[Step, Any]:
+        """Take `step` again, from what a callback wrote into its x and denoised.
+
+        `memory` is that before the step, `after` that after it.
+        """
+        if len(at.denoise) > 1:
+            raise ValueError(
+                f"callback wrote into x or denoised at step {at.i}, which {type(self).__name__} does not "
+                "step from, expected no writing: the generator takes another x_next by send"
+            )
+        return self.step(at.given([self.predicted(was, step.x, step.denoised)]), step.x, memory)
+
 
 # The loop
 
@@ -165,10 +197,11 @@ def march(
     for noise_sampler in noise_samplers:
         if noise_sampler is not None:
             check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
-    noise = [
-        lambda x, each=each: draw(each, sigmas[watch.i], sigmas[watch.i + 1], x, watch)
-        for each in noise_samplers
-    ]
+
+    def draws(each: NoiseSampler | None) -> Draws:
+        return Draws(lambda x: draw(each, sigmas[watch.i], sigmas[watch.i + 1], x, watch))
+
+    noise = [draws(each) for each in noise_samplers]
     return _loop(rule, x, memory, levels, denoise, noise, watch, reads=outer is None)
 
 
@@ -178,15 +211,18 @@ def _loop(
     memory: Any,
     levels: Sequence[float],
     denoise: Sequence[Watched],
-    noise: Sequence[Noise],
+    noise: Sequence[Draws],
     watch: Watch,
     reads: bool,
 ) -> Steps:
     own, sigma_before = True, 0.0
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         watch.i, watch.sigma, last = i, sigma, i + 2 == len(levels)
+        for draws in noise:
+            draws.kept.clear()
+        at = At(i, sigma, sigma_next, last, denoise, noise, watch)
         with torch.no_grad():
-            step, memory = rule.step(At(i, sigma, sigma_next, last, denoise, noise, watch), x, memory)
+            step, after = rule.step(at, x, memory)
         if step.x_next.shape != x.shape or step.x_next.dtype != x.dtype:
             given, expected = (f"{tuple(y.shape)}, {y.dtype}" for y in (step.x_next, x))
             raise ValueError(f"{type(rule).__name__}.step led to a latent ({given}), expected ({expected})")
@@ -197,8 +233,18 @@ def _loop(
             watch.last(step, denoise[0].name if whole else "the composition of the models", sigma_before)
         if reads and (last or rule.debug_nans):
             watch.read()
-        sent = yield step
+        sent: Any = yield step
         own, sigma_before = sent is None and step.aggregation is None, sigma
+        while isinstance(sent, Written):
+            watch.finite(step.x, "callback wrote into x")
+            watch.finite(step.denoised, "callback wrote into denoised")
+            again = at._replace(noise=[draws.again() for draws in noise])
+            with torch.no_grad():
+                step, after = rule.retake(again, step, sent, memory, after)
+            if reads and (last or rule.debug_nans):
+                watch.read()
+            sent = yield step
+        memory = after
         if isinstance(sent, Restart):
             sent, memory = sent.x, rule.restarted(memory)
         if sent is not None:
@@ -208,6 +254,24 @@ def _loop(
                 raise ValueError(f"sent a latent of shape {tuple(sent.shape)}, expected {tuple(x.shape)}")
             watch.finite(sent, "send was given a latent with")
         x = step.x_next if sent is None else sent
+
+
+@dataclass
+class Draws:
+    """One latent's noise of a step, kept for the case that the step is taken again."""
+
+    noise: Noise
+    kept: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Fresh noise like `x`."""
+        self.kept.append(self.noise(x))
+        return self.kept[-1]
+
+    def again(self) -> Noise:
+        """The same noise in the same order, then fresh noise."""
+        kept = [*self.kept]
+        return lambda x: kept.pop(0) if kept else self.noise(x)
 
 
 def draw(
@@ -232,11 +296,15 @@ class Watched:
     name: str
     watch: Watch
     extra_args: ExtraArgs = field(default_factory=dict)
+    given: list[Tensor] = field(default_factory=list)
+    """Predictions to return before the model is called."""
 
     def __call__(
         self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
     ) -> Tensor:
         """The prediction at a level: a number, or one per sample."""
+        if self.given:
+            return self.given.pop()
         level = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
         denoised = self.model(x, level, **self.extra_args, **extra_args)
         check_result(denoised, x, tuple(x.shape), self.name)
@@ -507,11 +575,7 @@ def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[
         x = x if isinstance(x, Tensor) else x[0]  # returned as it is if there is no step
         with closing(steps):
             for step in tqdm(steps, total=len(sigmas) - 1, disable=disable):
-                x = step.x_next
-                if callback is not None:
-                    sigma = sigmas[step.index]
-                    info = {"x": step.x, "i": step.index, "sigma": sigma, "sigma_hat": sigma}
-                    callback({**info, "denoised": step.denoised, "step": step})
+                x = step.x_next if callback is None else _call_back(callback, steps, step, sigmas).x_next
         result: Tensor = x
         return result
 
@@ -529,6 +593,28 @@ def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[
     if rule.__module__.startswith("amdm."):
         SAMPLERS[name] = generator
     return function
+
+
+def _call_back(callback: Callback, steps: Steps, step: Step, sigmas: Tensor) -> Step:
+    """Call back, and return the step: taken again if the callback wrote into its x or denoised."""
+    sigma, seen = sigmas[step.index], (step.x, step.denoised)
+    info = {"x": step.x, "i": step.index, "sigma": sigma, "sigma_hat": sigma, "denoised": step.denoised}
+    info["step"] = step
+    was, versions = Written(*(tensor.clone() for tensor in seen)), [_version(tensor) for tensor in seen]
+    callback(info)
+    if any(_is_written(*each) for each in zip(seen, was, versions, strict=True)):
+        step = info["step"] = steps.send(cast("Any", was))
+    return step
+
+
+def _version(tensor: Tensor) -> int | None:
+    """The number of writes that torch counted; None where it is as cheap, or needed, to compare numbers."""
+    return None if tensor.device.type == "cpu" or tensor.is_inference() else tensor._version
+
+
+def _is_written(tensor: Tensor, was: Tensor, version: int | None) -> bool:
+    """Whether it was written into: on other devices by torch's count, for which the host need not wait."""
+    return not torch.equal(tensor, was) if version is None else tensor._version != version
 
 
 def _options(rule: Any) -> list[Field[Any]]:

@@ -51,6 +51,16 @@ class Restart(NamedTuple):
     x: Tensor
 
 
+class Written(NamedTuple):
+    """What a step's `x` and `denoised` were before a callback wrote into them.
+
+    The samplers' functions send it, and get the step taken again from what the two are now.
+    """
+
+    x: Tensor
+    denoised: Tensor
+
+
 Steps = Generator[Step, Tensor | Restart | None, None]
 
 

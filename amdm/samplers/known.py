@@ -1,0 +1,90 @@
+"""A region that is known and not drawn: inpainting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from amdm.samplers.step import Step
+
+AnyShape = Float[Tensor, "..."]
+Mask = AnyShape | Bool[Tensor, "..."]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Known:
+    """The part of a latent that is given, for `amdm(..., known=...)`.
+
+    Every model's latent gets it, noised to the level, before its first step and after each step. Folds,
+    angles and corrections leave it out.
+
+    Args:
+        latent: the latent without noise; broadcasts to `(batch, *event)`, as do the others.
+        mask: 1 where models draw, 0 where the latent is known, as in diffusers; values between blend the two.
+            Or a list of one mask per step: with `change` in [0, 1], the share of the steps, the last ones, in
+            which a pixel is drawn, `[change > 1 - (i + 1) / steps for i in range(steps)]` is Differential
+            Diffusion (Levin & Fried 2023, arXiv:2306.00950).
+        noise: standard normal, what the latent is noised with at all levels. None for that of model 1's
+            start, (x - latent)/sigmas[0]: it goes straight from the start to the latent.
+    """
+
+    latent: AnyShape
+    mask: Mask | Sequence[Mask]
+    noise: AnyShape | None = None
+
+    def begin(self, x: Tensor, levels: Sequence[float]) -> Region:
+        """Check it against the run's start, and return it as the run needs it."""
+        latent = fitted(self.latent, x, "known.latent").expand(x.shape)
+        masks = masks_of(self.mask, x, len(levels) - 1, "known.mask")
+        if self.noise is None:
+            noise = (x - latent) / (levels[0] or 1.0)
+        else:
+            noise = fitted(self.noise, x, "known.noise")
+        return Region(latent, masks, noise)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Region:
+    """The known region of a run."""
+
+    latent: Tensor
+    masks: Sequence[Tensor]
+    """One per step."""
+    noise: Tensor
+
+    def put(self, x: Tensor, sigma: float, i: int) -> Tensor:
+        """Return `x` at `sigma` with the known region of step `i` in it."""
+        known = self.latent if sigma == 0 else self.latent + sigma * self.noise
+        return torch.lerp(known.to(x), x, self.masks[i].to(x))
+
+    def stepped(self, step: Step) -> Step:
+        """Return a step that leads to the known region, its mean too."""
+        x_next, mean = (self.put(each, step.sigma_next, step.index) for each in (step.x_next, step.mean))
+        return replace(step, x_next=x_next, mean=mean)
+
+
+def masks_of(mask: Mask | Sequence[Mask], x: Tensor, steps: int, name: str) -> list[Tensor]:
+    """Return a mask for each step, like `x`, from one for all of them or a list."""
+    if not isinstance(mask, list | tuple):
+        return [fitted(mask, x, name)] * max(steps, 1)
+    if len(mask) != steps:
+        raise ValueError(f"{name} has {len(mask)} entries but there are {steps} steps: expected one each")
+    return [fitted(each, x, f"{name}[{k}]") for k, each in enumerate(mask)]
+
+
+def fitted(value: object, x: Tensor, name: str) -> Tensor:
+    """The tensor in `x`'s dtype and on its device; raise unless it broadcasts to `x`."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} is {type(value).__name__}, expected a tensor that broadcasts to {tuple(x.shape)}"
+        )
+    try:
+        value.expand(x.shape)
+    except RuntimeError:
+        shapes = f"{tuple(value.shape)}, expected one that broadcasts to x's {tuple(x.shape)}"
+        raise ValueError(f"{name} has shape {shapes}") from None
+    return value.to(x)
