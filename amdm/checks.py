@@ -6,7 +6,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, finfo
 
 from amdm.types import Denoiser
 
@@ -35,6 +35,16 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
         if sigma_next >= sigma:
             raise ValueError(f"sigmas[{i + 1}] is {sigma_next} after {sigma}: expected a decreasing schedule")
     return levels
+
+
+def check_holds(x: Tensor, sigma: float, name: str = "x") -> None:
+    """Raise unless the dtype of `x` has numbers as large as its level."""
+    largest = finfo(x.dtype).max
+    if sigma > largest:
+        raise ValueError(
+            f"sigmas[0] is {sigma:.6g}, beyond the largest number {largest:.6g} of {name}, a {x.dtype} "
+            "tensor: expected another dtype, or levels that begin lower"
+        )
 
 
 def check_models(models: Sequence[Denoiser], name: str = "models") -> None:

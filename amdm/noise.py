@@ -97,7 +97,8 @@ def start_noise(
 
     Raises:
         TypeError: seeds is no list of whole numbers.
-        ValueError: an unknown convention, a sigma that is not positive and finite, or no seeds.
+        ValueError: an unknown convention, a sigma that is not positive and finite, no seeds, or a latent that
+            `dtype` cannot hold.
     """
     if convention not in ("vp", "ve"):
         raise ValueError(f"convention is {convention!r}, expected 'vp' or 've'")
@@ -106,7 +107,14 @@ def start_noise(
         raise ValueError(f"sigma is {sigma}, expected a positive, finite level")
     scale = (1 + sigma**2) ** 0.5 if convention == "vp" else sigma
     streams = [_generators(seeds, _START, model) for model in range(num_models)]
-    return [(scale * _draw(stream, shape)).to(device=device, dtype=dtype) for stream in streams]
+    starts = [(scale * _draw(stream, shape)).to(dtype) for stream in streams]
+    if not all(bool(start.isfinite().all()) for start in starts):
+        largest = torch.finfo(dtype).max
+        raise ValueError(
+            f"sigma is {sigma:.6g}, at which a latent is beyond {dtype}'s largest number {largest:.6g}: "
+            "expected a lower level, or another dtype"
+        )
+    return [start.to(device) for start in starts]
 
 
 def _generators(seeds: Sequence[int], purpose: int, stream: int) -> list[np.random.Generator]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,11 @@ __all__ = [
 ]
 
 INFINITE_SIGMA = 1e6
-"""Stands for an infinite level: of a flow's time 1, of a zero terminal signal-to-noise ratio."""
+"""Stands for an infinite level: of a flow's time 1, of a zero terminal signal-to-noise ratio.
+
+Where a step is a mean of the latent and the prediction (`ddim`, `dpmpp_2m` and its SDE form) it is as good
+as infinity. float16 does not have it, and samplers whose steps are long in sigma do not take it.
+"""
 
 Levels = Float[Tensor, " levels"]
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -49,7 +54,9 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
     _check_steps(steps)
     check_number(sigma_min, "sigma_min", "a positive level", lambda level: level > 0)
     check_number(sigma_max, "sigma_max", f"a level above {sigma_min}", lambda level: level > sigma_min)
-    roots = torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64)
+    roots = torch.linspace(
+        sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64, device="cpu"
+    )
     return _ending_in_zero(roots**rho)
 
 
@@ -92,7 +99,7 @@ def ddim_sigmas(
 
 def stable_diffusion_betas(steps: int = 1000) -> Float[Tensor, " trained"]:
     """Stable Diffusion's betas ("scaled_linear"): their roots are even from 0.00085^(1/2) to 0.012^(1/2)."""
-    return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64).square()
+    return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64, device="cpu").square()
 
 
 def sigmas_from_betas(betas: Float[Tensor, " trained"]) -> Float[Tensor, " trained"]:
@@ -123,7 +130,7 @@ def flow_times(steps: int, shift: float = 1.0) -> Levels:
     check_number(shift, "shift", "a positive number", lambda value: value > 0)
     # The scheduler shifts twice: its least time when it is made, and all times when they are set.
     least = shift * 1e-3 / (1 + (shift - 1) * 1e-3)
-    even = torch.linspace(1.0, least, steps, dtype=torch.float64)
+    even = torch.linspace(1.0, least, steps, dtype=torch.float64, device="cpu")
     return _ending_in_zero(shift * even / (1 + (shift - 1) * even))
 
 
@@ -136,6 +143,15 @@ def flow_sigmas(times: Levels) -> Levels:
     if not bool(((times >= 0) & (times <= 1)).all()):
         raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
     return (times / (1 - times)).clamp(max=INFINITE_SIGMA)
+
+
+def check_no_infinite_level(levels: Sequence[float], sampler: str) -> None:
+    """Raise ValueError if the first level stands for infinity, from which `sampler` cannot step."""
+    if levels[0] >= INFINITE_SIGMA * (1 - 1e-3):  # as a half-precision number too
+        raise ValueError(
+            f"sigmas[0] is {levels[0]:.6g}, which stands for an infinite level (a flow's time 1, zero "
+            f"terminal SNR): {sampler} cannot step from there, expected a finite first level, or ddim"
+        )
 
 
 def _check_steps(steps: int) -> None:

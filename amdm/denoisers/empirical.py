@@ -1,19 +1,22 @@
 """The exact denoiser of a finite set of data."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.denoisers.mixture import Level, check_event
+from amdm.denoisers.mixture import Level, beside, check_event
+from amdm.geometry.rows import float64
 from amdm.types import Latent
 
 
 class Empirical:
     """E[x0 | x] when x0 is one of the `data`, each equally likely: what a network fits without generalising.
 
+    Computed in float64, of which a copy of the data is kept (on the CPU if the device of `x` has none).
+
     Args:
         data: `(size, *event)`, floating point.
 
+    >>> import torch
     >>> model = Empirical(torch.tensor([[-1.0], [1.0]]))
     >>> model(torch.tensor([[0.0]]), torch.tensor([3.0]))
     tensor([[0.]])
@@ -23,13 +26,13 @@ class Empirical:
         if len(data) == 0 or not bool(data.isfinite().all()):
             raise ValueError(f"data has shape {tuple(data.shape)}, expected one finite sample or more")
         self.data = data
+        self._rows = float64(data.flatten(1))
 
     def __call__(self, x: Latent, sigma: Level) -> Latent:
         """Return the posterior mean at VE noise level `sigma` > 0, a number or one per sample."""
         check_event(x, self.data)
-        dtype = torch.promote_types(x.dtype, self.data.dtype)
-        data, rows = self.data.flatten(1).to(x.device, dtype), x.flatten(1).to(dtype)
-        noise = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, 1) ** 2
+        rows = float64(x.flatten(1))
+        data, noise = beside(self._rows, rows), beside(sigma, rows).reshape(-1, 1) ** 2
         # |x|^2 is the same for all data and cancels in the softmax.
         logits = (rows @ data.mT - data.square().sum(1) / 2) / noise
-        return (logits.softmax(dim=1) @ data).reshape(x.shape).to(x.dtype)
+        return (logits.softmax(dim=1) @ data).reshape(x.shape).to(x)

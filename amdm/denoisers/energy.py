@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_latent
+from amdm.geometry.rows import float64
 
 Features = Callable[[Float[Tensor, "batch n"]], Float[Tensor, "batch features"]]
 
@@ -21,8 +22,8 @@ def conservative_projection(
     is linear least squares, here solved exactly.
 
     Args:
-        features: phi, differentiable, of each row by itself, called in float64; a constant one has no
-            gradient and no weight.
+        features: phi, differentiable, of each row by itself, called in float64 (on the CPU if the
+            device of `x` has none); a constant one has no gradient and no weight.
         x: where the score is known, of the density against which nearness is meant: the noised data's.
         score: at `x`.
 
@@ -45,9 +46,9 @@ def conservative_projection(
     check_latent(score, "score")
     if score.shape != x.shape or x.ndim != 2:
         raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
-    gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(x.double())
+    gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(float64(x))
     design = gradients.transpose(1, 2).flatten(0, 1)
     # On the CPU, whose least squares alone take features that depend on each other.
-    target = -score.double().flatten()[:, None]
+    target = -float64(score).flatten()[:, None]
     theta: Tensor = torch.linalg.lstsq(design.cpu(), target.cpu(), driver="gelsd").solution
     return theta[:, 0].to(x)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from amdm.geometry.rows import float64
 from amdm.types import Latent, PerSample
 
 Level = float | Float[Tensor, ""] | PerSample
@@ -18,7 +19,8 @@ class GaussianMixture:
 
     Component k is N(means_k, C_k), where C_k is diagonal, or `variances_k I + factors_k^T factors_k`. At
     noise level sigma its covariance is C_k + sigma^2 I (VE coordinates). Everything is computed in the
-    wider of the dtypes of `x` and of the mixture, and comes back in `x`'s.
+    wider of the dtypes of `x` and of the mixture, with factors in float64 (on the CPU if the device of `x`
+    has none), and comes back in `x`'s.
 
     Args:
         means: `(components, *event)`, floating point.
@@ -66,23 +68,23 @@ class GaussianMixture:
         """Return the posterior mean E[x0 | x] at VE noise level `sigma`, a number or one per sample."""
         posterior = self._posterior(x, sigma)
         denoised = (posterior.responsibilities[..., None] * posterior.means).sum(1)
-        return denoised.reshape(x.shape).to(x.dtype)
+        return denoised.reshape(x.shape).to(x)
 
     def score(self, x: Latent, sigma: Level) -> Latent:
         """Return the gradient of `log_density` at `x`, VE."""
         posterior = self._posterior(x, sigma)
         score = -(posterior.responsibilities[..., None] * posterior.whitened).sum(1)
-        return score.reshape(x.shape).to(x.dtype)
+        return score.reshape(x.shape).to(x)
 
     def eps(self, x: Latent, sigma: Level) -> Latent:
         """Return the noise prediction (x - denoised)/sigma = -sigma score."""
-        dtype = torch.promote_types(x.dtype, self.means.dtype)
-        scale = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
-        return (-scale * self.score(x.to(dtype), sigma)).to(x.dtype)
+        wide = self._wide(x)
+        scale = beside(sigma, wide).reshape(-1, *[1] * (x.ndim - 1))
+        return (-scale * self.score(wide, sigma)).to(x)
 
     def log_density(self, x: Latent, sigma: Level = 0.0) -> PerSample:
         """Return the log-density of x0 + sigma noise at `x` (VE), natural log."""
-        return torch.logsumexp(self._posterior(x, sigma).log_joint, dim=1).to(x.dtype)
+        return torch.logsumexp(self._posterior(x, sigma).log_joint, dim=1).to(x)
 
     def sample(
         self, num_samples: int, sigma: float = 0.0, *, generator: torch.Generator | None = None
@@ -99,7 +101,7 @@ class GaussianMixture:
         means = self.means.flatten(1)[k]
         x = means + self._rest[k].sqrt() * _randn(means, means.shape, generator)
         along = _randn(means, (num_samples, self._spread.shape[1]), generator)
-        x = x + torch.einsum("sr,srn->sn", along * self._spread[k].sqrt(), self._axes[k])
+        x = x + ((along * self._spread[k].sqrt())[..., None] * self._axes[k]).sum(1)
         return k, x.reshape(num_samples, *self.means.shape[1:])
 
     def restrict(self, weights: Float[Tensor, " components"] | Sequence[float]) -> "GaussianMixture":
@@ -141,12 +143,12 @@ class GaussianMixture:
     def _posterior(self, x: Latent, sigma: Level) -> "_Posterior":
         """Return the posterior of every component at `x`, from which everything else is computed."""
         check_event(x, self.means)
-        dtype = torch.promote_types(x.dtype, self.means.dtype)
+        x = self._wide(x)
         means, rest, axes, spread = (
-            t.to(x.device, dtype) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
+            beside(t, x) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
         )
-        noise = torch.as_tensor(sigma, dtype=dtype, device=x.device).reshape(-1, 1, 1) ** 2
-        offset = x.to(dtype).reshape(len(x), 1, -1) - means
+        noise = beside(sigma, x).reshape(-1, 1, 1) ** 2
+        offset = x.reshape(len(x), 1, -1) - means
         along = torch.einsum("bkn,krn->bkr", offset, axes)
         across = offset - torch.einsum("bkr,krn->bkn", along, axes)
         total_rest, total_axes = rest + noise, rest[:, :1] + spread + noise
@@ -158,9 +160,21 @@ class GaussianMixture:
         copies = n / total_rest.shape[-1]  # an isotropic variance is stored once
         log_volume = (total_axes / total_rest[..., :1]).log().sum(-1) + copies * total_rest.log().sum(-1)
         quadratic = (across**2 / total_rest).sum(-1) + (along**2 / total_axes).sum(-1)
-        log_weights = self.weights.to(x.device, dtype).log()
+        log_weights = beside(self.weights, x).log()
         log_joint = log_weights - (n * math.log(2 * math.pi) + log_volume + quadratic) / 2
         return _Posterior(log_joint, log_joint.softmax(dim=1), posterior_means, whitened)
+
+    def _wide(self, x: Latent) -> Latent:
+        """Return `x` in the dtype in which to compute: float64 for matrix products, which no mode lowers."""
+        dtype = torch.promote_types(x.dtype, self.means.dtype)
+        return float64(x) if dtype == torch.float64 or self.factors is not None else x.to(dtype)
+
+
+def beside(value: float | Tensor, x: Tensor) -> Tensor:
+    """`value` as a tensor of the dtype of `x`, on its device."""
+    if isinstance(value, Tensor) and x.dtype == torch.float64:
+        value = float64(value)
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
 
 
 def check_event(x: Latent, data: Tensor) -> None:

@@ -2,23 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from amdm.geometry.fold import checked_weights, fold_shares
-from amdm.geometry.rows import as_rows, like, norms
+from amdm.geometry.rows import as_rows, float64, like, norms
 from amdm.geometry.sphere import slerp
 from amdm.types import Latent, Weight
 
-Basis = Float[Tensor, "batch models n"]
-Coefficients = Float[Tensor, "batch models"]
-Gram = Float[Tensor, "batch models models"]
+Points = Float[Tensor, "batch models n"]
+Shares = Float[Tensor, "batch models"]
+Mean = Float[Tensor, "batch n"]
 
 ITERATIONS = 24
 """Float64 rounding at right angles, where a step leaves 0.2 of the error; smaller angles need fewer."""
+ALL_ROUND = 1e-3
+"""Radians from the antipode within which a latent's pull fades to nothing: it comes from all sides there."""
+NO_DIRECTION = 1e-6
+"""The length of a sum of unit vectors that is too short to have a direction."""
+DEPENDENT = 1e-14
+"""The length of what is left of a unit vector when it lies in the space of the ones before."""
 
 
 def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
@@ -27,9 +32,10 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     Its direction minimises the sum of share_i * angle(x_i, m)^2 over the sphere (Karcher 1977; on spheres
     Buss & Fillmore 2001, "Spherical averages and applications to spherical splines"), its norm is the sum
     of share_i |x_i|. For two latents that is the slerp of their directions, in closed form, and for two
-    of one norm `slerp` itself; for more, a fixed number of gradient steps on inner products, so that the
-    latents are touched twice as in `slerp_fold`. It is unique within an open half sphere. Zero vectors,
-    which have no direction, give a finite result without this meaning.
+    of one norm `slerp` itself; for more, a fixed number of gradient steps in the space that they span, in
+    float64. It is unique within an open half sphere. Beyond that it is finite and of that norm: a latent
+    opposite to the mean does not pull, and where the weighted sum of the directions vanishes the steps begin
+    at the latent with the largest share. Zero vectors, which have no direction, count in the norm only.
 
     Args:
         xs: N latents `(batch, *event)`.
@@ -49,63 +55,67 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
         return xs[0]
     if len(xs) == 2:
         return _mean_of_two(xs[0], xs[1], weights[0])
-    basis = torch.stack([as_rows(x) for x in xs], dim=1)
-    basis[:, 1:] -= basis[:, :1]
-    kind = basis.device.type
-    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
-        return like((_mean(basis, weights)[:, None] @ basis)[:, 0], xs[0])
+    rows = float64(torch.stack([as_rows(x) for x in xs], dim=1))
+    sizes = torch.linalg.vector_norm(rows, dim=2)
+    weights = [float64(weight) if isinstance(weight, Tensor) else weight for weight in weights]
+    shares = torch.stack([s * torch.ones_like(sizes[:, 0]) for s in fold_shares(weights)], dim=1)
+    norm, shares = (shares * sizes).sum(1, keepdim=True), shares * (sizes != 0)
+    units = rows / sizes.masked_fill(sizes == 0, math.inf)[..., None]
+    axes = _axes(units)
+    points = units @ axes.mT
+    mean = _first(points, shares)
+    for _ in range(ITERATIONS - 1):
+        mean = _descend(points, shares, mean)
+    # The last step is taken by the latents themselves: what they do not share an axis with has its gradient.
+    mean = _descend(units, shares, (mean[:, None] @ axes)[:, 0])
+    return like(norm * mean, xs[0])
 
 
 def _mean_of_two(a: Latent, b: Latent, weight: Weight) -> Latent:
     """The slerp of their directions, of the mean norm: the closed form."""
     norm_a, norm_b = norms(a), norms(b)
-    tiny = torch.finfo(norm_a.dtype).tiny
-    unit_a, unit_b = (as_rows(x) / norm.clamp(min=tiny)[:, None] for x, norm in ((a, norm_a), (b, norm_b)))
+    unit_a, unit_b = (
+        as_rows(x) / norm.masked_fill(norm == 0, math.inf)[:, None] for x, norm in ((a, norm_a), (b, norm_b))
+    )
     return like(slerp(unit_a, unit_b, weight) * ((1 - weight) * norm_a + weight * norm_b)[:, None], a)
 
 
-def _mean(basis: Basis, weights: Sequence[Weight]) -> Coefficients:
-    """The coefficients of the mean in the basis (x_1, x_2 - x_1, ..., x_N - x_1).
+def _axes(units: Points) -> Points:
+    """Orthonormal axes of the space that unit vectors span, zeros where there are fewer than vectors.
 
-    Differences keep small angles exact in float32, where the products of the latents themselves are 1e-3 off
-    at 0.015 rad and worthless below 3e-4.
+    Gram and Schmidt's, twice, which is enough.
     """
-    gram = basis @ basis.mT
-    latents = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    latents[1:, 0] = 1
-    latents = latents.expand(gram.shape)
-    sizes = _inner(gram, latents, latents).clamp(min=0).sqrt()
-    directions = latents * (sizes.sign() / sizes.clamp(min=torch.finfo(gram.dtype).tiny))[..., None]
-    shares = torch.stack([s * torch.ones_like(sizes[:, 0]) for s in fold_shares(weights)], dim=1)
-    mean = _unit(gram, (shares[..., None] * directions).sum(1))
-    for _ in range(ITERATIONS):
-        mean = _descend(gram, directions, shares, mean)
-    return mean * (shares * sizes).sum(1, keepdim=True)
+    axes = units[:, :0]
+    for unit in units.unbind(1):
+        rest = unit[:, None]
+        for _ in range(2):
+            rest = rest - (rest @ axes.mT) @ axes
+        length = torch.linalg.vector_norm(rest, dim=2, keepdim=True)
+        axes = torch.cat([axes, rest / length.masked_fill(length <= DEPENDENT, math.inf)], dim=1)
+    return axes
 
 
-def _descend(
-    gram: Gram, directions: Float[Tensor, "batch models models"], shares: Coefficients, mean: Coefficients
-) -> Coefficients:
+def _first(points: Points, shares: Shares) -> Mean:
+    """The direction of the weighted sum; that of the largest share's vector if the sum has none."""
+    total = (shares[:, None] @ points)[:, 0]
+    length = torch.linalg.vector_norm(total, dim=1, keepdim=True)
+    largest = torch.take_along_dim(points, shares.argmax(1)[:, None, None], dim=1)[:, 0]
+    return torch.where(length <= NO_DIRECTION, largest, total / length.masked_fill(length == 0, math.inf))
+
+
+def _descend(points: Points, shares: Shares, mean: Mean) -> Mean:
     """One gradient step of length one: the exponential map of the mean of the logarithms at `mean`."""
-    tiny, eps = torch.finfo(gram.dtype).tiny, torch.finfo(gram.dtype).eps
-    d = directions - mean[:, None]
-    chord2 = _inner(gram, d, d).clamp(tiny, 4 * (1 - eps))
-    theta = 2 * torch.asin(chord2.sqrt() / 2)
-    # log(u) = theta/sin(theta) (u - cos(theta) m), with 1 - cos(theta) = chord^2/2.
-    pull = shares * theta / torch.sin(theta)
+    tiny, eps = torch.finfo(points.dtype).tiny, torch.finfo(points.dtype).eps
+    d = points - mean[:, None]
+    chord2 = d.square().sum(2).clamp(tiny, 4 * (1 - eps))
+    half = torch.asin(chord2.sqrt() / 2)
+    # log(u) = theta/sin(theta) (u - cos(theta) m), with 1 - cos(theta) = chord^2/2 and theta/sin(theta) =
+    # 1/(sinc(theta/2) cos(theta/2)), whose pole at the antipode is cut off.
+    cosine = half.cos()
+    pull = shares * cosine / (torch.sinc(half / math.pi) * cosine.square().clamp(min=(ALL_ROUND / 2) ** 2))
     v = (pull[..., None] * (d + chord2[..., None] / 2 * mean[:, None])).sum(1)
-    length = _inner(gram, v, v).clamp(min=tiny).sqrt()[:, None]
-    return _unit(gram, torch.cos(length) * mean + torch.sinc(length / math.pi) * v)
-
-
-def _inner(
-    gram: Gram, a: Float[Tensor, "batch *rows models"], b: Float[Tensor, "batch *rows models"]
-) -> Tensor:
-    """<a, b> of vectors given by their coefficients."""
-    return torch.einsum("b...i,bij,b...j->b...", a, gram, b)
-
-
-def _unit(gram: Gram, a: Coefficients) -> Coefficients:
-    """`a` scaled to unit length; a zero vector stays zero."""
-    norm = _inner(gram, a, a).clamp(min=0).sqrt()
-    return a / norm.clamp(min=torch.finfo(gram.dtype).tiny)[:, None]
+    length = torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp(min=tiny)
+    moved = torch.cos(length) * mean + torch.sinc(length / math.pi) * v
+    length = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
+    stepped: Tensor = moved / length.masked_fill(length == 0, math.inf)
+    return stepped

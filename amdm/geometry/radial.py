@@ -1,11 +1,12 @@
 """Moving a latent along the ray toward a mean: eq. (8) of the paper, and the shell it aims at."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, like, per_sample
+from amdm.geometry.rows import as_rows, check_same_shape, like, per_sample, row_norms
 from amdm.types import Latent, Weight
 
 
@@ -46,7 +47,7 @@ def radial_correct(
         raise ValueError(f"length is {length}, expected 0 or more")
     length = per_sample(length, x, "length")
     rows, rows_mean = as_rows(x), as_rows(mean)
-    distance = torch.linalg.vector_norm(rows - rows_mean, dim=1)
+    distance: Any = row_norms(rows - rows_mean)
     if not clip:
         step = length
     elif radius is None:
@@ -54,7 +55,8 @@ def radial_correct(
     else:
         step = (distance - per_sample(radius, x, "radius")).clamp(-length, length)
     # The sign is 0 where x = mean: no direction, no step, and not 0/0.
-    fraction = step * distance.sign() / distance.clamp(min=torch.finfo(distance.dtype).tiny)
+    some = distance.sign()
+    fraction = step * some / (distance + (1 - some))
     return like(torch.lerp(rows, rows_mean, fraction[:, None]), x)
 
 

@@ -1,4 +1,6 @@
-"""Latents as rows: one vector per sample, in a precision that sums can bear."""
+"""Latents as rows: one vector per sample, in a precision and at a scale that sums can bear."""
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -15,15 +17,60 @@ def as_rows(x: Latent) -> Rows:
 
 
 def like(rows: Rows, x: Latent) -> Latent:
-    """`rows` in the shape and dtype of `x`."""
-    return rows.reshape(x.shape).to(x.dtype)
+    """`rows` in the shape and dtype of `x`, on its device."""
+    return rows.reshape(x.shape).to(x)
+
+
+def float64(x: Tensor) -> Tensor:
+    """`x` in float64, which no autocast and no TF32 lowers; on the CPU where its device has none."""
+    return x.double() if x.dtype == torch.float64 or has_float64(x) else x.cpu().double()
+
+
+def has_float64(x: Tensor) -> bool:
+    """Whether the device of `x` has float64: Apple's GPUs do not."""
+    try:
+        x.new_empty(0, dtype=torch.float64)
+    except (TypeError, RuntimeError):
+        return False
+    return True
 
 
 def norms(x: Latent, y: Latent | None = None) -> PerSample:
     """The norm of each sample of `x`, or of `x - y`; float32 or better."""
-    rows = as_rows(x) if y is None else as_rows(x) - as_rows(y)
-    norm: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    return norm
+    return row_norms(as_rows(x) if y is None else as_rows(x) - as_rows(y))
+
+
+def row_norms(rows: Rows) -> PerSample:
+    """The norm of each row, right also where its square is outside the range of the dtype."""
+    _, norm, scale = in_range(rows)
+    return (norm / scale)[:, 0]
+
+
+def in_range(rows: Rows) -> tuple[Rows, Float[Tensor, "batch 1"], Float[Tensor, "batch 1"] | float]:
+    """Rows times a power of two each that keeps their squares in the dtype's range; norms; the powers.
+
+    Scaling rounds nothing. The powers have no gradient. On the CPU, where a look costs no wait for a device,
+    rows whose squares are in the range are left as they are.
+    """
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    tiny = torch.finfo(rows.dtype).tiny
+    if _seen_between(norm, tiny**0.25, tiny**-0.25):
+        return rows, norm, 1.0
+    most = round(-math.log2(tiny))
+    largest = rows.detach().abs().amax(1, keepdim=True)
+    scale = torch.exp2(-largest.log2().floor().clamp(-most, most))
+    rows = rows * scale
+    return rows, torch.linalg.vector_norm(rows, dim=1, keepdim=True), scale
+
+
+def _seen_between(values: Tensor, low: float, high: float) -> bool:
+    """Whether the values can be looked at without a wait, which vmap forbids, and are in between."""
+    if values.device.type != "cpu":
+        return False
+    try:
+        return all(low < value < high for value in values.flatten().tolist())
+    except RuntimeError:
+        return False
 
 
 def column(value: Share) -> Weight | Float[Tensor, "batch 1"] | Rows:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_element
+from amdm.geometry.rows import as_rows, check_same_shape, column, in_range, like, per_element
 from amdm.types import Latent, PerSample, Share
 
 
@@ -14,14 +14,16 @@ def angle(a: Latent, b: Latent) -> PerSample:
 
     Half-angle form, theta = 2 atan2(|u - v|, |u + v|) for the unit vectors u, v: exact to rounding from 0
     to pi, where the arccos of a cosine loses everything below 3e-4 in float32 (Kahan, "How futile are
-    mindless assessments of roundoff", section 12). A zero vector has no direction: its angle is 0.
+    mindless assessments of roundoff", section 12). A zero vector has no direction: its angle is 0, and its
+    gradient too.
 
     Args:
         a: `(batch, *event)`.
         b: `(batch, *event)`.
 
     Returns:
-        `(batch,)`, in [0, pi]; float32 for half-precision input. NaN where the input has one.
+        `(batch,)`, in [0, pi]; float32 for half-precision input. NaN where the input has one. Latents may
+        have any norm but zero: 1e-45 or 1e38.
 
     Raises:
         ValueError: the shapes differ.
@@ -30,14 +32,14 @@ def angle(a: Latent, b: Latent) -> PerSample:
     tensor([1.5708])
     """
     check_same_shape(a=a, b=b)
-    rows_a, rows_b = as_rows(a), as_rows(b)
-    norm_a = torch.linalg.vector_norm(rows_a, dim=1, keepdim=True)
-    norm_b = torch.linalg.vector_norm(rows_b, dim=1, keepdim=True)
-    tiny = torch.finfo(rows_a.dtype).tiny
+    (rows_a, norm_a, _), (rows_b, norm_b, _) = in_range(as_rows(a)), in_range(as_rows(b))
+    some_a, some_b, tiny = norm_a.sign(), norm_b.sign(), torch.finfo(rows_a.dtype).tiny
     # Unit vectors, but both zero if one of them is.
-    u = rows_a * (norm_b.sign() / norm_a.clamp(min=tiny))
-    v = rows_b * (norm_a.sign() / norm_b.clamp(min=tiny))
-    return 2 * torch.atan2(torch.linalg.vector_norm(u - v, dim=1), torch.linalg.vector_norm(u + v, dim=1))
+    u = rows_a * (some_b / norm_a.clamp(min=tiny))
+    v = rows_b * (some_a / norm_b.clamp(min=tiny))
+    apart, together = torch.linalg.vector_norm(u - v, dim=1), torch.linalg.vector_norm(u + v, dim=1)
+    # The gradient of atan2(0, 0) is NaN: atan2(0, 1) where one of them is zero.
+    return 2 * torch.atan2(apart, together + (1 - some_a * some_b)[:, 0])
 
 
 def slerp(a: Latent, b: Latent, weight: Share) -> Latent:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from amdm.checks import check_callable, check_number
 from amdm.geometry import radial_correct, slerp_fold
+from amdm.geometry.rows import has_float64
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.ddim import ddim
 from amdm.samplers.known import Known, Mask, Region
@@ -397,7 +398,8 @@ class Driven(Rule):
         if memory is not None:
             steps, restart = memory
             return steps.send(Restart(x) if restart else x), (steps, False)
-        sigmas = torch.tensor(self.levels, dtype=torch.float64, device=x.device)
+        device = x.device if has_float64(x) else "cpu"
+        sigmas = torch.tensor(self.levels, dtype=torch.float64, device=device)
         noise_sampler = lambda sigma, sigma_next: at.noise[0](x)  # noqa: E731
         steps = self.sampler(at.denoise[0], x, sigmas, eta=self.eta, noise_sampler=noise_sampler)
         if not isinstance(steps, Generator):

@@ -20,20 +20,25 @@ from amdm.checks import (
     check_number,
     check_whole,
 )
-from amdm.geometry.rows import check_same_shape
+from amdm.geometry.rows import check_same_shape, float64
 from amdm.samplers.march import At, Rule, Start, of_models
 from amdm.samplers.particles import effective_samples, systematic_resample
 from amdm.samplers.rne import smc_log_weight
 from amdm.samplers.scores import LogDensity, composed_log_density, narrowed, pull, score, score_step
 from amdm.samplers.step import Step
+from amdm.schedules import check_no_infinite_level
 from amdm.types import Latent, PerSample
+
+LARGEST = 1e300
+"""The size of a log-weight that stands for infinity: differences of such are not NaN."""
 
 
 class Particles(NamedTuple):
     """`Step.record` of `fkc`: the weights after the step, before any resampling, and what that did."""
 
     log_weights: Float[Tensor, " batch"]
-    """Natural, since the last resampling, float64."""
+    """Natural, since the last resampling, float64. A NaN, for whose cause the run raises at its end, is a
+    weight of 0 and leaves the others of the group alone."""
     increment: Float[Tensor, " batch"]
     """What this step added."""
     effective: Float[Tensor, " groups"]
@@ -111,7 +116,8 @@ class FKC(Rule):
         and each of `log_densities` twice. A `Restart` sets the weights to 1.
 
     Raises:
-        TypeError, ValueError: an argument is not as above.
+        TypeError, ValueError: an argument is not as above; a schedule begins at the level that stands for an
+            infinite one (flows, zero terminal SNR) and eta > 0 or B is not 1.
         FloatingPointError: as for `ddim`; a function of `log_densities` is named too.
 
     References:
@@ -132,6 +138,8 @@ class FKC(Rule):
         super().begin(xs, levels, num_models)
         (x,) = xs
         exponents = check_exponents(self.exponents, num_models)
+        if self.eta > 0 or sum(exponents) != 1:
+            check_no_infinite_level(levels, "fkc with noise, or exponents whose sum is not 1,")
         check_log_densities(self.log_densities, num_models)
         if self.log_densities is not None and self.eta == 0:
             raise ValueError(
@@ -159,10 +167,11 @@ class FKC(Rule):
             log_ratio = log_pi(x_next, at.sigma_next) - log_pi(x, at.sigma)
             increment = smc_log_weight(log_ratio, x, x_next, mean, std, at.sigma, at.sigma_next)
         else:
-            increment = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            increment = float64(x.new_zeros(len(x)))
         log_weights = increment if memory is None else memory + increment
+        log_weights = log_weights.nan_to_num(nan=-LARGEST, posinf=LARGEST, neginf=-LARGEST)
         particles, log_weights = self._resampled(log_weights, increment, 0.0 if at.last else self.resample)
-        x_next = x_next[particles.ancestors]
+        x_next = x_next[particles.ancestors.to(x.device)]
         return at.step(x, (x + towards).to(x.dtype), mean, std, x_next, record=particles), log_weights
 
     def _resampled(
@@ -173,7 +182,8 @@ class FKC(Rule):
         groups, size = grouped.shape
         effective, ancestors = effective_samples(grouped), torch.arange(groups * size, device=grouped.device)
         if resample > 0:
-            u = torch.rand(groups, dtype=torch.float64, generator=self.generator).to(grouped)
+            device = "cpu" if self.generator is None else self.generator.device
+            u = torch.rand(groups, dtype=torch.float64, generator=self.generator, device=device).to(grouped)
             due = (effective <= resample * size * (1 + 1e-9))[:, None]
             places = ancestors.reshape(groups, size)
             chosen = places.gather(1, systematic_resample(grouped, u))

@@ -10,6 +10,7 @@ from torch import Tensor
 from amdm.samplers.ddim import Level, ddim_step
 from amdm.samplers.march import At, Rule, Start, of_one_model
 from amdm.samplers.step import Step
+from amdm.schedules import check_no_infinite_level
 from amdm.types import Latent
 
 
@@ -48,14 +49,16 @@ class Heun(Rule):
         A generator of `Step`s. Two evaluations a step, one where the step ends at 0.
 
     Raises:
-        TypeError, ValueError, FloatingPointError: as for `ddim`.
+        TypeError, ValueError, FloatingPointError: as for `ddim`; ValueError also for a schedule that begins
+            at the level that stands for an infinite one (flows, zero terminal SNR).
     """
 
     eta: float = 0.0
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Refuse noise."""
+        """Refuse noise, and a first level that stands for infinity."""
         check_deterministic("heun", self.eta)
+        check_no_infinite_level(levels, "heun")
         return super().begin(xs, levels, num_models)
 
     @property

@@ -19,6 +19,7 @@ from amdm.checks import (
     RANGE_RTOL,
     check_callable,
     check_extra_args,
+    check_holds,
     check_latent,
     check_model,
     check_models,
@@ -182,6 +183,7 @@ def march(
     alike = all(start is starts[0] for start in starts)
     for k, start in enumerate(starts):
         check_latent(start, "x" if alike else f"x[{k}]", like=starts[0])
+        check_holds(start, levels[0], "x" if alike else f"x[{k}]")
     rule, x, memory, reach = rule.begin(starts, levels, len(models))
     rule = replace(rule, validate=rule.validate and outer is None)
     reach, denoise = reach or [len(levels) - 1] * len(models), []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows
+from amdm.geometry.rows import as_rows, float64
 from amdm.types import Latent, PerSample
 
 Score = Callable[[Tensor], Tensor]
@@ -60,10 +60,10 @@ def line_integral(score: Score, start: Place, end: Place, points: int) -> PerSam
         Sjoberg et al. 2023, "MCMC-correction of score-based diffusion models for model composition",
         arXiv:2307.14012.
     """
-    way = as_rows(end.x).double() - as_rows(start.x).double()
-    total = (as_rows(start.score).double() + as_rows(end.score).double()) / 2
+    way = float64(as_rows(end.x)) - float64(as_rows(start.x))
+    total = (float64(as_rows(start.score)) + float64(as_rows(end.score))) / 2
     for k in range(1, points - 1):
-        total = total + as_rows(score(torch.lerp(start.x, end.x, k / (points - 1)))).double()
+        total = total + float64(as_rows(score(torch.lerp(start.x, end.x, k / (points - 1)))))
     return (total * way).sum(1) / (points - 1)
 
 
@@ -86,9 +86,9 @@ def metropolis(
     Returns:
         The place and the velocity after the decision, and the probabilities.
     """
-    kinetic = (as_rows(velocity).double() ** 2 - as_rows(velocity_end).double() ** 2).sum(1) / 2
+    kinetic = (float64(as_rows(velocity)) ** 2 - float64(as_rows(velocity_end)) ** 2).sum(1) / 2
     acceptance = (log_ratio + kinetic).nan_to_num(nan=-math.inf).clamp(max=0).exp()
-    accepted = (u < acceptance).reshape(-1, *[1] * (start.x.ndim - 1))
+    accepted = (u < acceptance).reshape(-1, *[1] * (start.x.ndim - 1)).to(start.x.device)
     log_density = None
     if start.log_density is not None and end.log_density is not None:
         log_density = torch.where(u < acceptance, end.log_density, start.log_density)

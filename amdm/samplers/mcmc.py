@@ -19,11 +19,13 @@ from amdm.checks import (
     check_number,
     check_whole,
 )
+from amdm.geometry.rows import float64
 from amdm.samplers.ddim import ddim_step
 from amdm.samplers.march import At, Rule, Start, of_models
 from amdm.samplers.markov import Place, move
 from amdm.samplers.scores import LogDensity, composed_log_density, narrowed, pull
 from amdm.samplers.step import Step
+from amdm.schedules import check_no_infinite_level
 from amdm.types import Latent
 
 ADAPTATION = 0.1
@@ -88,7 +90,8 @@ class MCMC(Rule):
         (points - 2) more for the line integral. A `Restart` renews momentum and step sizes.
 
     Raises:
-        TypeError, ValueError: an argument is not as above.
+        TypeError, ValueError: an argument is not as above; a schedule begins at the level that stands for an
+            infinite one (flows, zero terminal SNR) and B is not 1.
         FloatingPointError: as for `ddim`. A proposal of "mala" and "hmc" that is not finite is rejected like
             any other.
 
@@ -113,6 +116,8 @@ class MCMC(Rule):
         """Check and resolve the options; the start is that of the product."""
         super().begin(xs, levels, num_models)
         exponents = check_exponents(self.exponents, num_models)
+        if sum(exponents) != 1:
+            check_no_infinite_level(levels, "mcmc with exponents whose sum is not 1")
         if self.kernel not in ("ula", "mala", "uhmc", "hmc"):
             raise ValueError(f"kernel is {self.kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
         number = 0 if callable(self.moves) else self.moves
@@ -154,7 +159,7 @@ class MCMC(Rule):
         wide = x.to(
             torch.promote_types(x.dtype, torch.float32)
         )  # many small moves are lost in half precision
-        chain = memory or Chain(self._normal(wide), torch.zeros(len(x), dtype=torch.float64, device=x.device))
+        chain = memory or Chain(self._normal(wide), float64(x.new_zeros(len(x))))
         place, velocity, log_scale = Place(wide, score(wide, watched=True)), chain.velocity, chain.log_scale
         h, count = self._step_size(at), self._moves(at)
         hamiltonian = self.kernel in ("uhmc", "hmc")

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from amdm.geometry.rows import float64
+
 LogWeights = Float[Tensor, "groups particles"]
 
 
@@ -31,7 +33,7 @@ def systematic_resample(
         Kitagawa 1996, "Monte Carlo filter and smoother for non-Gaussian nonlinear state space models".
     """
     count = log_weights.shape[1]
-    passed = count * log_weights.double().softmax(1).cumsum(1)
-    places = torch.arange(count, device=passed.device) + u.double()[:, None]
+    passed = count * float64(log_weights).softmax(1).cumsum(1)
+    places = torch.arange(count, device=passed.device) + float64(u)[:, None]
     chosen = torch.searchsorted(passed, places, right=True)
     return chosen.clamp(max=count - 1)  # the sum may be rounded down to less than the last place

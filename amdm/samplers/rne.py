@@ -11,13 +11,14 @@ import torch
 from amdm.checks import (
     check_extra_args,
     check_finite,
+    check_holds,
     check_latent,
     check_levels,
     check_model,
     check_sigmas,
     check_whole,
 )
-from amdm.geometry.rows import as_rows, check_same_shape
+from amdm.geometry.rows import as_rows, check_same_shape, float64
 from amdm.samplers.march import Watch, Watched, draw
 from amdm.samplers.scores import log_normal, score
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, PerSample, Sigmas
@@ -57,15 +58,15 @@ def rne_log_ratio(
     check_levels(sigma, sigma_next)
     check_same_shape(x=x, x_next=x_next, denoised=denoised)
     s, delta = score(x, denoised, sigma), sigma**2 - sigma_next**2
-    step = as_rows(x_next).double() - as_rows(x).double()
+    step = float64(as_rows(x_next)) - float64(as_rows(x))
     if reference is None:
         return (s * step).sum(1) - delta / 2 * s.square().sum(1)
     (mean, variance), std = reference, _reversal_std(reference, sigma, sigma_next)
-    own = (mean - as_rows(x).double()) / (variance + sigma**2)
+    own = (mean - float64(as_rows(x))) / (variance + sigma**2)
     by_kernels = log_normal(step - delta * s, std) - log_normal(step - delta * own, std)
     ends = [(x_next, sigma_next), (x, sigma)]
     below, above = (
-        log_normal(as_rows(y).double() - mean, math.sqrt(variance + level**2)) for y, level in ends
+        log_normal(float64(as_rows(y)) - mean, math.sqrt(variance + level**2)) for y, level in ends
     )
     return by_kernels + below - above
 
@@ -106,9 +107,9 @@ def smc_log_weight(
     if log_ratio.shape != (len(x),):
         raise ValueError(f"log_ratio has shape {tuple(log_ratio.shape)}, expected one number per sample of x")
     check_same_shape(x=x, x_next=x_next, mean=mean)
-    end = as_rows(x_next).double()
-    back = log_normal(end - as_rows(x).double(), math.sqrt(sigma**2 - sigma_next**2))
-    return log_ratio.double() + back - log_normal(end - as_rows(mean).double(), std)
+    end = float64(as_rows(x_next))
+    back = log_normal(end - float64(as_rows(x)), math.sqrt(sigma**2 - sigma_next**2))
+    return float64(log_ratio) + back - log_normal(end - float64(as_rows(mean)), std)
 
 
 @torch.no_grad()
@@ -147,6 +148,7 @@ def rne_log_density(
     """
     check_latent(x)
     levels = check_sigmas(sigmas)
+    check_holds(x, levels[0])
     check_extra_args(extra_args)
     mean, variance = reference
     check_finite(mean, "reference's mean")
@@ -157,7 +159,7 @@ def rne_log_density(
     watch = Watch()
     denoise, totals = Watched(model, "model", watch, extra_args or {}), []
     for _ in range(paths):
-        total, x_next = torch.zeros(len(x), dtype=torch.float64, device=x.device), x
+        total, x_next = float64(x.new_zeros(len(x))), x
         for k in reversed(range(len(levels) - 1)):
             sigma, sigma_next = levels[k], levels[k + 1]
             watch.i, watch.sigma = k, sigma
@@ -165,7 +167,7 @@ def rne_log_density(
             above = x_next + math.sqrt(sigma**2 - sigma_next**2) * noise
             total += rne_log_ratio(above, x_next, denoise(above, sigma), sigma, sigma_next, reference)
             x_next = above
-        start = log_normal(as_rows(x_next).double() - mean, math.sqrt(variance + levels[0] ** 2))
+        start = log_normal(float64(as_rows(x_next)) - mean, math.sqrt(variance + levels[0] ** 2))
         totals.append(total + start)
     watch.read()
     return torch.stack(totals).logsumexp(0) - math.log(paths)

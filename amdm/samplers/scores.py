@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import check_result
-from amdm.geometry.rows import as_rows
+from amdm.geometry.rows import as_rows, float64
 from amdm.samplers.march import Watch
 from amdm.types import Latent, PerSample
 
@@ -18,8 +18,8 @@ LogDensity = Callable[[Latent, PerSample], PerSample]
 
 
 def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
-    """The score (D - x)/sigma^2 (VE) as rows, float64."""
-    return as_rows(denoised.double() - x.double()) / sigma**2
+    """The score (D - x)/sigma^2 (VE) as rows, float64 (on the CPU if x's device has none)."""
+    return as_rows(float64(denoised) - float64(x)) / sigma**2
 
 
 def pull(x: Latent, predictions: Sequence[Latent], exponents: Sequence[float]) -> Latent:
@@ -49,13 +49,13 @@ def composed_log_density(
     watch: Watch | None = None,
 ) -> PerSample:
     """sum_i beta_i log q_i at level sigma, float64; each is watched for NaN where there is a `watch`."""
-    level, total = x.new_full((len(x),), sigma), x.new_zeros(len(x), dtype=torch.float64)
+    level, total = x.new_full((len(x),), sigma), float64(x.new_zeros(len(x)))
     for i, (beta, log_density) in enumerate(zip(exponents, log_densities, strict=True)):
         log_q = log_density(x, level)
         check_result(log_q, x, (len(x),), f"log_densities[{i}]")
         if watch is not None:
             watch.finite(log_q, f"log_densities[{i}] returned")
-        total = total + beta * log_q.double()
+        total = total + beta * float64(log_q)
     return total
 
 
@@ -84,4 +84,4 @@ def divergence(denoised: Tensor, x: Tensor, probe: Latent, sigma: float) -> PerS
     if pulled is None:
         return None
     n = x[0].numel()
-    return ((as_rows(pulled).double() * as_rows(probe).double()).sum(1) - n) / sigma**2
+    return ((float64(as_rows(pulled)) * float64(as_rows(probe))).sum(1) - n) / sigma**2

@@ -17,10 +17,11 @@ from amdm.checks import (
     check_generator,
     check_number,
 )
-from amdm.geometry.rows import as_rows
+from amdm.geometry.rows import as_rows, float64
 from amdm.samplers.march import At, Rule, Start, of_models
 from amdm.samplers.scores import divergence, log_normal, score, score_step
 from amdm.samplers.step import Step
+from amdm.schedules import check_no_infinite_level
 from amdm.types import Denoiser
 
 
@@ -69,7 +70,8 @@ class SuperDiff(Rule):
 
     Raises:
         TypeError, ValueError: an argument is not as above; a model without gradients, if eta is not 1, or
-            `torch.inference_mode()`.
+            `torch.inference_mode()`; a schedule that begins at the level that stands for an infinite one
+            (flows, zero terminal SNR), if eta > 0.
         FloatingPointError: as for `ddim`.
 
     References:
@@ -93,6 +95,8 @@ class SuperDiff(Rule):
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
         """Check and resolve the options."""
         super().begin(xs, levels, num_models)
+        if self.eta > 0:
+            check_no_infinite_level(levels, "superdiff with noise")
         num_models -= self.unconditional is not None
         if self.combine not in ("or", "and"):
             raise ValueError(f"combine is {self.combine!r}, expected 'or' or 'and'")
@@ -120,7 +124,7 @@ class SuperDiff(Rule):
 
     def step(self, at: At, x: Tensor, memory: Tensor | None) -> tuple[Step, Tensor]:
         """The step along the superposed score; the memory is the estimates of the log-densities."""
-        rows, eta, num_models = as_rows(x).double(), self.eta, len(at.denoise)
+        rows, eta, num_models = float64(as_rows(x)), self.eta, len(at.denoise)
         num_models -= self.unconditional is not None
         factor, std = score_step(at.sigma, at.sigma_next, eta)
         delta = 2 * factor / (1 + eta**2)
@@ -129,7 +133,7 @@ class SuperDiff(Rule):
         scores, rest = every[:, :num_models], every[:, num_models:].sum(1)
         squares = scores.square().sum(2) + (1 - eta**2) * divergences
         noise = at.noise[0](x) if std > 0 else torch.zeros_like(x)
-        z = as_rows(noise).double()
+        z = float64(as_rows(noise))
         along = torch.einsum("bmn,bn->bm", scores, z)
         if memory is None:
             # Of pure noise: all models' density at the first level, as far as the data are small beside it.
@@ -178,13 +182,14 @@ def _evaluate(
     """All predictions; and `(batch, models)` divergences of the scores, 0 where they are not needed."""
     if eta == 1:
         predictions = [denoise(start, at.sigma) for denoise in at.denoise]
-        return predictions, start.new_zeros(len(start), num_models, dtype=torch.float64)
+        return predictions, float64(start.new_zeros(len(start), num_models))
     if torch.is_inference_mode_enabled():
         raise ValueError(
             f"eta is {eta}, which needs the divergences of the scores, and torch.inference_mode() keeps no "
             "gradients: expected torch.no_grad() or no mode (eta = 1 needs none)"
         )
-    signs = torch.randint(0, 2, start.shape, generator=generator)
+    device = "cpu" if generator is None else generator.device
+    signs = torch.randint(0, 2, start.shape, generator=generator, device=device)
     probe = (2 * signs - 1).to(start)
     with torch.enable_grad():
         x = start.detach().clone().requires_grad_()  # a clone may have gradients if x is of inference mode
@@ -210,6 +215,8 @@ def _intersection(now: _Now) -> Tensor:
     equal = now.fixed + now.guidance * middle[:, 0]
     missing = wanted - torch.einsum("bmn,bn->bm", apart, equal)
     gram = apart @ apart.mT
+    # The decomposition does not take NaN; `missing` has it then, and so has the result.
+    gram = torch.where(gram.isfinite().all(-1).all(-1)[:, None, None], gram, 0.0)
     rtol = torch.full_like(now.rounding, 1e-10)
     inverse = torch.linalg.pinv(gram, atol=now.rounding, rtol=rtol, hermitian=True)
     return 1 / count + torch.einsum("bij,bj->bi", inverse, missing) / now.guidance

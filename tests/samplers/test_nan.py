@@ -149,3 +149,54 @@ def test_numbers_whose_sum_overflows_count_as_infinite():
     sigmas = karras(4, dtype=torch.float16)
     steps = ddim(large, torch.ones(1, 8).half(), sigmas, debug_nans=True, validate=False)
     assert next(steps).denoised.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("num_models", [2, 3])
+@pytest.mark.parametrize("options", [{"combine": "and"}, {"combine": "and", "eta": 0.0}, {"combine": "or"}])
+def test_superdiff_names_the_model_from_the_first_step_on(options, num_models, value):
+    models = [mixture(), broken(mixture(1), value=value), mixture(2)][:num_models]
+    steps = superdiff(models, X, SIGMAS, **options)
+    finite = [step.x_next.isfinite().all(1).tolist() for _, step in zip(range(5), steps, strict=False)]
+    assert finite == [[True, False, True, True]] * 5, "one sample's NaN is not another's"
+    with raises(r"models\[1\] returned", 0):
+        next(steps)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("resample", [1.0, 0.5, 0.0])
+def test_a_log_density_that_is_not_finite_once_silences_no_group(resample, value):
+    """The particle has the weight 0 (or, of infinity, all of it); the run ends with the error."""
+    models = [mixture(), mixture(1)]
+    bad = broken(models[0].log_density, from_call=0, value=value)
+    calls = iter(range(100))
+
+    def once(x, sigma):
+        return (bad if next(calls) == 2 else models[0].log_density)(x, sigma)
+
+    steps = fkc(
+        models,
+        X.repeat(4, 1),
+        SIGMAS,
+        log_densities=[once, models[1].log_density],
+        particles=8,
+        resample=resample,
+        generator=torch.Generator().manual_seed(0),
+    )
+    records = [step.record for _, step in zip(range(5), steps, strict=False)]
+    for record in records:
+        assert record.log_weights.isfinite().all() and record.effective.isfinite().all()
+        assert (record.effective >= 0.999).all() and (record.effective <= 8.001).all()
+    if resample == 1.0 and value != math.inf:
+        assert 1 not in records[1].ancestors, "a particle of weight 0 has no copy"
+        assert records[-1].effective[0] > 1
+    with raises(r"log_densities\[0\] returned", 1):
+        next(steps)
+
+
+def test_fkc_goes_on_without_a_particle_that_a_model_lost():
+    steps = fkc([broken(mixture(), from_call=2), mixture(1)], X, SIGMAS, exponents=[0.5, 0.5])
+    taken = [step.record.effective for _, step in zip(range(5), steps, strict=False)]
+    assert torch.stack(taken).isfinite().all()
+    with raises(r"models\[0\] returned", 2):
+        next(steps)
