@@ -6,9 +6,9 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 
@@ -43,6 +43,8 @@ class Lora(NamedTuple):
     """Of the network; a layer need not have them all."""
     disabled: bool
     scaling: dict[str, float]
+    merged: tuple[str, ...]
+    """Fused into the layer's weights."""
 
 
 class Switches(NamedTuple):
@@ -53,6 +55,22 @@ class Switches(NamedTuple):
     loras: dict[Any, Lora]
     fusers: dict[Any, bool]
     """GLIGEN's."""
+    caches: list[str]
+    """Diffusers' hooks that keep something from one call for the next, by class."""
+
+
+class Weight(NamedTuple):
+    """A parameter, and what counts the writes to it: no number is looked at, so the host does not wait."""
+
+    parameter: ReferenceType[torch.nn.Parameter]
+    version: int
+
+    def is_now(self, now: torch.nn.Parameter) -> bool:
+        """True for the parameter itself, not written to since, and for one that offloading exchanges."""
+        before = self.parameter()
+        if before is not now:
+            return now.is_meta or (before is not None and before.is_meta)
+        return now._version == self.version
 
 
 def as_switched(network: Any) -> Context:
@@ -60,23 +78,31 @@ def as_switched(network: Any) -> Context:
 
     One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
     `set_ip_adapter_scale` are diffusers' own). LoRAs that are loaded later are off in the models that were
-    bound before. Threads that call such models take turns; switch the network, or call it itself in another
-    thread, only while no model of it is called.
+    bound before. A LoRA that takes another's name is told by its tensors and not by their numbers: peft's
+    `hotswap`, which writes around torch's counters, is not seen. Threads that call such models take turns;
+    switch the network, or call it itself in another thread, only while no model of it is called.
 
     Raises:
-        RuntimeError: at a call, if a LoRA that was bound is gone, or an IP-Adapter came or went: the network
-            is not the one that was bound.
+        ValueError: the network has a cache (`enable_cache`), with which it is no function of its arguments.
+        RuntimeError: at a call, if a LoRA that was bound is gone, exchanged or fused, or an IP-Adapter or a
+            cache came or went: the network is not the one that was bound.
     """
     with locked(network):
         bound = _switches(network)
+        weights = {layer: _weights(layer, lora) for layer, lora in bound.loras.items() if not lora.disabled}
+    if bound.caches:
+        raise ValueError(
+            f"the network has {bound.caches[0]}, which answers from earlier calls, expected a function "
+            "of the arguments alone: disable_cache() or remove the hook"
+        )
 
     @contextlib.contextmanager
     def held() -> Iterator[None]:
         with locked(network):
             now = _switches(network)
-            _check(bound, now)
+            _check(bound, now, weights)
             loras = {layer: _then(bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
-            _switch(Switches(bound.scales, loras, {}))
+            _switch(Switches(bound.scales, loras, {}, []))
             try:
                 yield
             finally:
@@ -115,6 +141,7 @@ def _switches(network: Any) -> Switches:
         {each: _copied(each.scale) for each in processors if each is not None and hasattr(each, "scale")},
         {layer: _lora(layer) for layer in modules if _is_lora(layer)},
         _fusers(modules),
+        [name for each in modules if "_diffusers_hook" in vars(each) for name in _caches(each)],
     )
 
 
@@ -126,6 +153,12 @@ def _fusers(modules: Sequence[Any]) -> dict[Any, bool]:
     return {each: vars(each)["enabled"] for each in modules if isinstance(vars(each).get("enabled"), bool)}
 
 
+def _caches(module: Any) -> list[str]:
+    """Return the stateful hooks of diffusers: of its caches and of whatever else remembers calls."""
+    hooks = vars(module)["_diffusers_hook"].hooks.values()
+    return [type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)]
+
+
 def _is_lora(layer: Any) -> bool:
     """True for one of peft's layers, and not for the network around them.
 
@@ -135,7 +168,28 @@ def _is_lora(layer: Any) -> bool:
 
 
 def _lora(layer: Any) -> Lora:
-    return Lora(tuple(layer.active_adapters), layer.disable_adapters, dict(layer.scaling))
+    return Lora(
+        tuple(layer.active_adapters),
+        layer.disable_adapters,
+        dict(layer.scaling),
+        tuple(layer.merged_adapters),
+    )
+
+
+def _weights(layer: Any, lora: Lora) -> dict[str, list[Weight]]:
+    """Return the parameters of the layer's active LoRAs, by name."""
+    return {
+        name: [Weight(ref(each), each._version) for each in _parameters(layer, name)] for name in lora.active
+    }
+
+
+def _parameters(layer: Any, name: str) -> Iterator[torch.nn.Parameter]:
+    for kind in layer.adapter_layer_names:
+        found = layer._modules.get(kind)
+        if isinstance(found, torch.nn.ModuleDict) and name in found:
+            yield from found[name].parameters()
+        elif isinstance(found, torch.nn.ParameterDict) and name in found:
+            yield found[name]
 
 
 def _then(bound: Lora | None, now: Lora) -> Lora:
@@ -147,18 +201,34 @@ def _then(bound: Lora | None, now: Lora) -> Lora:
     )
 
 
-def _check(bound: Switches, now: Switches) -> None:
+def _check(bound: Switches, now: Switches, weights: Mapping[Any, Mapping[str, list[Weight]]]) -> None:
+    if now.caches:
+        raise RuntimeError(f"the network has {now.caches[0]}, which it had not when bound: disable_cache()")
     if bound.scales.keys() != now.scales.keys():
         raise RuntimeError(
             f"the network has {len(now.scales)} IP-Adapter processors, expected the {len(bound.scales)} that "
             "it was bound with: an IP-Adapter was loaded or unloaded since, bind it again"
         )
     for layer, lora in bound.loras.items():
-        there = now.loras[layer].scaling if layer in now.loras else {}
-        gone = [name for name in lora.scaling if name in lora.active and name not in there]
-        if gone and not lora.disabled:
+        there = now.loras.get(layer)
+        for name, before in weights.get(layer, {}).items():
+            if name not in lora.scaling:
+                continue
+            if there is None or name not in there.scaling:
+                raise RuntimeError(
+                    f"the network has no LoRA {name!r} any more, expected it as when bound: bind again"
+                )
+            parameters = list(_parameters(layer, name))
+            if len(parameters) != len(before) or not all(map(Weight.is_now, before, parameters)):
+                raise RuntimeError(
+                    f"the network's LoRA {name!r} has other weights than when bound, expected its own: "
+                    "bind again"
+                )
+        if there is not None and there.merged != lora.merged:
+            name = (there.merged or lora.merged)[0]
+            fused = "is fused into its weights" if name in there.merged else "is not fused any more"
             raise RuntimeError(
-                f"the network has no LoRA {gone[0]!r} any more, expected it as when bound: bind again"
+                f"the network's LoRA {name!r} {fused}, expected it as when bound: undo that, or bind again"
             )
 
 

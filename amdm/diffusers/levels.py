@@ -1,6 +1,7 @@
 """Diffusers' schedules as VE noise levels: sigma^2 = (1 - abar)/abar, or s/(1 - s) for a flow's time s."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -113,30 +114,63 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
     timesteps = _float64(scheduler.timesteps)
     if isinstance(scheduler, DDIMScheduler):
         return Levels(timesteps, _ddim_levels(scheduler, compat))
-    if is_flow(scheduler):
-        return Levels(timesteps, flow_sigmas(_float64(scheduler.sigmas)))
-    config = scheduler.config
-    if not (hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod")) or (
-        config.get("timestep_type") == "continuous" or config.get("use_flow_sigmas")
-    ):
+    if not is_flow(scheduler) and not _is_known(scheduler):
         raise TypeError(
             f"scheduler is {type(scheduler).__name__}, whose levels are not known here, expected "
-            "DDIMScheduler.from_config(scheduler.config, clip_sample=False) or Euler's"
+            f"{advised(scheduler)}"
         )
     sigmas = _float64(scheduler.sigmas)
+    sigmas = flow_sigmas(sigmas) if is_flow(scheduler) else sigmas
     if len(sigmas) > 2 and sigmas[-1] == sigmas[-2]:
         sigmas, timesteps = sigmas[:-1], timesteps[:-1]
     if len(sigmas) != len(timesteps) + 1 or not bool((sigmas.diff() < 0).all()):
         raise TypeError(
             f"scheduler is {type(scheduler).__name__} with {len(timesteps)} timesteps and the levels "
             f"{sigmas[0]:.4g} to {sigmas[-1]:.4g}, expected one more level than timesteps, decreasing: take "
-            "DDIMScheduler or Euler's and a sampler of ours, `sample_heun` say"
+            f"{advised(scheduler)}, and a sampler of ours, `sample_heun` say"
         )
     return Levels(timesteps, sigmas)
 
 
+def _is_known(scheduler: Any) -> bool:
+    """True if the scheduler's `sigmas` are VE levels of a DDPM."""
+    config = scheduler.config
+    has_levels = hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod")
+    return has_levels and config.get("timestep_type") != "continuous" and not config.get("use_flow_sigmas")
+
+
+def is_of_flow(config: Mapping[str, Any]) -> bool:
+    """True for the configuration of a rectified flow's scheduler, or of one that was made from it."""
+    is_velocity = config.get("prediction_type") == "flow_prediction"
+    return bool(config.get("use_flow_sigmas")) or is_velocity or "shift" in config
+
+
+def advised(scheduler: Any) -> str:
+    """Return what to write in the place of a scheduler whose levels are not known.
+
+    DDIM is advised where it has this scheduler's levels: not for networks that know another clock
+    ("continuous"), and not where its configuration leaves something out (CogVideoX's shift of the levels).
+    """
+    config = scheduler.config
+    if is_of_flow(config):
+        shift = config.get("shift", config.get("flow_shift", 1.0))
+        return f"FlowMatchEulerDiscreteScheduler.from_config(scheduler.config, shift={shift})"
+    if hasattr(scheduler, "alphas_cumprod") and config.get("timestep_type") != "continuous":
+        from diffusers import DDIMScheduler
+
+        if has_levels_of(DDIMScheduler.from_config(config), scheduler):
+            return "DDIMScheduler.from_config(scheduler.config, clip_sample=False) or Euler's"
+    return "one with the levels that its network was trained at (none is made from this configuration)"
+
+
+def has_levels_of(made: Any, scheduler: Any) -> bool:
+    """True if a scheduler that was made from another's configuration has its training levels."""
+    one, other = _float64(made.alphas_cumprod), _float64(scheduler.alphas_cumprod)
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 def _float64(values: Tensor) -> Tensor:
-    return values.detach().double().cpu()
+    return values.detach().cpu().double()  # Apple's GPUs have no float64
 
 
 def _ddim_levels(scheduler: Any, compat: Compat) -> Float[Tensor, " levels"]:

@@ -35,8 +35,12 @@ class NetworkDenoiser:
         recipes: they add the call's arguments, in their order (`amdm.diffusers.recipes`).
         contexts: entered around every call: `as_switched(network)`, `without_randomness()`.
         guidance: diffusers' `guidance_scale`: above 1 the network is called once with two rows for each
-            sample, unconditional rows first, and so are the conditions; else as it is.
+            sample, unconditional rows first, and so are the conditions; else as it is. A function of the
+            levels, `guidance(sigma)`, returns a number or one for each sample, and rows are two at all
+            levels: guidance that changes with the step.
         guidance_rescale: Lin et al. 2023, arXiv:2305.08891, section 3.4; 0 for none.
+        uncond: the recipes of a second call, for guidance in two calls of one row for each sample, as FLUX's
+            true guidance is; None for guidance in one.
         time_scale: a flow's timestep is this times s: 1000 for SD3, 1 for FLUX.
         batch: the conditions' number of samples; None if any will do.
         latent_space: for `check_same_ecosystem`.
@@ -47,16 +51,18 @@ class NetworkDenoiser:
     training_sigmas: Float[Tensor, " steps"] | None = field(default=None, repr=False)
     recipes: Sequence[Recipe] = field(default=(), repr=False)
     contexts: Sequence[Context] = field(default=(), repr=False)
-    guidance: float = 1.0
+    guidance: float | Callable[[Tensor], float | Tensor] = 1.0
     guidance_rescale: float = 0.0
+    uncond: Sequence[Recipe] | None = field(default=None, repr=False)
     time_scale: float = 1000.0
     batch: int | None = None
     latent_space: LatentSpace = field(default_factory=LatentSpace)
 
     def __post_init__(self) -> None:
         scaling(self.prediction, torch.ones(1))
-        check_finite(self.guidance, "guidance")
-        for name in ("recipes", "contexts"):
+        if not callable(self.guidance):
+            check_finite(self.guidance, "guidance")
+        for name in ("recipes", "contexts", "uncond"):
             if callable(getattr(self, name)):
                 raise TypeError(f"{name} is one callable, expected a list of them")
         table = self.training_sigmas
@@ -85,20 +91,28 @@ class NetworkDenoiser:
         sigma = sigma.to(torch.promote_types(x.dtype, torch.float32)).expand(len(x))
         c_in, c_skip, c_out = scaling(self.prediction, sigma.reshape(-1, *[1] * (x.ndim - 1)))
         x_in, t = (c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
-        if self.guidance > 1:
+        guided = callable(self.guidance) or self.guidance > 1
+        doubled = guided and self.uncond is None
+        if doubled:
             x_in, t = torch.cat([x_in, x_in]), torch.cat([t, t])
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(self.network))
             for context in self.contexts:
                 stack.enter_context(context())
-            call = reduce(lambda call, recipe: recipe(call), self.recipes, Call(x_in, t, sigma, extra_args))
-            predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0].to(x.dtype)
-        if self.guidance > 1:
+            call = Call(x_in, t, sigma, extra_args)
+            predicted = self._predicted(call, self.recipes).to(x.dtype)
+            if guided and self.uncond is not None:
+                predicted = torch.cat([self._predicted(call, self.uncond).to(x.dtype), predicted])
+        if guided:
+            scale = self.guidance(sigma) if callable(self.guidance) else self.guidance
             uncond, cond = predicted.chunk(2)
-            predicted = uncond + self.guidance * (cond - uncond)
-            if self.guidance_rescale > 0:
-                predicted = _rescale(predicted, cond, self.guidance_rescale)
+            predicted = guidance_of(uncond, cond, scale, self.guidance_rescale)
         return (c_skip * x + c_out * predicted).to(x.dtype)
+
+    def _predicted(self, call: Call, recipes: Sequence[Recipe]) -> Tensor:
+        call = reduce(lambda call, recipe: recipe(call), recipes, call)
+        predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0]
+        return predicted
 
     def timestep(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Return the network's timestep for a level: the training step, or a flow's scaled time."""
@@ -126,8 +140,16 @@ class NetworkDenoiser:
         return INFINITE_SIGMA if self.training_sigmas is None else self.training_sigmas[-1].item()
 
 
-def _rescale(guided: Tensor, cond: Tensor, share: float) -> Tensor:
-    """Give the guided prediction the conditional one's standard deviation, in part."""
+def guidance_of(uncond: Tensor, cond: Tensor, scale: float | Tensor, rescale: float = 0.0) -> Tensor:
+    """Return uncond + scale (cond - uncond), with the conditional one's standard deviation, in part.
+
+    `scale` is a number or one for each sample; `rescale` is Lin et al.'s share.
+    """
+    if isinstance(scale, Tensor) and scale.ndim > 0:
+        scale = scale.to(cond).reshape(-1, *[1] * (cond.ndim - 1))
+    guided = uncond + scale * (cond - uncond)
+    if rescale <= 0:
+        return guided
     axes = tuple(range(1, cond.ndim))
     factor = cond.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
-    return share * (guided * factor) + (1 - share) * guided
+    return rescale * (guided * factor) + (1 - rescale) * guided

@@ -6,6 +6,7 @@ scheduler that returns the given latents.
 """
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +19,8 @@ from torch import Tensor
 from amdm.compatibility import LatentSpace
 from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.contexts import as_switched, bare, without_randomness
-from amdm.diffusers.levels import SAME_STEP, Compat, is_flow, training_sigmas, visited
-from amdm.diffusers.network import NetworkDenoiser
+from amdm.diffusers.levels import SAME_STEP, Compat, Levels, is_flow, is_of_flow, training_sigmas, visited
+from amdm.diffusers.network import NetworkDenoiser, guidance_of
 from amdm.diffusers.recipes import Call, Recipe, controlled, keywords, stepwise
 from amdm.diffusers.recording import Recording, StepArguments, finish, record
 from amdm.samplers import ddim, dpmpp_2m
@@ -83,7 +84,9 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
 
     It takes pipelines of one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
     T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others of that shape, such as InteractDiffusion's and MIGC's.
-    Conditions that change with the step change with the level in the denoiser.
+    Conditions that change with the step change with the level in the denoiser. What the pipeline tells its
+    network and its scheduler at every step (time, scale of the latents, guidance) is compared with what the
+    denoiser will tell.
 
     With DDIM's, Euler's, DPM-Solver++(2M)'s and the flows' schedulers the result of `Prepared.sampler` is the
     pipeline's, to rounding; of others (UniPC's) the levels are taken, and the sampler is yours.
@@ -101,14 +104,25 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
         TypeError: a pipeline without a U-Net or transformer, or a modular one, which calls its network once
             for each side of guidance; a scheduler or ControlNet of another kind.
         ValueError: an argument that acts in the pipeline's own loop; a network that sees more than latents,
-            or is called several times a step; a scheduler that follows no schedule of levels.
+            is called more than twice a step, is told another time than its level's, or answers from earlier
+            calls (a cache); guidance of another kind; a scheduler that follows no schedule of levels.
+
+    Warns:
+        UserWarning: a flow's pipeline under a scheduler of another kind.
     """
     network = _network(pipe)
     arguments = _arguments(pipe, call_kwargs)
-    recording = record(pipe, network, call_kwargs)
+    rescale = float(arguments.get("guidance_rescale") or 0.0)
+
+    def join(uncond: Tensor, cond: Tensor, calls: int) -> Tensor:
+        return guidance_of(uncond, cond, _scale(arguments, calls), rescale)
+
+    recording = record(pipe, network, call_kwargs, join)
     levels = visited(pipe.scheduler, compat)
-    start = int((levels.timesteps - recording.timestep).abs().argmin())
+    _warn_of_flow(pipe)
+    start = _first_step(pipe.scheduler, levels, recording)
     sigmas = levels.sigmas[start : start + len(recording.steps) + 1]
+    timesteps = levels.timesteps[start : start + len(sigmas) - 1]
     flow = is_flow(pipe.scheduler)
     prediction: Prediction = "flow" if flow else pipe.scheduler.config.prediction_type
     samples, device = len(recording.latents), recording.latents.device
@@ -119,20 +133,89 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
         recipes=[_replay(getattr(pipe, "controlnet", None), recording, sigmas)],
         contexts=[as_switched(network), *([without_randomness(device)] if _is_migc(recording) else [])],
         guidance=_guidance(pipe, arguments, recording),
-        guidance_rescale=float(arguments.get("guidance_rescale") or 0.0),
+        guidance_rescale=rescale,
+        uncond=None if recording.calls == 1 else [_replay(None, recording, sigmas, uncond=True)],
         time_scale=pipe.scheduler.config.num_train_timesteps / _clock(recording),
         batch=samples,
         latent_space=_latent_space(pipe, recording.latents),
     )
     is_ve = not torch.equal(recording.x[:samples], recording.latents.to(recording.x.dtype))
+    _check_told(pipe, recording, model, Levels(timesteps, sigmas), is_ve)
     x = recording.latents.to(torch.promote_types(recording.latents.dtype, torch.float32))
     sigmas = sigmas.to(x)
     decode = Decoder(
         pipe, network, call_kwargs, prediction, is_ve, recording.latents.dtype, last=sigmas[-1].item()
     )
     start_x = x if is_ve else x / scaling(prediction, sigmas[0]).c_in
-    timesteps = levels.timesteps[start : start + len(sigmas) - 1].to(x)
-    return Prepared(model, sigmas, start_x, decode, _sampler(pipe.scheduler, model, sigmas, timesteps))
+    return Prepared(model, sigmas, start_x, decode, _sampler(pipe.scheduler, model, sigmas, timesteps.to(x)))
+
+
+def _first_step(scheduler: Any, levels: Levels, recording: Recording) -> int:
+    """Return the place of the pipeline's first step among the scheduler's."""
+    begin: int | None = getattr(scheduler, "begin_index", None)
+    first = recording.clocks[0].timestep
+    found = int((levels.timesteps - first).abs().argmin())
+    twice = int((levels.timesteps == first).sum()) > 1
+    return begin if begin is not None and twice else found
+
+
+def _check_told(pipe: Any, recording: Recording, model: NetworkDenoiser, levels: Levels, is_ve: bool) -> None:
+    """Raise unless the denoiser will tell its network what the pipeline told it: latents' scale and time.
+
+    The scheduler's timesteps may be its levels', rounded to whole ones; its sampler is not known then.
+    """
+    name, clock, count, steps = (
+        type(pipe).__name__,
+        _clock(recording),
+        len(levels.timesteps),
+        len(recording.steps),
+    )
+    if steps - count not in (0, 1):  # a last step from a level to itself is left out
+        raise ValueError(
+            f"{name} takes {steps} steps, expected {count} of its scheduler's, from its first on"
+        )
+    ours = (model.timestep(levels.sigmas[:-1]) * (clock if model.training_sigmas is None else 1)).tolist()
+    near = SAME_STEP if model.training_sigmas is None else 1.0
+    # The scheduler, which took no step, scales as at its first.
+    of_ve = scaling(model.prediction, levels.sigmas[0]).c_in.item()
+    scale = of_ve if is_ve else 1.0
+    told = zip(recording.clocks[:count], levels.timesteps.tolist(), ours, strict=True)
+    eps = torch.finfo(recording.x.dtype).eps
+    for i, (heard, timestep, time) in enumerate(told):
+        where = f"at step {i} {name}"
+        if abs(heard.timestep - timestep) > SAME_STEP:
+            raise ValueError(
+                f"{where} steps from timestep {heard.timestep:.6g}, expected its scheduler's {timestep:.6g}"
+            )
+        if abs(timestep - time) > near:
+            raise ValueError(
+                f"{where} steps from timestep {timestep:.6g}, expected {time:.6g}, its level's: timesteps "
+                "that do not follow the levels are not known here"
+            )
+        if abs(heard.t * clock - timestep) > SAME_STEP + 2 * heard.rounding * abs(timestep):
+            raise ValueError(
+                f"{where} tells its network the time {heard.t:.6g}, expected {timestep / clock:.6g}, the "
+                f"scheduler's timestep {timestep:.6g}: a clock that is not known here"
+            )
+        if not abs(heard.scale - scale) <= (1e-5 + 4 * eps) * scale:
+            raise ValueError(
+                f"{where} multiplies its network's latents by {heard.scale:.6g}, expected 1, or {of_ve:.6g} "
+                "for VE latents (NaN is no multiple of them)"
+            )
+
+
+def _warn_of_flow(pipe: Any) -> None:
+    """Warn of a flow's network under another scheduler: the pipeline's own images are wrong then."""
+    expected = inspect.signature(type(pipe).__init__).parameters.get("scheduler")
+    of_flow = is_of_flow(pipe.scheduler.config) or "FlowMatch" in str(getattr(expected, "annotation", ""))
+    prediction = pipe.scheduler.config.get("prediction_type")
+    if of_flow and prediction is not None and not is_flow(pipe.scheduler):
+        warnings.warn(
+            f"scheduler is {type(pipe.scheduler).__name__}, and {type(pipe).__name__} or the scheduler's "
+            "configuration is a rectified flow's: its network is taken for one that predicts "
+            f"{prediction!r}, expected FlowMatchEulerDiscreteScheduler",
+            stacklevel=3,
+        )
 
 
 def _sampler(
@@ -196,6 +279,10 @@ def _network(pipe: Any) -> Any:
 
 def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the call's arguments with the pipeline's defaults; raise for those of its own loop."""
+    if getattr(pipe, "free_init_enabled", False):
+        raise ValueError(
+            "free_init is on, with which the pipeline's loop runs several times, expected it off"
+        )
     bound = inspect.signature(pipe.__call__).bind_partial(**call_kwargs)
     bound.apply_defaults()
     for name, why in REFUSED.items():
@@ -208,26 +295,47 @@ def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clock(recording: Recording) -> float:
     """Return the scheduler's timestep divided by the network's: 1000 for FLUX, else 1."""
-    return min((1.0, 1000.0), key=lambda clock: abs(clock * recording.t - recording.timestep))
+    first = recording.clocks[0]
+    return min((1.0, 1000.0), key=lambda clock: abs(clock * first.t - first.timestep))
+
+
+def _scale(arguments: Mapping[str, Any], calls: int) -> float:
+    """Return the scale of guidance: of the rows of one call, or of two calls, which FLUX has a name for."""
+    true = arguments.get("true_cfg_scale") if calls == 2 else None
+    return float(true or arguments.get("guidance_scale") or 1.0)
 
 
 def _guidance(pipe: Any, arguments: Mapping[str, Any], recording: Recording) -> float:
-    """Return `guidance_scale` if the network sees every latent twice, 1 if it sees it once."""
-    rows, samples = len(recording.x), len(recording.latents)
-    if rows == samples:
-        return 1.0
-    scale = float(arguments.get("guidance_scale") or 1.0)
-    doubled = rows == 2 * samples and torch.equal(*recording.x.chunk(2))
-    if not (doubled and scale > 1 and getattr(pipe, "do_classifier_free_guidance", True)):
+    """Return the scale of guidance if the network sees every latent twice, 1 if it sees it once.
+
+    Raises:
+        ValueError: rows that are neither; a pipeline that makes something else of the network's outputs.
+    """
+    rows, samples, calls = len(recording.x), len(recording.latents), recording.calls
+    scale, name = _scale(arguments, calls), type(pipe).__name__
+    doubled = calls == 1 and rows == 2 * samples and torch.equal(*recording.x.chunk(2))
+    guided = (doubled or (calls == 2 and rows == samples)) and scale > 1
+    if not (guided and getattr(pipe, "do_classifier_free_guidance", True)) and (calls, rows) != (1, samples):
         raise ValueError(
             f"the network sees {rows} rows for {samples} latents at guidance_scale {scale}, "
             "expected every latent once, or twice for guidance alone"
         )
-    return scale
+    if not recording.joined:
+        expected = f"uncond + {scale} (cond - uncond)" if guided else "it as it is"
+        raise ValueError(
+            f"{name} makes something of its network's output that is not known here (another sign, guidance "
+            f"that is normalised or changes with the step, a part of the channels), expected {expected}"
+        )
+    return scale if guided else 1.0
 
 
-def _replay(controlnet: Any, recording: Recording, sigmas: Float[Tensor, " levels"]) -> Recipe:
-    """Return a recipe that passes at each step's levels what the pipeline passed at that step."""
+def _replay(
+    controlnet: Any, recording: Recording, sigmas: Float[Tensor, " levels"], uncond: bool = False
+) -> Recipe:
+    """Return a recipe that passes at each step's levels what the pipeline passed at that step.
+
+    With `uncond` it is what the second call of the step got.
+    """
     steps = recording.steps[: len(sigmas) - 1]  # a last step from a level to itself has none
     if any(step.controlnet for step in steps):
         _check_controlnet(controlnet)
@@ -236,7 +344,7 @@ def _replay(controlnet: Any, recording: Recording, sigmas: Float[Tensor, " level
     def replayed(call: Call, step: StepArguments) -> Call:
         for fuser, on in step.fusers.items():
             fuser.enabled = on  # `as_switched` puts it back after the call
-        call = keywords(**step.network)(call)
+        call = keywords(**((uncond and step.uncond) or step.network))(call)
         if step.controlnet is None or not _is_on(step.controlnet["conditioning_scale"]):
             return call
         return controlled(call, controlnet, half=half, **step.controlnet)

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,10 +17,25 @@ class StepArguments(NamedTuple):
     """The arguments of a pipeline's networks at one step, besides the latents and the time."""
 
     network: Mapping[str, Any]
+    uncond: Mapping[str, Any] | None
+    """Of the network's second call, for guidance; None if it is called once."""
     controlnet: Mapping[str, Any] | None
     """None if it calls none."""
     fusers: Mapping[Any, bool]
     """GLIGEN's switches, by module."""
+
+
+class Clock(NamedTuple):
+    """What a pipeline tells at a step: to be compared with what a denoiser would."""
+
+    timestep: float
+    """To the scheduler."""
+    t: float
+    """To the network."""
+    rounding: float
+    """The relative error of `t`."""
+    scale: float
+    """The network's input divided by the latents; NaN if it is no multiple of them."""
 
 
 class Recording(NamedTuple):
@@ -29,63 +45,179 @@ class Recording(NamedTuple):
     """Those that the scheduler steps from first."""
     x: Tensor
     """The network's input then: a row or two for each sample."""
+    calls: int
+    """Of the network at a step: 1, or 2 for guidance in two calls."""
+    joined: bool
+    """True if the scheduler gets at every step what guidance makes of the network's outputs."""
     controlnet_rows: int
     """The number of these rows that its ControlNet sees."""
-    timestep: float
-    """The scheduler's."""
-    t: float
-    """The network's."""
+    clocks: Sequence[Clock]
     steps: Sequence[StepArguments]
     """Consecutive steps with equal arguments are the same object."""
+
+
+Join = Callable[[Tensor, Tensor, int], Tensor]
+"""`join(uncond, cond, calls)`: what guidance makes of the outputs of one or two calls."""
+
+
+class _Call(NamedTuple):
+    x: Tensor
+    output: Tensor
+    arguments: dict[str, Any]
 
 
 class _LastStep(Exception):  # noqa: N818 (not an error)
     """The pipeline has come to its last step."""
 
 
-def record(pipe: Any, network: Any, call_kwargs: Mapping[str, Any]) -> Recording:
+def record(pipe: Any, network: Any, call_kwargs: Mapping[str, Any], join: Join) -> Recording:
     """Run the pipeline up to its last step, and record what it passes to its networks.
 
+    The networks return noise of their own, so that what the pipeline makes of it can be told.
+
     Raises:
-        ValueError: no step; a network that is called several times a step, or sees more than the latents.
+        TypeError: a network that takes something else than latents and a `timestep`.
+        ValueError: no step; a network that is called more than twice a step, or sees more than the latents;
+            a pipeline that changes the latents between its steps.
     """
-    calls: list[dict[str, Any]] = []
-    controlnet_calls: list[dict[str, Any]] = []
-    steps: list[StepArguments] = []
-    first: list[Recording] = []
+    calls: list[_Call] = []
+    controlnet_calls: list[_Call] = []
+    heard: list[Recording] = []
     name, scheduler = type(pipe).__name__, pipe.scheduler
 
     def step(*args: Any, **kwargs: Any) -> Any:
-        if len(calls) != 1:
-            raise ValueError(
-                f"{name} calls its network {len(calls)} times a step with these arguments, expected once"
-            )
-        call, controlnet_call = calls.pop(), controlnet_calls.pop() if controlnet_calls else None
-        x, t = _pop_latents(call), _number(call.pop("timestep"))
-        rows = 0 if controlnet_call is None else len(_pop_latents(controlnet_call))
         arguments = _named(type(scheduler).step, (scheduler, *args), kwargs)
-        latents, timestep = arguments["sample"], _number(arguments["timestep"])
-        passed = _step_arguments(network, call, controlnet_call)
-        steps.append(steps[-1] if steps and _same(steps[-1], passed) else passed)
-        if not first:
-            first.append(Recording(latents, x, rows, timestep, t, steps))
-        if timestep == _number(scheduler.timesteps[-1]):
+        now = _heard(name, network, calls, controlnet_calls, arguments, join)
+        if heard:
+            _check_follows(name, heard[-1], now)
+            if _same(heard[-1].steps, now.steps):
+                now = now._replace(steps=heard[-1].steps)
+            now = now._replace(x=heard[0].x)  # not one for every step
+        heard.append(now)
+        calls.clear()
+        controlnet_calls.clear()
+        last = _number(scheduler.timesteps[-1])  # several steps may have it, where timesteps are rounded
+        if sum(one.clocks[0].timestep == last for one in heard) == int((scheduler.timesteps == last).sum()):
             raise _LastStep
-        return _output(latents)
+        return _output(now.latents)
 
     stepping = _replaced(scheduler, "step", step)
     with _idle(pipe, network, calls, controlnet_calls), stepping, contextlib.suppress(_LastStep):
         pipe(**call_kwargs)
-    if not first:
+    if not heard:
         raise ValueError(f"{name} did not come to a step of its scheduler, expected one or more")
-    (recording,) = first
-    seen, expected = tuple(recording.x.shape[1:]), tuple(recording.latents.shape[1:])
+    return heard[0]._replace(
+        joined=all(one.joined for one in heard),
+        clocks=[one.clocks[0] for one in heard],
+        steps=[one.steps[0] for one in heard],
+    )
+
+
+def _heard(
+    name: str,
+    network: Any,
+    calls: Sequence[_Call],
+    controlnet_calls: Sequence[_Call],
+    arguments: Mapping[str, Any],
+    join: Join,
+) -> Recording:
+    """Return one step as it was heard."""
+    if len(calls) not in (1, 2):
+        raise ValueError(
+            f"{name} calls its network {len(calls)} times a step with these arguments, expected once, or "
+            "twice for guidance"
+        )
+    if len(controlnet_calls) > 1 or (controlnet_calls and len(calls) > 1):
+        raise ValueError(
+            f"{name} calls its ControlNet {len(controlnet_calls)} times and its network {len(calls)} times a "
+            "step, expected both once"
+        )
+    latents, x, told = arguments["sample"], calls[0].x, [dict(call.arguments) for call in calls]
+    seen, expected = tuple(x.shape[1:]), tuple(latents.shape[1:])
     if seen != expected:
         raise ValueError(
             f"{name}'s network sees {seen} for a latent of {expected}, expected the same: models of "
             "inpainting and editing are not denoisers of their latents alone"
         )
-    return recording
+    times = [_time(name, each) for each in told]
+    if not all(
+        _same([calls[0].x, times[0]], [call.x, time]) for call, time in zip(calls, times, strict=True)
+    ):
+        raise ValueError(f"{name} calls its network with two latents or times a step, expected one")
+    controlled = [dict(call.arguments) for call in controlnet_calls]
+    if any(_time(name, each) != times[0] for each in controlled):
+        raise ValueError(f"{name} calls its ControlNet with another time than its network, expected one")
+    if controlled:  # the idle ControlNet's
+        told = [{key: value for key, value in each.items() if "residual" not in key} for each in told]
+    outputs = [part for call in calls for part in torch.split(call.output, len(latents))]
+    joined, order = _joined(
+        outputs, arguments["model_output"], lambda uncond, cond: join(uncond, cond, len(calls))
+    )
+    cond, uncond = (told[0], None) if len(told) == 1 else (told[order], told[1 - order])
+    clock = Clock(_number(arguments["timestep"]), *times[0], _multiple(x, latents))
+    passed = StepArguments(cond, uncond, controlled[0] if controlled else None, fusers_of(network))
+    rows = len(controlnet_calls[0].x) if controlnet_calls else 0
+    return Recording(latents, x, len(calls), joined, rows, [clock], [passed])
+
+
+def _check_follows(name: str, before: Recording, now: Recording) -> None:
+    if not torch.equal(before.latents, now.latents.to(before.latents.dtype)):
+        raise ValueError(
+            f"{name} changes the latents between its steps with these arguments, expected the scheduler's"
+        )
+    if (before.calls, len(before.x)) != (now.calls, len(now.x)):
+        raise ValueError(
+            f"{name} calls its network {now.calls} times with {len(now.x)} rows at a step, expected "
+            f"{before.calls} times with {len(before.x)} as before: guidance that ends is not known here"
+        )
+
+
+def _joined(
+    outputs: Sequence[Tensor], result: Tensor, join: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[bool, int]:
+    """Return whether guidance makes the result of the outputs, and the place of the conditional one.
+
+    Two rows for each sample are unconditional first; two calls may be either way.
+    """
+    if len(outputs) == 1:
+        return _close(outputs[0], result), 0
+    if len(outputs) != 2:
+        return False, 0
+    uncond, cond = outputs
+    if _close(join(uncond, cond), result):
+        return True, 1
+    return _close(join(cond, uncond), result), 0
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """True for equal tensors up to a few roundings of guidance."""
+    if one.shape != other.shape:
+        return False
+    eps = max(torch.finfo(each.dtype).eps for each in (one, other))
+    return bool((one - other).abs().max() <= 4 * eps * one.abs().max())
+
+
+def _multiple(x: Tensor, latents: Tensor) -> float:
+    """Return the number that the latents were multiplied by; NaN if there is none, 1 for zeros."""
+    wide = torch.promote_types(latents.dtype, torch.float32)
+    whole, part = latents.to(wide), x[: len(latents)].to(wide)
+    square = whole.square().sum()
+    if square == 0:
+        return 1.0
+    scale = (part * whole).sum() / square
+    eps = max(torch.finfo(each.dtype).eps for each in (x, latents))
+    is_multiple = (part - scale * whole).abs().max() <= 4 * eps * part.abs().max()
+    return scale.item() if is_multiple else math.nan
+
+
+def _time(name: str, call: dict[str, Any]) -> tuple[float, float]:
+    """Take the network's time out of its call: one for all rows, and its relative rounding."""
+    if call.get("timestep") is None:
+        raise TypeError(f"{name} calls its network without `timestep`, expected diffusers' keyword")
+    times = torch.as_tensor(call.pop("timestep")).flatten()
+    if not bool((times == times[0]).all()):
+        raise ValueError(f"{name} tells its network the times {times.tolist()}, expected one for all rows")
+    return float(times[0]), torch.finfo(times.dtype).eps if times.is_floating_point() else 0.0
 
 
 def finish(pipe: Any, network: Any, latents: Tensor, call_kwargs: Mapping[str, Any]) -> Any:
@@ -111,10 +243,8 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _idle(
-    pipe: Any, network: Any, calls: list[dict[str, Any]], controlnet_calls: list[dict[str, Any]]
-) -> Iterator[None]:
-    """Let the pipeline's networks record their calls and return their input; other denoisers wait."""
+def _idle(pipe: Any, network: Any, calls: list[_Call], controlnet_calls: list[_Call]) -> Iterator[None]:
+    """Let the pipeline's networks record their calls and return noise; other denoisers wait."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
     processors = dict(getattr(network, "attn_processors", {}))
@@ -138,16 +268,24 @@ def _idle(
 
 
 def _recorded(
-    network: Any, calls: list[dict[str, Any]], result: Callable[[Any], Any]
+    network: Any, calls: list[_Call], result: Callable[[Any], Any]
 ) -> contextlib.AbstractContextManager[None]:
-    """Let the network record its calls and return `result(x)` in this thread; in others it does its work."""
+    """Let the network record its calls and return `result(noise)` in this thread; in others it works."""
     thread, real, forward = threading.get_ident(), network.forward, bare(network).forward
 
     def idle(*args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != thread:
             return real(*args, **kwargs)
-        calls.append(_named(forward, args, kwargs))
-        return result(next(iter(calls[-1].values())))
+        arguments = _named(forward, args, kwargs)
+        x = arguments.pop(next(iter(arguments)))
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            raise TypeError(
+                f"{type(bare(network)).__name__} is called with {type(x).__name__}, expected one tensor of "
+                "latents"
+            )
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(len(calls))).to(x)
+        calls.append(_Call(x, noise, arguments))
+        return result(noise)
 
     return _replaced(network, "forward", idle)
 
@@ -162,22 +300,6 @@ def _named(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
     """Return the arguments of a call by name, those of its `**kwargs` too."""
     arguments = dict(inspect.signature(function).bind(*args, **kwargs).arguments)
     return {**arguments, **arguments.pop("kwargs", {})}
-
-
-def _pop_latents(call: dict[str, Any]) -> Tensor:
-    """Take a network's first argument out of its call."""
-    latents: Tensor = call.pop(next(iter(call)))
-    return latents
-
-
-def _step_arguments(
-    network: Any, call: dict[str, Any], controlnet_call: dict[str, Any] | None
-) -> StepArguments:
-    """Return the arguments of a step, without the residuals that an idle ControlNet returned."""
-    if controlnet_call is not None:
-        controlnet_call.pop("timestep")
-        call = {name: value for name, value in call.items() if "block_additional_residual" not in name}
-    return StepArguments(call, controlnet_call, fusers_of(network))
 
 
 def _number(value: Any) -> float:

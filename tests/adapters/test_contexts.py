@@ -3,6 +3,12 @@
 import pytest
 import torch
 from adapters import tiny_diffusers as tiny
+from diffusers import (
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
 from peft import LoraConfig
 from tolerances import assert_equal
 
@@ -159,3 +165,69 @@ def test_lead_and_partner_share_a_network_in_the_pipelines_own_loop():
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     assert (expected - alone).abs().max() > 0.1
     assert_equal(pipe(**kwargs).images, expected, 5e-6)
+
+
+@pytest.mark.parametrize("exchange", ["loaded again", "written over"])
+def test_another_lora_under_the_name_of_a_bound_one_is_an_error(exchange):
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=STEPS)
+    pipe.unet.set_adapters(["one"], [0.7])
+    prepared = from_pipeline(pipe, **kwargs)
+    add_lora(pipe, "third", seed=5)  # what is not active may come, change and go
+    pipe.unet.delete_adapters("other")
+    pipe.unet.set_adapters(["third"])
+    drawn(prepared)
+    if exchange == "loaded again":
+        pipe.unet.delete_adapters("one")
+        add_lora(pipe, "one", seed=9)
+    else:
+        with torch.no_grad():
+            layers(pipe)[-1].lora_B["one"].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="LoRA 'one' has other weights than when bound"):
+        prepared.model(prepared.x, prepared.sigmas[:1])
+    pipe.unet.set_adapters(["one"])
+    drawn(from_pipeline(pipe, **kwargs))
+
+
+def test_a_lora_that_is_fused_at_another_scale_is_an_error():
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=STEPS)
+    pipe.unet.set_adapters(["one"], [0.7])
+    prepared = from_pipeline(pipe, **kwargs)
+    pipe.unet.fuse_lora(lora_scale=0.5, adapter_names=["one"])
+    with pytest.raises(RuntimeError, match="LoRA 'one' is fused into its weights"):
+        prepared.model(prepared.x, prepared.sigmas[:1])
+
+
+def test_loras_may_be_moved_and_cast():
+    pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=STEPS)
+    prepared = from_pipeline(pipe, **kwargs)
+    pipe.unet.to(torch.bfloat16).to(torch.float32)
+    assert prepared.model(prepared.x, prepared.sigmas[:1]).isfinite().all()
+
+
+CACHES = {
+    "first block": FirstBlockCacheConfig(threshold=0.05),
+    "pyramid": PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
+    ),
+    "faster": FasterCacheConfig(current_timestep_callback=lambda: 500),
+    "taylor": TaylorSeerCacheConfig(),
+}
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_network_that_answers_from_earlier_calls_is_refused(cache):
+    pipe, kwargs = tiny.flux(num_inference_steps=2)
+    before = from_pipeline(pipe, **kwargs)
+    pipe.transformer.enable_cache(CACHES[cache])
+    with pytest.raises(ValueError, match=r"the network has \w*Hook, which answers from earlier calls"):
+        from_pipeline(pipe, **kwargs)
+    with pytest.raises(RuntimeError, match=r"the network has \w*Hook, which it had not when bound"):
+        before.model(before.x, before.sigmas[:1])
+    pipe.transformer.disable_cache()
+    drawn(before)
+
+
+def test_hooks_that_keep_nothing_are_no_cache():
+    pipe, kwargs = tiny.flux(num_inference_steps=2)
+    pipe.transformer.enable_layerwise_casting(torch.bfloat16, torch.float32)
+    drawn(from_pipeline(pipe, **kwargs))

@@ -1,7 +1,9 @@
 """Diffusers' pipelines as denoisers: alone each is the stock pipeline, two together a loop written out."""
 
 import contextlib
+import dataclasses
 import inspect
+import re
 import threading
 
 import numpy as np
@@ -9,14 +11,19 @@ import pytest
 import torch
 from adapters import tiny_diffusers as tiny
 from diffusers import (
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
     FluxImg2ImgPipeline,
     FluxKontextPipeline,
     LMSDiscreteScheduler,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -28,7 +35,7 @@ from diffusers import (
 from tolerances import assert_equal
 
 from amdm import check_same_ecosystem, ddim, dpmpp_2m, sample_amdm, sample_ddim
-from amdm.diffusers import from_pipeline
+from amdm.diffusers import from_pipeline, sigmas_from_scheduler
 from amdm.geometry import radial_correct, slerp_fold
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -621,11 +628,223 @@ def test_what_mixes_latents_or_calls_again_is_refused_in_one_line():
         assert "\n" not in str(raised.value) and len(str(raised.value)) < 150
 
 
-def test_a_second_network_call_is_refused():
+def flux_negative():
+    embeds = tiny.xl_embeds()
+    return {
+        "negative_prompt_embeds": embeds["negative_prompt_embeds"],
+        "negative_pooled_prompt_embeds": embeds["negative_pooled_prompt_embeds"],
+    }
+
+
+def test_the_true_guidance_of_flux_is_two_calls_a_step():
+    pipe, kwargs = tiny.flux(num_inference_steps=6)
+    plain = stock(pipe, kwargs)
+    kwargs |= {**flux_negative(), "true_cfg_scale": 4.0}
+    expected = assert_is_stock(pipe, kwargs)
+    assert (expected - plain).abs().max() > 0.1
+    prepared = from_pipeline(pipe, **kwargs)
+    assert prepared.model.guidance == 4.0 and prepared.model.uncond is not None
+
+
+def test_a_network_that_is_called_three_times_is_refused():
     pipe, kwargs = tiny.flux(num_inference_steps=4)
-    embeds = {f"negative_{name}": kwargs[name] for name in ("prompt_embeds", "pooled_prompt_embeds")}
-    with pytest.raises(ValueError, match="FluxPipeline calls its network 2 times a step"):
-        from_pipeline(pipe, **kwargs, **embeds, true_cfg_scale=4.0)
+
+    class Thrice(type(pipe.transformer)):
+        def __call__(self, *args, **kwargs):
+            return [super(Thrice, self).__call__(*args, **kwargs) for _ in range(3)][-1]
+
+    pipe.transformer.__class__ = Thrice
+    with pytest.raises(ValueError, match="FluxPipeline calls its network 3 times a step"):
+        from_pipeline(pipe, **kwargs)
+
+
+def test_guidance_that_changes_with_the_step_is_the_pipelines_at_each_step():
+    """A pipeline whose callback sets another scale at every step, which it takes at the next."""
+    scales, steps = [7.5, 7.5, 3.0, 3.0, 1.0, 1.0], 6
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=steps)
+
+    def change(pipe, i, t, tensors):
+        pipe._guidance_scale = scales[min(i + 1, steps - 1)] + 1e-9  # at 1 itself its rows would be one
+        return tensors
+
+    prepared = from_pipeline(pipe, **kwargs)
+    expected = pipe(**kwargs, callback_on_step_end=change).images
+    edge = prepared.sigmas.tolist()
+
+    def guidance(sigma):
+        at = (sigma[0] - torch.tensor(edge[:-1])).abs().argmin()
+        return torch.tensor(scales)[at].expand(len(sigma))
+
+    for given in (guidance, lambda sigma: guidance(sigma)[0].item()):
+        model = dataclasses.replace(prepared.model, guidance=given)
+        x = sample_ddim(model, prepared.x, prepared.sigmas, disable=True)
+        assert_equal(prepared.decode(x).images, expected, EPS_OR_V)
+
+
+def lumina(**kwargs):
+    transformer = tiny.seeded(
+        Lumina2Transformer2DModel,
+        sample_size=4,
+        patch_size=2,
+        in_channels=4,
+        hidden_size=8,
+        num_layers=2,
+        num_attention_heads=1,
+        num_kv_heads=1,
+        multiple_of=16,
+        scaling_factor=1.0,
+        axes_dim_rope=[4, 2, 2],
+        cap_feat_dim=8,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    parts = {"vae": tiny.vae(0.36), "text_encoder": None, "tokenizer": None}
+    pipe = Lumina2Pipeline(transformer=transformer, scheduler=scheduler, **parts)
+    embeds = {"prompt_embeds": tiny.randn(1, 1, 6, 8), "prompt_attention_mask": torch.ones(1, 6).long()}
+    return tiny.quiet(pipe), {**tiny.call(height=64, width=64), **embeds, "guidance_scale": 1.0, **kwargs}
+
+
+def cogview(**kwargs):
+    transformer = tiny.seeded(
+        CogView4Transformer2DModel,
+        patch_size=2,
+        in_channels=4,
+        num_layers=2,
+        attention_head_dim=4,
+        num_attention_heads=4,
+        out_channels=4,
+        text_embed_dim=32,
+        time_embed_dim=8,
+        condition_dim=4,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type="linear")
+    parts = {"vae": tiny.vae(0.41), "text_encoder": None, "tokenizer": None}
+    pipe = CogView4Pipeline(transformer=transformer, scheduler=scheduler, **parts)
+    embeds = {"prompt": None, "prompt_embeds": tiny.randn(1, 1, 16, 32)}
+    return tiny.quiet(pipe), {**tiny.call(height=64, width=64), **embeds, "guidance_scale": 1.0, **kwargs}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lumina, "Lumina2Pipeline makes something of its network's output that is not known here"),
+        (cogview, r"at step 1 CogView4Pipeline steps from timestep \d+, expected .*, its level's"),
+    ],
+)
+def test_pipelines_that_tell_their_network_another_time_are_refused(make, message):
+    pipe, kwargs = make(num_inference_steps=8)
+    with pytest.raises(ValueError, match=message):
+        from_pipeline(pipe, **kwargs)
+
+
+def changed(what):
+    """A pipeline whose U-Net is told another time or other latents, or whose output is not used as it is."""
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    unet = pipe.unet
+
+    class Told(type(unet)):
+        def __call__(self, x, t, **kwargs):
+            calls.append(t)
+            if what == "time reversed":
+                t = 1000 - t
+            if what == "a later step's time" and len(calls) == 3:
+                t = t + 1
+            if what == "times of rows":
+                t = torch.stack([t, t + 1])
+            if what == "latents scaled":
+                x = 0.9 * x
+            if what == "latents shifted":
+                x = x + 0.1
+            out = super().__call__(x, t, **kwargs)[0]
+            return ((-out if what == "sign" else out[:, :2] if what == "channels" else out),)
+
+    calls = []
+    unet.__class__ = Told
+    return pipe, kwargs
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("time reversed", "at step 0 StableDiffusionPipeline tells its network the time 249, expected 751"),
+        ("a later step's time", "at step 2 .* tells its network the time 252, expected 251"),
+        ("times of rows", r"tells its network the times \[751, 752\], expected one for all rows"),
+        ("latents scaled", "multiplies its network's latents by 0.9, expected 1, or 0.236"),
+        ("latents shifted", "multiplies its network's latents by nan, expected 1, or 0.236"),
+        ("sign", r"makes something of its network's output .*, expected uncond \+ 7.5 \(cond - uncond\)"),
+        ("channels", "makes something of its network's output"),
+    ],
+)
+def test_what_a_pipeline_tells_is_compared_with_what_the_denoiser_will(what, message):
+    pipe, kwargs = changed(what)
+    with pytest.raises(ValueError, match=message):
+        from_pipeline(pipe, **kwargs)
+
+
+def test_a_pipeline_that_changes_latents_between_steps_is_refused():
+    """As mixing in an image does: here by the callback, though it is refused by name."""
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    call = type(pipe).__call__
+
+    class Mixed(type(pipe)):
+        def __call__(self, *args, **kwargs):
+            mix = lambda pipe, i, t, tensors: {"latents": tensors["latents"] + 0.1}
+            return call(self, *args, **kwargs, callback_on_step_end=mix)
+
+    pipe.__class__ = Mixed
+    with pytest.raises(ValueError, match="Mixed changes the latents between its steps"):
+        from_pipeline(pipe, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "steps"),
+    [
+        (DPMSolverMultistepScheduler, "use_exponential_sigmas", 20),
+        (DPMSolverMultistepScheduler, "use_lu_lambdas", 50),
+        (UniPCMultistepScheduler, "use_karras_sigmas", 100),
+    ],
+)
+def test_timesteps_that_round_to_one_number_are_steps_of_their_own(make, option, steps):
+    scheduler = make(**BETAS, **{option: True})
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=steps)
+    prepared = from_pipeline(pipe, **kwargs)
+    scheduler.set_timesteps(steps)
+    assert len(set(scheduler.timesteps.tolist())) < steps
+    assert_equal(prepared.sigmas, sigmas_from_scheduler(scheduler, steps).float(), 1e-6)
+    assert prepared.sigmas[-1] == 0
+
+
+def test_an_image_whose_first_timestep_comes_twice_starts_where_its_pipeline_does():
+    steps = 20
+    pipe, kwargs = tiny.sd(
+        DPMSolverMultistepScheduler(**BETAS, use_exponential_sigmas=True), num_inference_steps=steps
+    )
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pipe = tiny.quiet(StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False))
+    del kwargs["latents"]
+    for strength, left in ((0.1, 2), (0.05, 1)):
+        prepared = from_pipeline(
+            pipe, **kwargs, image=tiny.image_of(64), strength=strength, generator=generator()
+        )
+        assert_equal(prepared.sigmas, pipe.scheduler.sigmas[-left - 1 :], 1e-6)
+
+
+def test_a_flows_network_under_another_scheduler_is_warned_of_and_advised_its_own():
+    pipe, kwargs = tiny.sd3(num_inference_steps=4)
+    expected = stock(pipe, kwargs)
+    pipe.scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    advice = r"expected (FlowMatchEulerDiscreteScheduler\.from_config\(scheduler\.config, shift=3\.0\))$"
+    with pytest.raises(TypeError, match=advice) as raised:
+        from_pipeline(pipe, **kwargs)
+    scheduler = pipe.scheduler
+    pipe.scheduler = eval(re.search(advice, str(raised.value))[1])
+    assert_is_stock(pipe, kwargs)
+    assert_equal(ours(pipe, kwargs), expected, EPS_OR_V)
+    for wrong in (DDIMScheduler.from_config(scheduler.config, clip_sample=False), tiny.ddim()):
+        pipe.scheduler = wrong
+        with pytest.warns(
+            UserWarning, match="StableDiffusion3Pipeline or the scheduler's .*'epsilon', expect"
+        ):
+            from_pipeline(pipe, **kwargs)
 
 
 def test_other_guidances_than_the_two_rows_are_refused_and_leave_nothing_behind():
