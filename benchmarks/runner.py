@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -23,7 +24,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from jaxtyping import UInt8
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -32,7 +32,7 @@ from benchmarks.methods import extra_args, model
 from benchmarks.provenance import commit
 from shapes import denoisers, latents, networks, world
 from shapes.configs import CONFIGS
-from shapes.folders import cache_folder
+from shapes.folders import cache_folder, opened
 from shapes.world import Image, Scenes
 
 BATCH = 50
@@ -103,18 +103,57 @@ def read_or_draw(batch: Batch, device: str) -> Drawn:
     """One batch from the cache, or drawn and kept there."""
     path = path_of(batch)
     if path.exists():
-        with safe_open(path, "pt") as file:
-            how = json.loads(file.metadata()["how"])
-            return Drawn(file.get_tensor("images"), **how)
+        try:
+            return read(batch)
+        except ValueError as error:
+            warnings.warn(f"{error}: drawn anew", stacklevel=2)
     begin = time.perf_counter()
     images = to_bytes(batch.method.draw(held_out(batch.first, batch.size, batch.split), batch.seed, device))
-    how = {"seconds": time.perf_counter() - begin, "commit": commit(), "device": device}
+    how: dict[str, Any] = {"seconds": time.perf_counter() - begin, "commit": commit(), "device": device}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")  # a file that is there is whole
-    metadata = {"how": json.dumps(how), "method": json.dumps(settings(batch.method))}
+    metadata = {
+        "how": json.dumps(how),
+        "method": json.dumps(settings(batch.method)),
+        "digest": digest(images),
+    }
     save_file({"images": images}, unfinished, metadata)
     os.replace(unfinished, path)
     return Drawn(images, **how)
+
+
+def read(batch: Batch) -> Drawn:
+    """One batch from its file.
+
+    Raises:
+        ValueError: the file is damaged, or is not of this batch: its name, and what is wrong.
+    """
+    path = path_of(batch)
+    with opened(path, remedy="it is no batch of images") as file:
+        metadata, images = file.metadata(), file.get_tensor("images")
+        drawn, method = Drawn(images, **json.loads(metadata["how"])), json.loads(metadata["method"])
+    wanted: dict[str, tuple[Any, Any]] = {
+        "shape": (tuple(images.shape), (batch.size, 3, 32, 32)),
+        "dtype": (images.dtype, torch.uint8),
+        "method": (method, json.loads(json.dumps(settings(batch.method)))),
+        "digest": (metadata.get("digest"), digest(images) if "digest" in metadata else None),
+    }
+    for what, (found, expected) in wanted.items():
+        if found != expected:
+            raise ValueError(f"{path} has the {what} {found}, expected {expected}")
+    return drawn
+
+
+def _is_kept(batch: Batch) -> bool:
+    try:
+        return path_of(batch).exists() and bool(read(batch))
+    except ValueError:
+        return False
+
+
+def digest(images: Pixels) -> str:
+    """A digest of images, which tells whether a file is as it was written."""
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:12]
 
 
 def to_bytes(images: Image) -> Pixels:
@@ -167,7 +206,7 @@ def weights_digest(name: str) -> str:
 
 def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
     """The number of images that are still to be drawn, and about how many minutes that takes here."""
-    missing = [batch for batch in todo if not path_of(batch).exists()]
+    missing = [batch for batch in todo if not _is_kept(batch)]
     calls: Counter[str] = Counter()
     for batch in missing:
         calls.update({name: batch.size * times for name, times in batch.method.calls.items()})

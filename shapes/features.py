@@ -10,13 +10,14 @@ from functools import cache
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm.auto import tqdm
 
 from shapes import conditions, world
 from shapes.commands import parser_of
+from shapes.folders import opened
 from shapes.networks import WEIGHTS
 from shapes.world import Image
 
@@ -49,7 +50,12 @@ def features(images: Image) -> Features:
 def load() -> nn.Sequential:
     """The shipped network in float32, without gradients."""
     network = build().eval().requires_grad_(False)
-    network.load_state_dict({name: value.float() for name, value in load_file(PATH).items()})
+    with opened(PATH, remedy="check it out again, or train it anew") as file:
+        stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    try:
+        network.load_state_dict(stored)
+    except RuntimeError as error:
+        raise ValueError(f"{PATH} has the weights of another network: {error}") from error
     return network
 
 

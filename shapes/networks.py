@@ -139,5 +139,9 @@ def load_unet(name: str | None) -> Any:
 
 
 def _load(kind: Any, name: str, part: str) -> Any:
-    stored = kind.from_pretrained(WEIGHTS / name / part, variant="fp16", local_files_only=True)
+    folder = WEIGHTS / name / part
+    try:
+        stored = kind.from_pretrained(folder, variant="fp16", local_files_only=True)
+    except Exception as error:  # diffusers, safetensors and json raise what they like
+        raise ValueError(f"{folder} holds no weights that can be read: {error}") from error
     return stored.requires_grad_(False)

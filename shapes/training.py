@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 from shapes import conditions, denoisers, latents, networks, world
 from shapes.commands import parser_of
 from shapes.configs import CONFIGS, Prediction, TrainingConfig
-from shapes.folders import cache_folder
+from shapes.folders import cache_folder, opened
 from shapes.networks import Network
 from shapes.tables import write_csv
 from theory_checks.arguments import check_device, checked
@@ -162,7 +161,7 @@ def checkpoint(run: Run, path: Path) -> None:
 def resume(config: TrainingConfig, device: torch.device, path: Path) -> Run:
     """A run as its checkpoint has it. More images may be asked for than at first, the rest may not change."""
     run = begin(config, device)
-    with safe_open(path, "pt", device=str(device)) as file:
+    with opened(path, str(device), "remove it to start anew") as file:
         made_by = json.loads(file.metadata()["recipe"])
         if config != TrainingConfig(**made_by, images=config.images):
             raise ValueError(f"{path} was made by {made_by}, not by {config}: remove it to start anew")

@@ -48,15 +48,44 @@ class Guided:
 
         Raises:
             TypeError: `cond` or `uncond` is no dictionary of tensors.
-            ValueError: they have different keywords.
+            ValueError: they have different keywords, or rows that are not the batch's; or `uncond` differs in
+                shape, dtype or device.
         """
         check_conditions(cond, "cond")
         check_conditions(uncond, "uncond")
         if cond.keys() != uncond.keys():
             raise ValueError(f"cond has the keys {sorted(cond)} but uncond has {sorted(uncond)}")
+        _check_rows(cond, "cond", len(x))
+        _check_rows(uncond, "uncond", len(x))
         if self.scale == 1:
             return self.model(x, sigma, **cond, **extra_args)
+        _check_alike(cond, uncond)
         both = {key: torch.cat([uncond[key], cond[key]]) for key in cond}
         denoised = self.model(torch.cat([x, x]), torch.cat([sigma, sigma]), **both, **extra_args)
         without, given = denoised.chunk(2)
         return without + self.scale * (given - without)
+
+
+def _check_rows(conditions: Mapping[str, Tensor], name: str, batch: int) -> None:
+    """Raise unless every tensor has a row for every sample."""
+    for key, tensor in conditions.items():
+        if tensor.ndim == 0 or len(tensor) != batch:
+            shape = tuple(tensor.shape)
+            raise ValueError(
+                f"{name}[{key!r}] has shape {shape}, expected a row for each of x's {batch} samples"
+            )
+
+
+def _check_alike(cond: Mapping[str, Tensor], uncond: Mapping[str, Tensor]) -> None:
+    """Raise unless the two can be joined."""
+    for key, there in cond.items():
+        here = uncond[key]
+        if here.shape != there.shape:
+            raise ValueError(
+                f"uncond[{key!r}] has shape {tuple(here.shape)}, expected that of cond: {tuple(there.shape)} "
+                "(pad the shorter one)"
+            )
+        for what in ("dtype", "device"):
+            own, wanted = getattr(here, what), getattr(there, what)
+            if own != wanted:
+                raise ValueError(f"uncond[{key!r}] has the {what} {own}, expected that of cond: {wanted}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from benchmarks import runner
 from benchmarks.methods import Method
@@ -101,6 +102,74 @@ def test_half_a_file_is_no_batch(cache, monkeypatch):
     path_of(batch).with_suffix(".123").write_bytes(b"half")
     read_or_draw(batch, "cpu")
     assert path_of(batch).exists()
+
+
+def stored(path, images, method=None, **more):
+    """Write a file as a batch's."""
+    how = json.dumps({"seconds": 1.0, "commit": "x", "device": "cpu"})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"images": images}, path, {"how": how, "method": json.dumps(method), **more})
+
+
+PIXELS = torch.zeros(10, 3, 32, 32, dtype=torch.uint8)
+OWN = {"kind": "Painted", "level": 0.5}
+DAMAGED = {
+    "garbage": (lambda path: path.write_bytes(b"garbage"), "is damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "is damaged"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
+    "no metadata": (lambda path: save_file({"images": PIXELS}, path), "is damaged"),
+    "other metadata": (
+        lambda path: save_file({"images": PIXELS}, path, {"how": "[]", "method": "{"}),
+        "damaged",
+    ),
+    "no images": (lambda path: save_file({"x": PIXELS}, path, {"how": "{}", "method": "{}"}), "is damaged"),
+    "three images": (
+        lambda path: stored(path, PIXELS[:3], OWN),
+        r"the shape \(3, 3, 32, 32\), expected \(10,",
+    ),
+    "small images": (
+        lambda path: stored(path, PIXELS[..., :16].contiguous(), OWN),
+        r"the shape \(10, 3, 32, 16\)",
+    ),
+    "floats": (
+        lambda path: stored(path, PIXELS.float(), OWN),
+        "the dtype torch.float32, expected torch.uint8",
+    ),
+    "another method": (
+        lambda path: stored(path, PIXELS, {**OWN, "level": 0.4}),
+        "has the method .*0.4.*expected",
+    ),
+    "other bytes": (
+        lambda path: stored(path, PIXELS, OWN, digest="0" * 12),
+        "the digest 000000000000, expected",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED.values(), ids=DAMAGED)
+def test_a_file_that_is_not_the_batch_is_named_and_drawn_anew(damage, message):
+    batch = batches(Painted(0.5), [0], 10)[0]
+    whole = read_or_draw(batch, "cpu")
+    path = path_of(batch)
+    damage(path)
+    assert estimate([batch])[0] == 10
+    with pytest.warns(UserWarning, match=rf"^{path} .*{message}.*: drawn anew"):
+        again = read_or_draw(batch, "cpu")
+    assert torch.equal(again.images, whole.images)
+    assert torch.equal(read_or_draw(batch, "cpu").images, whole.images)
+
+
+def test_a_file_of_before_digests_is_read():
+    batch = batches(Painted(0.5), [0], 10)[0]
+    stored(path_of(batch), PIXELS, OWN)
+    assert torch.equal(read_or_draw(batch, "cpu").images, PIXELS)
+
+
+@pytest.mark.parametrize("named", ["", None])
+def test_no_cache_is_written_beside_the_caller(named, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("AMDM_CACHE") if named is None else monkeypatch.setenv("AMDM_CACHE", named)
+    assert path_of(batches(Painted(0.5), [0], 10)[0]).is_relative_to(tmp_path / ".cache" / "amdm" / "images")
 
 
 def test_a_batch_says_how_it_was_drawn():

@@ -76,3 +76,25 @@ def test_conditions_that_are_no_dictionary_of_tensors_are_named(scale, cond, unc
     guided = Guided(lambda x, sigma, c: x, scale)
     with pytest.raises(TypeError, match=message):
         guided(torch.ones(2, 3), torch.ones(2), cond=cond, uncond=uncond)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize(("rows", "others"), [(3, 1), (1, 1), (4, 2), (2, 1)])
+def test_rows_that_are_not_the_batchs_are_refused(scale, rows, others):
+    """3 + 1 rows join to as many as 2 + 2."""
+    x, sigma = torch.zeros(2, 1), torch.ones(2)
+    cond, uncond = {"label": torch.ones(rows)}, {"label": torch.zeros(others)}
+    name, wrong = ("cond", rows) if rows != 2 else ("uncond", others)
+    message = rf"^{name}\['label'\] has shape \({wrong},\), expected a row for each of x's 2 samples"
+    with pytest.raises(ValueError, match=message):
+        Guided(Conditional(), scale)(x, sigma, cond=cond, uncond=uncond)
+
+
+def test_conditions_that_cannot_be_joined_are_named():
+    x, sigma = torch.zeros(2, 1), torch.ones(2)
+    guided, text = Guided(Conditional(), 3.0), torch.ones(2, 77, 8)
+    message = r"^uncond\['text'\] has shape \(2, 5, 8\), expected that of cond: \(2, 77, 8\) "
+    with pytest.raises(ValueError, match=message):
+        guided(x, sigma, cond={"text": text}, uncond={"text": torch.ones(2, 5, 8)})
+    with pytest.raises(ValueError, match=r"^uncond\['text'\] has the dtype torch.float16, expected"):
+        guided(x, sigma, cond={"text": text}, uncond={"text": text.half()})

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from shapes import denoisers, networks, training, world
 from shapes.configs import CONFIGS
@@ -46,6 +47,21 @@ def test_a_checkpoint_resumes_its_own_configuration_only(tmp_path):
     assert training.resume(replace(SHORT, images=2 * SHORT.images), CPU, path).step == 1
     with pytest.raises(ValueError, match="remove it to start anew"):
         training.resume(replace(SHORT, seed=99), CPU, path)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut short", "another file"])
+def test_a_damaged_checkpoint_is_named(damage, tmp_path):
+    path = tmp_path / "run.safetensors"
+    training.checkpoint(advanced(training.begin(SHORT, CPU), 1), path)
+    match damage:
+        case "garbage":
+            path.write_bytes(b"garbage")
+        case "cut short":
+            path.write_bytes(path.read_bytes()[:-100])
+        case "another file":
+            save_file({"x": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match=rf"^{path} is damaged: .*; remove it to start anew"):
+        training.resume(SHORT, CPU, path)
 
 
 def test_a_kill_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
