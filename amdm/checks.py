@@ -48,7 +48,7 @@ def check_holds(x: Tensor, sigma: float, name: str = "x") -> None:
 
 
 def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
-    """Raise unless there are some. That each can be called is checked where it is called, by `checked`."""
+    """Raise unless there are some. Each of them is checked by `check_model`."""
     if not hasattr(models, "__len__") or isinstance(models, Tensor):
         raise TypeError(f"{name} is {_kind(models)}, expected a list of denoisers")
     if len(models) == 0:

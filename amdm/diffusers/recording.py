@@ -26,7 +26,7 @@ class StepArguments(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """What a pipeline tells at a step: to be compared with what a denoiser would."""
+    """The facts of a pipeline's step that are compared with what a denoiser does."""
 
     timestep: float
     """To the scheduler."""

@@ -52,7 +52,7 @@ class Restart(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a step's `x` and `denoised` were before a callback wrote into them.
+    """A step's `x` and `denoised` as they were before a callback wrote into them.
 
     The samplers' functions send it, and get the step taken again from what the two are now.
     """
