@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check mutants benchmarks speed clean
+.PHONY: demo test test-slow check mutants benchmarks speed lock clean
 
 demo: .venv/installed
 	$(BIN)/python examples/two_models.py --out out/demo
@@ -40,6 +40,15 @@ speed: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# constraints.txt from pyproject.toml, by uv from an environment of its own; versions stay unless ARGS=--upgrade.
+lock:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install -q uv
+	grep '^#' constraints.txt >build/head
+	echo "numpy>=2.1; python_version >= '3.13'" | build/uv/bin/uv pip compile pyproject.toml - -q \
+		--extra dev --universal --python-version 3.11 --no-annotate --no-header $(ARGS) -o constraints.txt
+	cat build/head constraints.txt >build/lock && mv build/lock constraints.txt
 
 clean:
 	rm -rf .venv out build dist
