@@ -12,6 +12,8 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 
+from amdm.writes import writes_to
+
 Context = Callable[[], contextlib.AbstractContextManager[None]]
 
 
@@ -63,14 +65,14 @@ class Weight(NamedTuple):
     """A parameter, and what counts the writes to it: no number is looked at, so the host does not wait."""
 
     parameter: ReferenceType[torch.nn.Parameter]
-    version: int
+    writes: int | None
 
     def is_now(self, now: torch.nn.Parameter) -> bool:
         """True for the parameter itself, not written to since, and for one that offloading exchanges."""
         before = self.parameter()
         if before is not now:
             return now.is_meta or (before is not None and before.is_meta)
-        return now._version == self.version
+        return writes_to(now) == self.writes
 
 
 def as_switched(network: Any) -> Context:
@@ -179,17 +181,23 @@ def _lora(layer: Any) -> Lora:
 def _weights(layer: Any, lora: Lora) -> dict[str, list[Weight]]:
     """Return the parameters of the layer's active LoRAs, by name."""
     return {
-        name: [Weight(ref(each), each._version) for each in _parameters(layer, name)] for name in lora.active
+        name: [Weight(ref(each), writes_to(each)) for each in _parameters(layer, name)]
+        for name in lora.active
     }
 
 
-def _parameters(layer: Any, name: str) -> Iterator[torch.nn.Parameter]:
+def _parameters(layer: Any, name: str) -> list[torch.nn.Parameter]:
+    """Return the parameters of one LoRA of a layer: from the dictionaries, at every call, for speed."""
+    found: list[torch.nn.Parameter] = []
     for kind in layer.adapter_layer_names:
-        found = layer._modules.get(kind)
-        if isinstance(found, torch.nn.ModuleDict) and name in found:
-            yield from found[name].parameters()
-        elif isinstance(found, torch.nn.ParameterDict) and name in found:
-            yield found[name]
+        of_all = layer._modules.get(kind)
+        if isinstance(of_all, torch.nn.ParameterDict):
+            found += [of_all[name]] if name in of_all else []
+        elif of_all is not None and name in of_all._modules:
+            part = of_all._modules[name]
+            own = part._parameters.values()
+            found += part.parameters() if part._modules else [each for each in own if each is not None]
+    return found
 
 
 def _then(bound: Lora | None, now: Lora) -> Lora:
@@ -218,7 +226,7 @@ def _check(bound: Switches, now: Switches, weights: Mapping[Any, Mapping[str, li
                 raise RuntimeError(
                     f"the network has no LoRA {name!r} any more, expected it as when bound: bind again"
                 )
-            parameters = list(_parameters(layer, name))
+            parameters = _parameters(layer, name)
             if len(parameters) != len(before) or not all(map(Weight.is_now, before, parameters)):
                 raise RuntimeError(
                     f"the network's LoRA {name!r} has other weights than when bound, expected its own: "

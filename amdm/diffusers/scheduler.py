@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,13 +22,14 @@ from torch import Tensor
 from amdm.checks import check_callable, check_latent, check_models, per_model
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.denoisers import Prediction, scaling
-from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
+from amdm.diffusers.levels import ddim_target, has_levels_of, is_of_flow, sigmas_of, training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.samplers import Aggregation, Step, join
 from amdm.samplers.amdm import Fold, Lengths, Weights, Window, as_lengths, as_weights, resolve_window
 from amdm.samplers.known import Mask, masks_of
 from amdm.samplers.march import Watch, Watched
 from amdm.types import Denoiser, Latent
+from amdm.writes import Seen
 
 __all__ = ["AggregatingScheduler", "Partners"]
 
@@ -92,31 +93,12 @@ class DDIMStep(NamedTuple):
     x_next: Tensor
 
 
-class Returned(NamedTuple):
-    """The latents that a step returned, and what they were then."""
-
-    latents: Tensor
-    copy: Tensor
-    version: int | None
-    """The number of writes that torch had counted; None if it does not count."""
-
-    @classmethod
-    def of(cls, latents: Tensor) -> Returned:
-        """Remember them."""
-        version = None if latents.is_inference() else latents._version
-        return cls(latents, latents.clone(), version)
-
-    def is_untouched(self, sample: Tensor) -> bool:
-        """Whether these latents are certainly unchanged; the host does not wait to compare numbers."""
-        return sample is self.latents and self.version is not None and sample._version == self.version
-
-
 @dataclass
 class Run:
     """One call of the pipeline, and the partners' latents as it goes on."""
 
     timesteps: list[int]
-    """The pipeline's, from the first that it steps from."""
+    """The pipeline's, from the first that it steps from to the last, as far as that is known."""
     levels: list[float]
     """The VE level of every training step."""
     latents: list[Tensor]
@@ -129,7 +111,7 @@ class Run:
     """The masks of all steps, if they are given."""
     last: int | None = None
     """The timestep of the step before."""
-    returned: Returned | None = None
+    returned: Seen | None = None
     """What that returned."""
 
     def index(self, timestep: int) -> int:
@@ -150,10 +132,50 @@ class Run:
         """
         if self.returned is None or self.returned.is_untouched(sample):
             return None
-        written = sample != self.returned.copy
+        written = sample != self.returned.was
         self.latents = [torch.where(written, sample.to(latent), latent) for latent in self.latents]
         everywhere = written.flatten(1).all(1).reshape(-1, *[1] * (sample.ndim - 1))
         return ~written | everywhere
+
+
+class LoopedOver(Tensor):
+    """A scheduler's timesteps, which tell it what its pipeline loops over, and when the loop is at its end.
+
+    Pipelines loop over a part of them (`denoising_end`, `strength`), and tell their scheduler neither. A
+    slice or a copy tells it as well; all else that is made of them (numbers, sums, copies by `copy` and
+    `pickle`) is as of any tensor.
+    """
+
+    scheduler: AggregatingScheduler
+
+    @classmethod
+    def of(cls, timesteps: Tensor, scheduler: AggregatingScheduler) -> LoopedOver:
+        """Return these timesteps, which tell this scheduler."""
+        made = timesteps.as_subclass(cls)
+        made.scheduler = scheduler
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            plain = [each.as_subclass(Tensor) if isinstance(each, cls) else each for each in args]
+            result = func(*plain, **(kwargs or {}))
+        if func in SLICES and isinstance(args[0], cls) and result.ndim == 1:
+            return cls.of(result, args[0].scheduler)
+        return result
+
+    def __iter__(self) -> Iterator[Tensor]:
+        plain = self.as_subclass(Tensor)
+        self.scheduler.begin_loop(plain)
+        yield from plain.unbind()
+        self.scheduler.end_loop()
+
+
+SLICES = (
+    *(Tensor.__getitem__, Tensor.narrow, Tensor.flip),
+    *(Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.clone, Tensor.detach, Tensor.contiguous, Tensor.long),
+)
+"""The functions whose results are looped over in the place of all timesteps."""
 
 
 class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
@@ -164,7 +186,9 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
     `eta`, `generator` and the rest are the pipeline's. With `eta` above 0 all models draw from its generator
     in turn, its own first. `aggregation` is the record of the last step (VP), and None if that was not
     aggregated. A step from a timestep outside the schedule is DDIM's, and in the window if the next one is.
-    NaN or infinity from a model is a `FloatingPointError` when the window closes.
+    The window counts the steps of the loop over `timesteps` or a slice of it (SDXL's `denoising_end`); a loop
+    over numbers of its own counts as the whole schedule. NaN or infinity from a model is a
+    `FloatingPointError` when the window closes, or where the loop ends before.
 
     `save_pretrained`, the pipeline's too, saves it as the `DDIMScheduler` of its configuration, which loads
     where `amdm` is not installed; the partners are not saved. It works in modular pipelines too:
@@ -174,6 +198,25 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
     partners: Partners | None = None
     aggregation: Aggregation | None = None
     _run: Run | None = None
+    _loop: Sequence[int] = ()
+
+    @property
+    def timesteps(self) -> LoopedOver:
+        """The schedule, decreasing."""
+        return LoopedOver.of(self._timesteps, self)
+
+    @timesteps.setter
+    def timesteps(self, timesteps: Tensor) -> None:
+        self._timesteps = timesteps.as_subclass(Tensor)
+
+    def begin_loop(self, timesteps: Tensor) -> None:
+        """Take note of the timesteps that a pipeline begins to loop over."""
+        self._loop = timesteps.tolist()
+
+    def end_loop(self) -> None:
+        """Raise if a model returned NaN or infinity and the window did not close."""
+        if self._run is not None:
+            self._run.watch.read()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (), vars(self)
@@ -188,14 +231,17 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
             UserWarning: a scheduler of another kind (Euler's, DPM-Solver's), whose steps are not taken.
 
         Raises:
-            TypeError: `partners` is no `Partners`; a scheduler without a DDPM's betas, such as a flow's.
+            TypeError: `partners` is no `Partners`; a scheduler without a DDPM's betas, such as a flow's, or
+                with other levels than its configuration gives to DDIM's (CogVideoX's).
         """
         if not isinstance(partners, Partners):
             raise TypeError(f"partners is {type(partners).__name__}, expected Partners(models, ...)")
         config = dict(scheduler.config)
-        if not hasattr(scheduler, "alphas_cumprod") or config.get("use_flow_sigmas"):
+        is_continuous = config.get("timestep_type") == "continuous"
+        if not hasattr(scheduler, "alphas_cumprod") or is_of_flow(config) or is_continuous:
             raise TypeError(
-                f"scheduler is {type(scheduler).__name__}, expected one of a DDPM, which has alphas_cumprod"
+                f"scheduler is {type(scheduler).__name__}, expected one of a DDPM, which has alphas_cumprod "
+                "and whole timesteps, not a flow's or one that was made from a flow's configuration"
             )
         if not isinstance(scheduler, DDIMScheduler | DDIMParallelScheduler):
             warnings.warn(
@@ -205,13 +251,18 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
                 stacklevel=2,
             )
         made: AggregatingScheduler = cls.from_config({"clip_sample": False, **config})
+        if not has_levels_of(made, scheduler):
+            raise TypeError(
+                f"scheduler is {type(scheduler).__name__}, whose levels are not those of its configuration "
+                "in DDIMScheduler, expected one with the same"
+            )
         made.partners = partners
         return made
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Set DDIM's timesteps, and begin a new run."""
         super().set_timesteps(num_inference_steps, device)
-        self._run = self.aggregation = None
+        self._run, self._loop, self.aggregation = None, (), None
 
     def step(
         self,
@@ -229,15 +280,21 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         if self.partners is None:
             raise ValueError("partners is None, expected a scheduler made by AggregatingScheduler.of")
         if self._run is None:
-            self._run = begin(self, self.partners, timestep, sample)
+            self._run = begin(self, self.partners, self._ahead(timestep), sample)
         ddim = partial(_ddim, self, timestep, eta, use_clipped_model_output, generator)
         lead = ddim(model_output, sample, variance_noise)
         met = self.aggregation = advance(self, self.partners, self._run, timestep, lead, ddim)
         x_next = lead.x_next if met is None else met.corrected[0].to(lead.x_next.dtype)
-        self._run.returned = Returned.of(x_next) if self._run.index(timestep) + 1 < self._run.stop else None
+        self._run.returned = Seen.of(x_next) if self._run.index(timestep) + 1 < self._run.stop else None
         if not return_dict:
             return x_next, lead.denoised
         return DDIMSchedulerOutput(prev_sample=x_next, pred_original_sample=lead.denoised)
+
+    def _ahead(self, timestep: int) -> list[int]:
+        """Return the timesteps of a run from its first: the loop's, or else the schedule's."""
+        if timestep in self._loop:
+            return list(self._loop[self._loop.index(timestep) :])
+        return [timestep, *(t for t in self._timesteps.tolist() if t < timestep)]
 
 
 # Configurations and pipelines are saved with a class's name and module: this one's is DDIM on disk.
@@ -249,16 +306,17 @@ def _unpickled() -> AggregatingScheduler:
     return AggregatingScheduler.__new__(AggregatingScheduler)
 
 
-def begin(scheduler: DDIMScheduler, partners: Partners, timestep: int, sample: Tensor) -> Run:
+def begin(scheduler: DDIMScheduler, partners: Partners, timesteps: list[int], sample: Tensor) -> Run:
     """Check the partners against each other and the pipeline's shape, and start a run at its first step.
 
     The pipeline's autoencoder is not known here: `check_same_ecosystem([from_pipeline(pipe, ...).model,
     *models])` compares that too.
     """
-    timesteps = [timestep, *(t for t in scheduler.timesteps.tolist() if t < timestep)]
     levels: list[float] = training_sigmas(scheduler).tolist()
     sigmas = [levels[t] for t in timesteps]
-    start, stop = resolve_window(partners.window, [*sigmas, 0.0], warn=True)
+    stops_early = timesteps[-1] > int(scheduler.timesteps[-1])
+    end = levels[max(ddim_target(scheduler, timesteps[-1]), 0)] if stops_early else 0.0
+    start, stop = resolve_window(partners.window, [*sigmas, end], warn=True)
     _check_shapes(partners, sample, sigmas[start:stop])
     if start == stop or len(partners.models) == 0:
         start, stop = 0, 0
@@ -371,7 +429,7 @@ def _output(model: Denoiser, latent: Tensor, sigma: float, prediction: Predictio
     x = latent * math.sqrt(1 + sigma**2)
     denoised = model(x, x.new_full((len(x),), sigma))
     _, c_skip, c_out = scaling(prediction, torch.tensor(sigma, dtype=torch.float64))
-    return (denoised - c_skip * x) / c_out
+    return (denoised - c_skip.item() * x) / c_out.item()  # as numbers: not every device has float64
 
 
 def _in_ve(

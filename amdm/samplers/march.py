@@ -31,6 +31,7 @@ from amdm.checks import (
 from amdm.geometry.rows import norms
 from amdm.samplers.step import Restart, Step, Steps, Written
 from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas
+from amdm.writes import Seen
 
 Noise = Callable[[Tensor], Tensor]
 Callback = Callable[[Mapping[str, Any]], object]
@@ -599,24 +600,14 @@ def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[
 
 def _call_back(callback: Callback, steps: Steps, step: Step, sigmas: Tensor) -> Step:
     """Call back, and return the step: taken again if the callback wrote into its x or denoised."""
-    sigma, seen = sigmas[step.index], (step.x, step.denoised)
+    sigma = sigmas[step.index]
     info = {"x": step.x, "i": step.index, "sigma": sigma, "sigma_hat": sigma, "denoised": step.denoised}
     info["step"] = step
-    was, versions = Written(*(tensor.clone() for tensor in seen)), [_version(tensor) for tensor in seen]
+    seen = [Seen.of(step.x), Seen.of(step.denoised)]
     callback(info)
-    if any(_is_written(*each) for each in zip(seen, was, versions, strict=True)):
-        step = info["step"] = steps.send(cast("Any", was))
+    if any(each.is_written() for each in seen):
+        step = info["step"] = steps.send(cast("Any", Written(*(each.was for each in seen))))
     return step
-
-
-def _version(tensor: Tensor) -> int | None:
-    """The number of writes that torch counted; None where it is as cheap, or needed, to compare numbers."""
-    return None if tensor.device.type == "cpu" or tensor.is_inference() else tensor._version
-
-
-def _is_written(tensor: Tensor, was: Tensor, version: int | None) -> bool:
-    """Whether it was written into: on other devices by torch's count, for which the host need not wait."""
-    return not torch.equal(tensor, was) if version is None else tensor._version != version
 
 
 def _options(rule: Any) -> list[Field[Any]]:

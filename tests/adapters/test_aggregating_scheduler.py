@@ -12,6 +12,7 @@ import pytest
 import torch
 from adapters import tiny_diffusers as tiny
 from diffusers import (
+    CogVideoXDDIMScheduler,
     DDIMParallelScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -20,6 +21,7 @@ from diffusers import (
     LCMScheduler,
     ModularPipeline,
     PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
 )
 from strategies import randn
 from tolerances import assert_equal
@@ -496,6 +498,157 @@ def test_a_partner_that_returns_nan_is_named():
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     with pytest.raises(FloatingPointError, match=message):
         pipe(**kwargs)
+
+
+def counted(model, calls):
+    def call(x, sigma):
+        calls.append(sigma)
+        return model(x, sigma)
+
+    return call
+
+
+@pytest.mark.parametrize("window", [0.4, (1, 3), 1.0])
+@pytest.mark.parametrize("end", [0.5, 0.7])
+def test_a_window_counts_the_steps_that_the_pipeline_takes(end, window):
+    """SDXL's base, which stops before its refiner: images and calls are sample_amdm's."""
+    pipe, kwargs = tiny.sdxl(tiny.ddim(), num_inference_steps=10)
+    kwargs["denoising_end"] = end
+    prepared, calls = from_pipeline(pipe, **kwargs), []
+    other, arguments = tiny.sdxl_ip_adapter(tiny.ddim(), num_inference_steps=10, denoising_end=end)
+    partner = from_pipeline(other, **arguments)
+    models = [prepared.model, counted(partner.model, calls)]
+    x = sample_amdm(models, prepared.x, prepared.sigmas, window=window, disable=True)
+    expected = len(calls)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners(models[1:], window=window))
+    assert_equal(pipe(**kwargs).images, prepared.decode(x).images, 5e-6)
+    assert len(calls) == 2 * expected > 0
+
+
+@pytest.mark.parametrize("stop", ["denoising_end", "interrupt"])
+def test_nan_is_told_though_the_pipeline_stops_before_the_window_closes(stop):
+    pipe, kwargs = tiny.sdxl(tiny.ddim(), num_inference_steps=6)
+    pipe.scheduler = AggregatingScheduler.of(
+        pipe.scheduler, Partners([lambda x, sigma: x * float("nan")], window=1.0)
+    )
+    if stop == "denoising_end":
+        kwargs["denoising_end"] = 0.5
+    else:
+
+        def interrupt(pipe, i, t, tensors):
+            pipe._interrupt = i == 1
+            return tensors
+
+        kwargs["callback_on_step_end"] = interrupt
+    with pytest.raises(FloatingPointError, match=r"models\[0\] returned NaN or infinity .* at step 0 "):
+        pipe(**kwargs)
+
+
+PARTS = {
+    "slice": lambda timesteps: timesteps[2:5],
+    "slices of copies": lambda timesteps: timesteps.to("cpu").clone()[2:][:3],
+    "those that are": lambda timesteps: timesteps[(timesteps < 800) & (timesteps > 450)],
+    "those listed": lambda timesteps: timesteps[torch.tensor([2, 3, 4])],
+    "detached": lambda timesteps: timesteps.long().detach().contiguous().narrow(0, 2, 3),
+    "turned twice": lambda timesteps: timesteps.flip(0)[5:8].flip(0),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_loop_over_a_part_of_the_timesteps_is_known_however_it_is_taken(part):
+    calls = []
+    partners = Partners([counted(identity, calls)], window=lambda levels: (0, len(levels) - 1))
+    scheduler = AggregatingScheduler.of(tiny.ddim(), partners)
+    scheduler.set_timesteps(10)
+    x, taken = randn(0, 1, 4, 8, 8), []
+    for i, t in enumerate(PARTS[part](scheduler.timesteps)):
+        x = scheduler.step(0.1 * x, t, x).prev_sample
+        assert type(t) is torch.Tensor and scheduler.aggregation is not None and len(calls) == i + 1
+        taken.append(int(t))
+    assert taken == scheduler.timesteps.tolist()[2:5]
+
+
+def test_the_timesteps_are_as_of_any_tensor(tmp_path):
+    """What pipelines and users make of them is what they would make of DDIM's, and of that class."""
+    scheduler = AggregatingScheduler.of(tiny.ddim(), Partners([identity]))
+    plain = DDIMScheduler.from_config(scheduler.config)
+    for each in (scheduler, plain):
+        each.set_timesteps(10)
+
+    def saved(timesteps):
+        torch.save(timesteps, tmp_path / "timesteps.pt")
+        return torch.load(tmp_path / "timesteps.pt")
+
+    uses = [
+        lambda t: t[:1].repeat(2),
+        lambda t: t[3],
+        lambda t: t * 1,
+        lambda t: t == t[2],
+        lambda t: t.expand(2, -1),
+        lambda t: t.float(),
+        lambda t: torch.tensor(t),
+        lambda t: torch.as_tensor(t, dtype=torch.float32),
+        lambda t: torch.stack([t, t]),
+        lambda t: torch.cat([t, t[:3]]),
+        lambda t: torch.from_numpy(t.numpy()),
+        lambda t: torch.linspace(0, 1, 1000)[t],
+        lambda t: torch.tensor(list(filter(lambda one: one >= 500, t))),
+        lambda t: torch.tensor([int(one) for one in reversed(t)]),
+        lambda t: torch.tensor([len(t), *t.tolist(), t.ndim, t.numel(), *t.shape]),
+        lambda t: torch.tensor(max(t)),
+        copy.copy,
+        copy.deepcopy,
+        lambda t: pickle.loads(pickle.dumps(t)),
+        saved,
+    ]
+    for use in uses:
+        actual, expected = use(scheduler.timesteps), use(plain.timesteps)
+        assert type(actual) is torch.Tensor and actual.dtype == expected.dtype
+        assert torch.equal(actual, expected)
+    assert repr(scheduler.timesteps) == repr(plain.timesteps)
+    scheduler.timesteps[0] = 950
+    scheduler.timesteps = scheduler.timesteps[:4]
+    assert scheduler.timesteps.tolist() == [950, *plain.timesteps.tolist()[1:4]]
+    for same in (copy.copy(scheduler), copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        assert same.timesteps.scheduler is same and same.timesteps.tolist() == scheduler.timesteps.tolist()
+
+
+@pytest.mark.parametrize("strength", [0.4, 0.75])
+def test_image_to_image_counts_the_steps_of_its_strength(strength):
+    """And a loop that is left before its end, or begun anew, changes nothing of the next call."""
+    parts, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=8)
+    modules = {name: part for name, part in parts.components.items() if name != "image_encoder"}
+    del kwargs["latents"]
+    pipe = tiny.quiet(StableDiffusionImg2ImgPipeline(**modules, requires_safety_checker=False))
+    kwargs |= {"image": tiny.image_of(64), "strength": strength}
+    calls = []
+    partners = Partners([counted(identity, calls)], window=0.5)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+
+    def leave(pipe, i, t, tensors):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipe(**kwargs, generator=generator(), callback_on_step_end=leave)
+    calls.clear()
+    pipe(**kwargs, generator=generator())
+    assert len(calls) == round(0.5 * int(8 * strength))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (CogVideoXDDIMScheduler(), "CogVideoXDDIMScheduler, whose levels are not those of its configuration"),
+        (EulerDiscreteScheduler(timestep_type="continuous"), "expected one of a DDPM"),
+        (
+            DDIMScheduler.from_config(FlowMatchEulerDiscreteScheduler(shift=3.0).config),
+            "made from a flow's configuration",
+        ),
+    ],
+)
+def test_schedulers_with_other_levels_or_clocks_than_ddims_are_refused(scheduler, message):
+    with pytest.raises(TypeError, match=message):
+        AggregatingScheduler.of(scheduler, Partners([identity]))
 
 
 @pytest.mark.usefixtures("unchecked")

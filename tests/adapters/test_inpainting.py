@@ -209,7 +209,9 @@ def test_a_callback_that_writes_all_of_the_latents_leaves_all_to_be_joined():
         assert record.merged.all()
 
 
-def test_latents_that_are_written_in_place_are_noticed():
+@pytest.mark.parametrize("how", ["torch", "numpy"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_latents_that_are_written_in_place_are_noticed(how, mode):
     def run(in_place):
         pipe, kwargs = plain()
         seen = []
@@ -218,11 +220,12 @@ def test_latents_that_are_written_in_place_are_noticed():
 
         def write(pipe, i, t, more):
             latents = more["latents"] if in_place else more["latents"].clone()
-            latents[HELD] = float(i)
+            (latents.numpy() if how == "numpy" else latents)[HELD] = float(i)
             return {"latents": latents}
 
         pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([spied], window=4))
-        return pipe(**kwargs, callback_on_step_end=write).images, seen
+        with mode():
+            return pipe(**kwargs, callback_on_step_end=write).images, seen
 
     (images, seen), (expected, _) = run(True), run(False)
     assert torch.equal(images, expected)
