@@ -57,8 +57,23 @@ class Switches(NamedTuple):
     loras: dict[Any, Lora]
     fusers: dict[Any, bool]
     """GLIGEN's."""
-    caches: list[str]
-    """Diffusers' hooks that keep something from one call for the next, by class."""
+    freeu: dict[Any, tuple[Any, ...]]
+    """FreeU's factors of the upsampling blocks, None where it is off."""
+    hooks: dict[Any, Any]
+    """Diffusers' hooks that change what a module computes: its caches, skipped layers."""
+
+    @property
+    def caches(self) -> list[str]:
+        """The hooks that keep something from one call for the next, by class."""
+        hooks = self.hooks.values()
+        return [type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)]
+
+
+FREEU = ("s1", "s2", "b1", "b2")
+PLACING = [
+    f"diffusers.hooks.{name}" for name in ("layerwise_casting", "group_offloading", "context_parallel")
+]
+"""Diffusers' modules of the hooks that say where a module computes, and not what."""
 
 
 class Weight(NamedTuple):
@@ -76,18 +91,19 @@ class Weight(NamedTuple):
 
 
 def as_switched(network: Any) -> Context:
-    """Bind the network's LoRAs and IP-Adapter scales as they are now; after each call they are as before it.
+    """Bind the network's LoRAs, IP-Adapter scales and FreeU as they are now; after a call they are as before.
 
     One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
     `set_ip_adapter_scale` are diffusers' own). LoRAs that are loaded later are off in the models that were
     bound before. A LoRA that takes another's name is told by its tensors and not by their numbers: peft's
-    `hotswap`, which writes around torch's counters, is not seen. Threads that call such models take turns;
+    `hotswap`, which writes around torch's counters, is not seen; nor is what is written into the network's
+    own weights, as by `fuse_lora` and `unload_lora` together. Threads that call such models take turns;
     switch the network, or call it itself in another thread, only while no model of it is called.
 
     Raises:
         ValueError: the network has a cache (`enable_cache`), with which it is no function of its arguments.
-        RuntimeError: at a call, if a LoRA that was bound is gone, exchanged or fused, or an IP-Adapter or a
-            cache came or went: the network is not the one that was bound.
+        RuntimeError: at a call, if a LoRA that was bound is gone, exchanged or fused, or an IP-Adapter, a
+            cache or another hook came or went: the network is not the one that was bound.
     """
     with locked(network):
         bound = _switches(network)
@@ -104,7 +120,7 @@ def as_switched(network: Any) -> Context:
             now = _switches(network)
             _check(bound, now, weights)
             loras = {layer: _then(bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
-            _switch(Switches(bound.scales, loras, {}, []))
+            _switch(Switches(bound.scales, loras, {}, bound.freeu, {}))
             try:
                 yield
             finally:
@@ -143,7 +159,8 @@ def _switches(network: Any) -> Switches:
         {each: _copied(each.scale) for each in processors if each is not None and hasattr(each, "scale")},
         {layer: _lora(layer) for layer in modules if _is_lora(layer)},
         _fusers(modules),
-        [name for each in modules if "_diffusers_hook" in vars(each) for name in _caches(each)],
+        {each: tuple(vars(each).get(name) for name in FREEU) for each in getattr(network, "up_blocks", ())},
+        {key: hook for each in modules if "_diffusers_hook" in vars(each) for key, hook in _hooks(each)},
     )
 
 
@@ -155,10 +172,10 @@ def _fusers(modules: Sequence[Any]) -> dict[Any, bool]:
     return {each: vars(each)["enabled"] for each in modules if isinstance(vars(each).get("enabled"), bool)}
 
 
-def _caches(module: Any) -> list[str]:
-    """Return the stateful hooks of diffusers: of its caches and of whatever else remembers calls."""
-    hooks = vars(module)["_diffusers_hook"].hooks.values()
-    return [type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)]
+def _hooks(module: Any) -> list[tuple[Any, Any]]:
+    """Return a module's hooks that change what it computes, and a key for each."""
+    hooks = vars(module)["_diffusers_hook"].hooks.items()
+    return [((module, name), hook) for name, hook in hooks if type(hook).__module__ not in PLACING]
 
 
 def _is_lora(layer: Any) -> bool:
@@ -210,8 +227,15 @@ def _then(bound: Lora | None, now: Lora) -> Lora:
 
 
 def _check(bound: Switches, now: Switches, weights: Mapping[Any, Mapping[str, list[Weight]]]) -> None:
-    if now.caches:
-        raise RuntimeError(f"the network has {now.caches[0]}, which it had not when bound: disable_cache()")
+    for key, hook in now.hooks.items():
+        if bound.hooks.get(key) is not hook:
+            raise RuntimeError(
+                f"the network has {type(hook).__name__}, which it had not when bound: disable_cache(), or "
+                "remove the hook"
+            )
+    if len(now.hooks) < len(bound.hooks):
+        gone = next(hook for key, hook in bound.hooks.items() if key not in now.hooks)
+        raise RuntimeError(f"the network has no {type(gone).__name__} any more, expected it: bind again")
     if bound.scales.keys() != now.scales.keys():
         raise RuntimeError(
             f"the network has {len(now.scales)} IP-Adapter processors, expected the {len(bound.scales)} that "
@@ -245,6 +269,10 @@ def _switch(to: Switches) -> None:
         processor.scale = _copied(scale)
     for fuser, enabled in to.fusers.items():
         fuser.enabled = enabled
+    for block, factors in to.freeu.items():
+        for name, factor in zip(FREEU, factors, strict=True):
+            if vars(block).get(name) != factor:
+                setattr(block, name, factor)
     for layer, lora in to.loras.items():
         layer.scaling.update(lora.scaling)
         if _lora(layer)[:2] != lora[:2]:

@@ -7,8 +7,10 @@ from adapters import tiny_diffusers as tiny
 from diffusers import (
     FasterCacheConfig,
     FirstBlockCacheConfig,
+    LayerSkipConfig,
     PyramidAttentionBroadcastConfig,
     TaylorSeerCacheConfig,
+    apply_layer_skip,
 )
 from peft import LoraConfig
 from tolerances import assert_equal
@@ -233,3 +235,47 @@ def test_hooks_that_keep_nothing_are_no_cache():
     pipe.transformer.enable_layerwise_casting(torch.bfloat16, torch.float32)
     ours, theirs = drawn(from_pipeline(pipe, **kwargs)), pipe(**kwargs).images
     assert np.abs(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).max() <= 1e-4
+
+
+def test_freeu_is_as_when_bound():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=STEPS)
+    off = from_pipeline(pipe, **kwargs)
+    pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    on, theirs = from_pipeline(pipe, **kwargs), pipe(**kwargs).images
+    pipe.disable_freeu()
+    assert_equal(drawn(off), pipe(**kwargs).images, 5e-6)
+    assert_equal(drawn(on), theirs, 5e-6)
+    assert all(block.s1 is None for block in pipe.unet.up_blocks if hasattr(block, "s1"))
+    pipe.enable_freeu(s1=0.5, s2=0.5, b1=1.1, b2=1.1)
+    drawn(on)
+    assert {(block.s1, block.b2) for block in pipe.unet.up_blocks} == {(0.5, 1.1)}
+
+
+def test_a_hook_that_skips_layers_is_told():
+    pipe, kwargs = tiny.flux(num_inference_steps=2)
+    skip = LayerSkipConfig(indices=[0], fqn="transformer_blocks", skip_attention=False)
+    whole = from_pipeline(pipe, **kwargs)
+    apply_layer_skip(pipe.transformer, skip)
+    with pytest.raises(RuntimeError, match=r"the network has \w*SkipHook, which it had not when bound"):
+        whole.model(whole.x, whole.sigmas[:1])
+    part, theirs = from_pipeline(pipe, **kwargs), pipe(**kwargs).images
+    assert np.abs(np.asarray(drawn(part), dtype=float) - np.asarray(theirs, dtype=float)).max() <= 1e-4
+    for module in pipe.transformer.modules():
+        if hasattr(module, "_diffusers_hook"):
+            for name in list(module._diffusers_hook.hooks):
+                module._diffusers_hook.remove_hook(name, recurse=False)
+    drawn(whole)
+    with pytest.raises(RuntimeError, match=r"the network has no \w*SkipHook any more"):
+        part.model(part.x, part.sigmas[:1])
+
+
+def test_loras_may_be_loaded_in_inference_mode():
+    """Torch counts no writes into such parameters; that they are the same tensors is still known."""
+    with torch.inference_mode():
+        pipe, kwargs = tiny.sd_lora(tiny.ddim(), num_inference_steps=STEPS)
+        prepared = from_pipeline(pipe, **kwargs)
+        assert_equal(drawn(prepared), pipe(**kwargs).images, 5e-6)
+        for part in layers(pipe)[-1].lora_B.values():
+            part.weight = torch.nn.Parameter(2 * part.weight, requires_grad=False)
+        with pytest.raises(RuntimeError, match="has other weights than when bound"):
+            prepared.model(prepared.x, prepared.sigmas[:1])
