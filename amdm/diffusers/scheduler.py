@@ -251,6 +251,9 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
                 stacklevel=2,
             )
         made: AggregatingScheduler = cls.from_config({"clip_sample": False, **config})
+        if isinstance(scheduler, DDIMScheduler | DDIMParallelScheduler):
+            for name in ("alphas_cumprod", "final_alpha_cumprod", "init_noise_sigma"):
+                setattr(made, name, getattr(scheduler, name))  # they may have been written by hand
         if not has_levels_of(made, scheduler):
             raise TypeError(
                 f"scheduler is {type(scheduler).__name__}, whose levels are not those of its configuration "

@@ -724,3 +724,31 @@ def test_a_fold_that_returns_no_tensor_and_a_window_of_no_step_are_told():
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     with pytest.raises(TypeError, match=r"^fold returned NoneType, expected a tensor"):
         pipe(**kwargs)
+
+
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDIMParallelScheduler])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("alphas_cumprod", lambda alphas: 0.9 * alphas),
+        ("final_alpha_cumprod", lambda alpha: 0.9995 * alpha),
+        ("init_noise_sigma", lambda scale: 2 * scale),
+    ],
+)
+def test_a_ddim_scheduler_that_was_changed_by_hand_is_taken_as_it_is(kind, name, change):
+    scheduler = kind.from_config(tiny.ddim().config)
+    setattr(scheduler, name, change(getattr(scheduler, name)))
+    pipe, kwargs = tiny.sd(scheduler, num_inference_steps=3, height=64, width=64)
+    del kwargs["latents"]
+    alone = pipe(**kwargs, generator=generator()).images
+    pipe.scheduler = AggregatingScheduler.of(scheduler, Partners([]))
+    assert torch.equal(pipe(**kwargs, generator=generator()).images, alone)
+
+
+def test_another_scheduler_that_was_changed_by_hand_is_refused():
+    scheduler = EulerDiscreteScheduler()
+    scheduler.alphas_cumprod = 0.9 * scheduler.alphas_cumprod
+    with pytest.raises(
+        TypeError, match="EulerDiscreteScheduler, whose levels are not those of its configuration"
+    ):
+        AggregatingScheduler.of(scheduler, Partners([identity]))
