@@ -6,136 +6,22 @@ schedule of levels does ("linspace", clipping). Needs the extra `diffusers`.
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers import DDIMParallelScheduler, DDIMScheduler
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from amdm.checks import check_callable, check_latent, check_models, per_model
-from amdm.compatibility import LatentSpace, check_same_ecosystem
-from amdm.denoisers import Prediction, scaling
-from amdm.diffusers.levels import ddim_target, has_levels_of, is_of_flow, sigmas_of, training_sigmas
-from amdm.geometry import slerp_fold
-from amdm.samplers import Aggregation, Step, join
-from amdm.samplers.amdm import Fold, Lengths, Weights, Window, as_lengths, as_weights, resolve_window
-from amdm.samplers.known import Mask, masks_of
-from amdm.samplers.march import Watch, Watched
-from amdm.types import Denoiser, Latent
+from amdm.diffusers.levels import has_levels_of, is_of_flow
+from amdm.diffusers.partners import Partners, Run, advance, begin, ddim_step
+from amdm.samplers import Aggregation
 from amdm.writes import Seen
 
 __all__ = ["AggregatingScheduler", "Partners"]
-
-
-@dataclass(frozen=True)
-class Partners:
-    """The models that join a pipeline's own.
-
-    `weights`, `correction`, `window` and `fold` are `sample_amdm`'s; model 1 is the pipeline's. Functions of
-    the step get its `Step` in VE.
-
-    Args:
-        models: `model(x, sigma) -> denoised`, VE, guidance included: `from_pipeline(...).model`. Without any
-            the scheduler is DDIM.
-        latents: their starts, VP as diffusers' `latents` (not `Prepared.x`, which is VE): one for all or one
-            each; None for the pipeline's own. Algorithm 1 has independent ones.
-        mask: where the models are joined: 1 where the pipeline draws, 0 where it puts a known image; it
-            broadcasts to the latents. Or a list of one per step. None joins where the pipeline did not write
-            into its latents since the last step: everywhere, or in inpainting in the region that is drawn.
-            What it writes, the partners' latents get in any case, and outside a given mask they have the
-            pipeline's numbers: networks that see the known image draw it and write nothing.
-        validate: warn when the window closes if the norm of `latents` is not one of VP latents.
-    """
-
-    models: Sequence[Denoiser]
-    latents: Latent | Sequence[Latent] | None = None
-    weights: Weights | Callable[[Step], Weights] = 0.5
-    correction: Lengths | Callable[[Step], Lengths] = "auto"
-    window: Window = 0.4
-    fold: Fold = slerp_fold
-    mask: Mask | Sequence[Mask] | None = None
-    validate: bool = True
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.models, Sequence) or len(self.models) > 0:
-            check_models(self.models)
-        for i, model in enumerate(self.models):
-            check_callable(model, f"models[{i}]", "model(x, sigma)")
-        if not callable(self.weights):
-            as_weights(self.weights, len(self.models) + 1)
-        if not callable(self.correction):
-            as_lengths(self.correction, len(self.models) + 1, 1)
-        check_callable(self.fold, "fold", "fold(xs, weights)")
-        for i, start in enumerate(self.starts):
-            if start is not None:
-                check_latent(start, f"latents[{i}]")
-
-    @property
-    def starts(self) -> list[Latent | None]:
-        """The start of each model; None for the pipeline's own."""
-        return per_model(self.latents, len(self.models), "latents")
-
-
-class DDIMStep(NamedTuple):
-    """One model's DDIM step: the fields of `Step`, in VP."""
-
-    x: Tensor
-    denoised: Tensor
-    mean: Tensor
-    std: Tensor
-    x_next: Tensor
-
-
-@dataclass
-class Run:
-    """One call of the pipeline, and the partners' latents as it goes on."""
-
-    timesteps: list[int]
-    """The pipeline's, from the first that it steps from to the last, as far as that is known."""
-    levels: list[float]
-    """The VE level of every training step."""
-    latents: list[Tensor]
-    """VP, float32 or better whatever the pipeline's are."""
-    start: int
-    stop: int
-    """The window, [0, 0) if nothing is aggregated."""
-    watch: Watch
-    masks: Sequence[Tensor] | None = None
-    """The masks of all steps, if they are given."""
-    last: int | None = None
-    """The timestep of the step before."""
-    returned: Seen | None = None
-    """What that returned."""
-
-    def index(self, timestep: int) -> int:
-        """Return the number of the step; outside the schedule that of the next one, or the last."""
-        return min(sum(t > timestep for t in self.timesteps), len(self.timesteps) - 1)
-
-    def outside(self, latents: Sequence[Tensor], lead: Tensor, index: int) -> list[Tensor]:
-        """Return the partners' latents, the pipeline's where a given mask is 0."""
-        if self.masks is None:
-            return list(latents)
-        return [torch.where(self.masks[index] > 0, latent, lead.to(latent)) for latent in latents]
-
-    def follow(self, sample: Tensor) -> Tensor | None:
-        """Write into the partners' latents what the pipeline wrote into its own since the last step.
-
-        Returns:
-            Where it wrote nothing, or it wrote everywhere in a sample; None if it passes what it was given.
-        """
-        if self.returned is None or self.returned.is_untouched(sample):
-            return None
-        written = sample != self.returned.was
-        self.latents = [torch.where(written, sample.to(latent), latent) for latent in self.latents]
-        everywhere = written.flatten(1).all(1).reshape(-1, *[1] * (sample.ndim - 1))
-        return ~written | everywhere
 
 
 class LoopedOver(Tensor):
@@ -284,7 +170,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
             raise ValueError("partners is None, expected a scheduler made by AggregatingScheduler.of")
         if self._run is None:
             self._run = begin(self, self.partners, self._ahead(timestep), sample)
-        ddim = partial(_ddim, self, timestep, eta, use_clipped_model_output, generator)
+        ddim = partial(ddim_step, self, timestep, eta, use_clipped_model_output, generator)
         lead = ddim(model_output, sample, variance_noise)
         met = self.aggregation = advance(self, self.partners, self._run, timestep, lead, ddim)
         x_next = lead.x_next if met is None else met.corrected[0].to(lead.x_next.dtype)
@@ -307,161 +193,3 @@ AggregatingScheduler.__module__ = DDIMScheduler.__module__
 
 def _unpickled() -> AggregatingScheduler:
     return AggregatingScheduler.__new__(AggregatingScheduler)
-
-
-def begin(scheduler: DDIMScheduler, partners: Partners, timesteps: list[int], sample: Tensor) -> Run:
-    """Check the partners against each other and the pipeline's shape, and start a run at its first step.
-
-    The pipeline's autoencoder is not known here: `check_same_ecosystem([from_pipeline(pipe, ...).model,
-    *models])` compares that too.
-    """
-    levels: list[float] = training_sigmas(scheduler).tolist()
-    sigmas = [levels[t] for t in timesteps]
-    stops_early = timesteps[-1] > int(scheduler.timesteps[-1])
-    end = levels[max(ddim_target(scheduler, timesteps[-1]), 0)] if stops_early else 0.0
-    start, stop = resolve_window(partners.window, [*sigmas, end], warn=True)
-    _check_shapes(partners, sample, sigmas[start:stop])
-    if start == stop or len(partners.models) == 0:
-        start, stop = 0, 0
-    dtype = torch.promote_types(sample.dtype, torch.float32)
-    watch = Watch(sigma=sigmas[0])
-    for i, latent in enumerate(partners.starts):
-        if latent is not None:
-            in_ve = latent.to(dtype) * math.sqrt(1 + sigmas[0] ** 2)
-            watch.start(in_ve, f"latents[{i}]", partners.validate)
-    latents = [(sample if latent is None else latent).to(sample.device, dtype) for latent in partners.starts]
-    masks = None
-    if partners.mask is not None:
-        masks = masks_of(partners.mask, sample.to(dtype), len(timesteps), "mask")
-    run = Run(timesteps, levels, latents, start, stop, watch, masks)
-    run.latents = run.outside(latents, sample, 0)
-    return run
-
-
-@torch.no_grad()
-def advance(
-    scheduler: DDIMScheduler,
-    partners: Partners,
-    run: Run,
-    timestep: int,
-    lead: DDIMStep,
-    ddim: Callable[[Tensor, Tensor], DDIMStep],
-) -> Aggregation | None:
-    """Take the partners' steps beside the pipeline's own, and join them in the window; None outside it.
-
-    Raises:
-        ValueError: a step back while partners go along: a timestep that is not below the last one.
-        FloatingPointError: when the window closes, if a model or the fold returned NaN or infinity.
-    """
-    index, sigma, last = run.index(timestep), run.levels[timestep], run.last
-    run.last = timestep
-    if index >= run.stop:
-        return None
-    if last is not None and timestep >= last:
-        raise ValueError(
-            f"timestep is {timestep} after {last}, expected a lower one: set_timesteps begins a new run"
-        )
-    free = run.follow(lead.x)
-    steps = [DDIMStep(*(part.to(torch.promote_types(part.dtype, torch.float32)) for part in lead))]
-    run.watch.i, run.watch.sigma = index, sigma
-    run.watch.finite(steps[0].denoised, "the pipeline's model returned")
-    for i, (model, latent) in enumerate(zip(partners.models, run.latents, strict=True)):
-        watched = Watched(model, f"models[{i}]", run.watch)
-        steps.append(ddim(_output(watched, latent, sigma, scheduler.config.prediction_type), latent))
-    run.latents = run.outside([step.x_next for step in steps[1:]], steps[0].x_next, index)
-    if index < run.start:
-        return None
-    in_ve = partial(_in_ve, scheduler, run, timestep, steps[0])
-    weights, correction = partners.weights, partners.correction
-    aggregation = join(
-        [step.x_next for step in steps],
-        [step.mean for step in steps],
-        weights=weights(in_ve()) if callable(weights) else weights,
-        correction=(lambda so_far: correction(in_ve(so_far))) if callable(correction) else correction,
-        fold=partners.fold,
-        mask=free if run.masks is None else run.masks[index],
-    )
-    run.watch.finite(aggregation.merged, "fold returned")
-    if index + 1 == run.stop:
-        run.watch.read()
-    run.latents = run.outside(aggregation.corrected[1:], aggregation.corrected[0], index)
-    return aggregation
-
-
-def _check_shapes(partners: Partners, sample: Tensor, sigmas: Sequence[float]) -> None:
-    """Raise unless the partners share one latent space, the pipeline's shape, and take these levels."""
-    for i, latent in enumerate(partners.starts):
-        if latent is not None and latent.shape != sample.shape:
-            raise ValueError(
-                f"latents[{i}] has shape {tuple(latent.shape)}, expected the pipeline's: "
-                f"{tuple(sample.shape)}"
-            )
-    if len(partners.models) > 0:
-        check_same_ecosystem(partners.models, torch.tensor(sigmas or [0.0]))
-    for i, model in enumerate(partners.models):
-        shape = (getattr(model, "latent_space", None) or LatentSpace()).shape
-        if shape is not None and shape != sample.shape[1:]:
-            raise ValueError(
-                f"models[{i}] denoises {tuple(shape)}, expected the pipeline's {tuple(sample.shape[1:])}"
-            )
-
-
-def _ddim(
-    scheduler: DDIMScheduler,
-    timestep: int,
-    eta: float,
-    use_clipped: bool,
-    generator: Any,
-    output: Tensor,
-    x: Tensor,
-    noise: Tensor | None = None,
-) -> DDIMStep:
-    """Take diffusers' DDIM step, its mean apart from its noise, which is drawn if it is not given."""
-    options = {"use_clipped_model_output": use_clipped, "return_dict": False}
-    mean, denoised = DDIMScheduler.step(
-        scheduler, output, timestep, x, eta, variance_noise=torch.zeros_like(x), **options
-    )
-    std = eta * scheduler._get_variance(timestep, ddim_target(scheduler, timestep)) ** 0.5
-    if noise is None and eta > 0:
-        noise = randn_tensor(output.shape, generator=generator, device=output.device, dtype=output.dtype)
-    return DDIMStep(x, denoised, mean, std, mean if noise is None else mean + std * noise)
-
-
-def _output(model: Denoiser, latent: Tensor, sigma: float, prediction: Prediction) -> Tensor:
-    """Return what a network of this kind of prediction returns where the denoiser denoises."""
-    x = latent * math.sqrt(1 + sigma**2)
-    denoised = model(x, x.new_full((len(x),), sigma))
-    _, c_skip, c_out = scaling(prediction, torch.tensor(sigma, dtype=torch.float64))
-    return (denoised - c_skip.item() * x) / c_out.item()  # as numbers: not every device has float64
-
-
-def _in_ve(
-    scheduler: DDIMScheduler,
-    run: Run,
-    timestep: int,
-    step: DDIMStep,
-    aggregation: Aggregation | None = None,
-) -> Step:
-    """Return the pipeline's step in VE coordinates, as `sample_amdm` passes it to functions of the step."""
-    target, sigma = ddim_target(scheduler, timestep), run.levels[timestep]
-    sigma_next = run.levels[target] if target >= 0 else float(sigmas_of(scheduler.final_alpha_cumprod))
-    scale, scale_next = math.sqrt(1 + sigma**2), math.sqrt(1 + sigma_next**2)
-    if aggregation is not None:
-        aggregation = replace(
-            aggregation,
-            xs=tuple(scale_next * x for x in aggregation.xs),
-            means=tuple(scale_next * mean for mean in aggregation.means),
-            merged=scale_next * aggregation.merged,
-            scale=scale_next,
-        )
-    return Step(
-        index=run.index(timestep),
-        sigma=sigma,
-        sigma_next=sigma_next,
-        x=scale * step.x,
-        denoised=step.denoised,
-        mean=scale_next * step.mean,
-        std=scale_next * float(step.std),
-        x_next=scale_next * step.x_next,
-        aggregation=aggregation,
-    )
