@@ -6,7 +6,6 @@ scheduler that returns the given latents.
 """
 
 import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,12 +18,13 @@ from torch import Tensor
 from amdm.compatibility import LatentSpace
 from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.contexts import as_switched, bare, without_randomness
-from amdm.diffusers.levels import SAME_STEP, Compat, Levels, is_flow, is_of_flow, training_sigmas, visited
+from amdm.diffusers.levels import Compat, Levels, is_flow, training_sigmas, visited
 from amdm.diffusers.network import NetworkDenoiser, guidance_of
 from amdm.diffusers.recipes import Call, Recipe, controlled, keywords, stepwise
 from amdm.diffusers.recording import Recording, StepArguments, finish, record
-from amdm.samplers import ddim, dpmpp_2m
-from amdm.samplers.step import Sampler, Steps
+from amdm.diffusers.solvers import sampler_of
+from amdm.diffusers.told import check_told, clock_of, first_step, guidance_told, scale_of, warn_of_flow
+from amdm.samplers.step import Sampler
 from amdm.types import Latent
 
 # Arguments that act in the pipeline's own loop, beside its network.
@@ -115,12 +115,12 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
     rescale = float(arguments.get("guidance_rescale") or 0.0)
 
     def join(uncond: Tensor, cond: Tensor, calls: int) -> Tensor:
-        return guidance_of(uncond, cond, _scale(arguments, calls), rescale)
+        return guidance_of(uncond, cond, scale_of(arguments, calls), rescale)
 
     recording = record(pipe, network, call_kwargs, join)
     levels = visited(pipe.scheduler, compat)
-    _warn_of_flow(pipe)
-    start = _first_step(pipe.scheduler, levels, recording)
+    warn_of_flow(pipe)
+    start = first_step(pipe.scheduler, levels, recording)
     sigmas = levels.sigmas[start : start + len(recording.steps) + 1]
     timesteps = levels.timesteps[start : start + len(sigmas) - 1]
     flow = is_flow(pipe.scheduler)
@@ -132,135 +132,24 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
         training_sigmas=None if flow else training_sigmas(pipe.scheduler),
         recipes=[_replay(getattr(pipe, "controlnet", None), recording, sigmas)],
         contexts=[as_switched(network), *([without_randomness(device)] if _is_migc(recording) else [])],
-        guidance=_guidance(pipe, arguments, recording),
+        guidance=guidance_told(pipe, arguments, recording),
         guidance_rescale=rescale,
         uncond=None if recording.calls == 1 else [_replay(None, recording, sigmas, uncond=True)],
-        time_scale=pipe.scheduler.config.num_train_timesteps / _clock(recording),
+        time_scale=pipe.scheduler.config.num_train_timesteps / clock_of(recording),
         batch=samples,
         latent_space=_latent_space(pipe, recording.latents),
     )
     is_ve = not torch.equal(recording.x[:samples], recording.latents.to(recording.x.dtype))
-    _check_told(pipe, recording, model, Levels(timesteps, sigmas), is_ve)
+    check_told(pipe, recording, model, Levels(timesteps, sigmas), is_ve)
     x = recording.latents.to(torch.promote_types(recording.latents.dtype, torch.float32))
     sigmas = sigmas.to(x)
     decode = Decoder(
         pipe, network, call_kwargs, prediction, is_ve, recording.latents.dtype, last=sigmas[-1].item()
     )
     start_x = x if is_ve else x / scaling(prediction, sigmas[0]).c_in
-    return Prepared(model, sigmas, start_x, decode, _sampler(pipe.scheduler, model, sigmas, timesteps.to(x)))
-
-
-def _first_step(scheduler: Any, levels: Levels, recording: Recording) -> int:
-    """Return the place of the pipeline's first step among the scheduler's."""
-    begin: int | None = getattr(scheduler, "begin_index", None)
-    first = recording.clocks[0].timestep
-    found = int((levels.timesteps - first).abs().argmin())
-    twice = int((levels.timesteps == first).sum()) > 1
-    return begin if begin is not None and twice else found
-
-
-def _check_told(pipe: Any, recording: Recording, model: NetworkDenoiser, levels: Levels, is_ve: bool) -> None:
-    """Raise unless the denoiser will tell its network what the pipeline told it: latents' scale and time.
-
-    The scheduler's timesteps may be its levels', rounded to whole ones; its sampler is not known then.
-    """
-    name, clock, count, steps = (
-        type(pipe).__name__,
-        _clock(recording),
-        len(levels.timesteps),
-        len(recording.steps),
+    return Prepared(
+        model, sigmas, start_x, decode, sampler_of(pipe.scheduler, model, sigmas, timesteps.to(x))
     )
-    if steps - count not in (0, 1):  # a last step from a level to itself is left out
-        raise ValueError(
-            f"{name} takes {steps} steps, expected {count} of its scheduler's, from its first on"
-        )
-    ours = (model.timestep(levels.sigmas[:-1]) * (clock if model.training_sigmas is None else 1)).tolist()
-    near = SAME_STEP if model.training_sigmas is None else 1.0
-    # The scheduler, which took no step, scales as at its first.
-    of_ve = scaling(model.prediction, levels.sigmas[0]).c_in.item()
-    scale = of_ve if is_ve else 1.0
-    told = zip(recording.clocks[:count], levels.timesteps.tolist(), ours, strict=True)
-    eps = torch.finfo(recording.x.dtype).eps
-    for i, (heard, timestep, time) in enumerate(told):
-        where = f"at step {i} {name}"
-        if abs(heard.timestep - timestep) > SAME_STEP:
-            raise ValueError(
-                f"{where} steps from timestep {heard.timestep:.6g}, expected its scheduler's {timestep:.6g}"
-            )
-        if abs(timestep - time) > near:
-            raise ValueError(
-                f"{where} steps from timestep {timestep:.6g}, expected {time:.6g}, its level's: timesteps "
-                "that do not follow the levels are not known here"
-            )
-        if abs(heard.t * clock - timestep) > SAME_STEP + 2 * heard.rounding * abs(timestep):
-            raise ValueError(
-                f"{where} tells its network the time {heard.t:.6g}, expected {timestep / clock:.6g}, the "
-                f"scheduler's timestep {timestep:.6g}: a clock that is not known here"
-            )
-        if not abs(heard.scale - scale) <= (1e-5 + 4 * eps) * scale:
-            raise ValueError(
-                f"{where} multiplies its network's latents by {heard.scale:.6g}, expected 1, or {of_ve:.6g} "
-                "for VE latents (NaN is no multiple of them)"
-            )
-
-
-def _warn_of_flow(pipe: Any) -> None:
-    """Warn of a flow's network under another scheduler: the pipeline's own images are wrong then."""
-    expected = inspect.signature(type(pipe).__init__).parameters.get("scheduler")
-    of_flow = is_of_flow(pipe.scheduler.config) or "FlowMatch" in str(getattr(expected, "annotation", ""))
-    prediction = pipe.scheduler.config.get("prediction_type")
-    if of_flow and prediction is not None and not is_flow(pipe.scheduler):
-        warnings.warn(
-            f"scheduler is {type(pipe.scheduler).__name__}, and {type(pipe).__name__} or the scheduler's "
-            "configuration is a rectified flow's: its network is taken for one that predicts "
-            f"{prediction!r}, expected FlowMatchEulerDiscreteScheduler",
-            stacklevel=3,
-        )
-
-
-def _sampler(
-    scheduler: Any,
-    model: NetworkDenoiser,
-    sigmas: Float[Tensor, " levels"],
-    timesteps: Float[Tensor, " steps"],
-) -> Sampler:
-    """Return the generator that takes the scheduler's steps, or one that raises."""
-    name = type(scheduler).__name__
-    found = _solver(scheduler, len(timesteps))
-    if found is None:
-        return _no_sampler(f"scheduler is {name}, with this configuration of a solver that is not here")
-    if not is_flow(scheduler):
-        rounding = (model.timestep(sigmas[:-1]) - timesteps).abs().max().item()
-        if rounding > SAME_STEP:
-            return _no_sampler(f"scheduler is {name}, whose timesteps are its levels' to {rounding:.2g} only")
-    return found
-
-
-def _solver(scheduler: Any, steps: int) -> Sampler | None:
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
-
-    config = scheduler.config
-    if isinstance(scheduler, DDIMScheduler | EulerDiscreteScheduler):
-        return ddim
-    if is_flow(scheduler):
-        return None if config.stochastic_sampling else ddim
-    if not isinstance(scheduler, DPMSolverMultistepScheduler):
-        return None
-    if config.thresholding or config.algorithm_type != "dpmsolver++":
-        return None
-    if config.solver_order == 1:
-        return ddim
-    to_zero = config.final_sigmas_type == "zero"
-    first_order_last = config.euler_at_final or (config.lower_order_final and steps < 15)
-    second_order = config.solver_order == 2 and config.solver_type == "midpoint"
-    return dpmpp_2m if second_order and (to_zero or not first_order_last) else None
-
-
-def _no_sampler(why: str) -> Sampler:
-    def sampler(*args: Any, **kwargs: Any) -> Steps:
-        raise ValueError(f"{why}, expected sampler=ddim, dpmpp_2m or another of your choice")
-
-    return sampler
 
 
 def _network(pipe: Any) -> Any:
@@ -291,42 +180,6 @@ def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
             shown = " ".join(repr(value).split())[:50]
             raise ValueError(f"{name} is {type(value).__name__} {shown}, expected none: {why}")
     return dict(bound.arguments)
-
-
-def _clock(recording: Recording) -> float:
-    """Return the scheduler's timestep divided by the network's: 1000 for FLUX, else 1."""
-    first = recording.clocks[0]
-    return min((1.0, 1000.0), key=lambda clock: abs(clock * first.t - first.timestep))
-
-
-def _scale(arguments: Mapping[str, Any], calls: int) -> float:
-    """Return the scale of guidance: of the rows of one call, or of two calls, which FLUX has a name for."""
-    true = arguments.get("true_cfg_scale") if calls == 2 else None
-    return float(true or arguments.get("guidance_scale") or 1.0)
-
-
-def _guidance(pipe: Any, arguments: Mapping[str, Any], recording: Recording) -> float:
-    """Return the scale of guidance if the network sees every latent twice, 1 if it sees it once.
-
-    Raises:
-        ValueError: rows that are neither; a pipeline that makes something else of the network's outputs.
-    """
-    rows, samples, calls = len(recording.x), len(recording.latents), recording.calls
-    scale, name = _scale(arguments, calls), type(pipe).__name__
-    doubled = calls == 1 and rows == 2 * samples and torch.equal(*recording.x.chunk(2))
-    guided = (doubled or (calls == 2 and rows == samples)) and scale > 1
-    if not (guided and getattr(pipe, "do_classifier_free_guidance", True)) and (calls, rows) != (1, samples):
-        raise ValueError(
-            f"the network sees {rows} rows for {samples} latents at guidance_scale {scale}, "
-            "expected every latent once, or twice for guidance alone"
-        )
-    if not recording.joined:
-        expected = f"uncond + {scale} (cond - uncond)" if guided else "it as it is"
-        raise ValueError(
-            f"{name} makes something of its network's output that is not known here (another sign, guidance "
-            f"that is normalised or changes with the step, a part of the channels), expected {expected}"
-        )
-    return scale if guided else 1.0
 
 
 def _replay(
