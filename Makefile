@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check mutants benchmarks speed lock clean
+.PHONY: demo test test-slow check fuzz mutants benchmarks speed lock clean
 
 demo: .venv/installed
 	$(BIN)/python examples/two_models.py --out out/demo
@@ -21,6 +21,10 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# 100,000 calls of the public functions, right and wrong ones: minutes. SEED=n repeats the one call n.
+fuzz: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--first $(SEED) --calls 1)
 
 # One place of amdm/ changed at a time, 150 times: which changes do the tests not notice? Hours; it resumes.
 mutants: .venv/installed

@@ -4,17 +4,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Sized
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
-from torch import Generator, Tensor, finfo
+import numpy as np
+import torch
+from torch import Tensor
 
 from amdm.types import Denoiser
 
 
 def check_latent(x: Tensor, name: str = "x", like: Tensor | None = None) -> None:
     """Raise unless `x` is a batch of floating-point latents, of the shape of `like` if that is given."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"{name} is {_kind(x)}, expected a floating-point tensor")
+    check_floating(x, name)
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (batch, *event), batch 1 or more")
     if like is not None and x.shape != like.shape:
@@ -23,23 +24,43 @@ def check_latent(x: Tensor, name: str = "x", like: Tensor | None = None) -> None
 
 def check_sigmas(sigmas: Tensor) -> list[float]:
     """The schedule as numbers, read from its device once; raise unless finite, decreasing, 0 or more."""
-    if not isinstance(sigmas, Tensor) or not sigmas.is_floating_point():
-        raise TypeError(f"sigmas is {_kind(sigmas)}, expected a floating-point tensor")
-    if sigmas.ndim != 1 or len(sigmas) == 0:
-        raise ValueError(f"sigmas has shape {tuple(sigmas.shape)}, expected one axis of steps + 1 levels")
-    levels: list[float] = sigmas.tolist()
-    for i, sigma in enumerate(levels):
-        if not math.isfinite(sigma) or sigma < 0:
-            raise ValueError(f"sigmas[{i}] is {sigma}, expected a finite level of 0 or more")
+    levels = check_each_level(sigmas)
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         if sigma_next >= sigma:
             raise ValueError(f"sigmas[{i + 1}] is {sigma_next} after {sigma}: expected a decreasing schedule")
     return levels
 
 
+def check_each_level(sigmas: Tensor) -> list[float]:
+    """Levels in any order as numbers, read from their device; raise unless finite, 0 or more."""
+    levels = check_axis(sigmas, "sigmas", "one axis of steps + 1 levels")
+    for i, sigma in enumerate(levels):
+        if not math.isfinite(sigma) or sigma < 0:
+            raise ValueError(f"sigmas[{i}] is {sigma}, expected a finite level of 0 or more")
+    return levels
+
+
+def check_axis(values: object, name: str, expected: str) -> list[float]:
+    """The numbers of a floating-point tensor, read from its device; raise unless it has one axis of some."""
+    check_floating(values, name)
+    assert isinstance(values, Tensor)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name} has shape {tuple(values.shape)}, expected {expected}")
+    if values.is_meta:
+        raise ValueError(f"{name} is on the meta device, which has no values: expected {expected}")
+    numbers: list[float] = values.tolist()
+    return numbers
+
+
+def check_floating(value: object, name: str) -> None:
+    """Raise unless `value` is a floating-point tensor."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(f"{name} is {kind_of(value)}, expected a floating-point tensor")
+
+
 def check_holds(x: Tensor, sigma: float, name: str = "x") -> None:
     """Raise unless the dtype of `x` has numbers as large as its level."""
-    largest = finfo(x.dtype).max
+    largest = torch.finfo(x.dtype).max
     if sigma > largest:
         raise ValueError(
             f"sigmas[0] is {sigma:.6g}, beyond the largest number {largest:.6g} of {name}, a {x.dtype} "
@@ -47,10 +68,16 @@ def check_holds(x: Tensor, sigma: float, name: str = "x") -> None:
         )
 
 
+def check_real(value: Tensor, name: str, expected: str) -> None:
+    """Raise unless the numbers of a tensor are whole or floating point: not bool, not complex."""
+    if value.dtype == torch.bool or value.is_complex():
+        raise TypeError(f"{name} is {kind_of(value)}, expected {expected}")
+
+
 def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
     """Raise unless there are some. Each of them is checked by `check_model`."""
-    if not hasattr(models, "__len__") or isinstance(models, Tensor):
-        raise TypeError(f"{name} is {_kind(models)}, expected a list of denoisers")
+    if not isinstance(models, Sequence) or isinstance(models, str | bytes):
+        raise TypeError(f"{name} is {kind_of(models)}, expected a list of denoisers")
     if len(models) == 0:
         raise ValueError(f"{name} is empty, expected one denoiser or more")
 
@@ -80,23 +107,37 @@ def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) ->
 def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
     """Raise unless `extra_args` is None or a mapping."""
     if extra_args is not None and not isinstance(extra_args, Mapping):
-        raise TypeError(f"{name} is {_kind(extra_args)}, expected a dictionary or None")
+        raise TypeError(f"{name} is {kind_of(extra_args)}, expected a dictionary or None")
 
 
-def check_conditions(conditions: object, name: str) -> None:
-    """Raise unless `conditions` is a mapping from keyword arguments of a model to tensors."""
-    expected = f"a dictionary of the model's keyword arguments and tensors: {name}={{'name': tensor}}"
+def check_conditions(conditions: object, name: str, expected: str = "") -> None:
+    """Raise unless `conditions` is a mapping from names, by default of keyword arguments, to tensors."""
+    call = f"a dictionary of the model's keyword arguments and tensors: {name}={{'name': tensor}}"
+    expected = expected or call
     if not isinstance(conditions, Mapping):
-        raise TypeError(f"{name} is {_kind(conditions)}, expected {expected}")
+        raise TypeError(f"{name} is {kind_of(conditions)}, expected {expected}")
     for key, value in conditions.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name}[{key!r}] is {_kind(value)}, expected {expected}")
+            raise TypeError(f"{name}[{key!r}] is {kind_of(value)}, expected {expected}")
 
 
 def check_generator(generator: object) -> None:
     """Raise unless `generator` is one of torch's, or None for the global one."""
-    if generator is not None and not isinstance(generator, Generator):
-        raise TypeError(f"generator is {_kind(generator)}, expected a torch.Generator or None")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is {kind_of(generator)}, expected a torch.Generator or None")
+
+
+def as_step(sigma: object, sigma_next: object, eta: object = 0.0) -> tuple[float, float, float]:
+    """Levels and eta of a step as floats, 0-d tensors read on the host; raise if they are none."""
+    floats = type(sigma) is float and type(sigma_next) is float and type(eta) is float
+    if floats and 0 <= sigma_next < sigma < math.inf and 0 <= eta < math.inf:  # type: ignore[operator]
+        return sigma, sigma_next, eta  # type: ignore[return-value]
+    level, level_next = as_level(sigma, "sigma"), as_level(sigma_next, "sigma_next")
+    check_levels(level, level_next)
+    if isinstance(eta, Tensor):
+        eta = as_level(eta, "eta")
+    check_number(eta, "eta", "a finite number of 0 or more", lambda eta: eta >= 0)
+    return level, level_next, float(cast("float", eta))
 
 
 def check_levels(sigma: float, sigma_next: float) -> None:
@@ -110,7 +151,7 @@ def check_levels(sigma: float, sigma_next: float) -> None:
 def check_callable(value: object, name: str, call: str) -> None:
     """Raise unless `value` can be called."""
     if not callable(value):
-        raise TypeError(f"{name} is {_kind(value)}, expected a callable {call}")
+        raise TypeError(f"{name} is {kind_of(value)}, expected a callable {call}")
 
 
 RANGE_RTOL = 1e-3
@@ -121,10 +162,10 @@ def check_model(model: object, name: str, levels: Sequence[float] = (), rtol: fl
     """Raise unless `model` can be called as a denoiser, at these levels (0 aside) if it knows its range."""
     if hasattr(model, "components") and hasattr(model, "scheduler"):
         raise TypeError(
-            f"{name} is {_kind(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
+            f"{name} is {kind_of(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
         )
     if not callable(model):
-        raise TypeError(f"{name} is {_kind(model)}, expected a callable model(x, sigma, **extra_args)")
+        raise TypeError(f"{name} is {kind_of(model)}, expected a callable model(x, sigma, **extra_args)")
     if len(levels) == 0:
         return
     low, high = float(getattr(model, "sigma_min", 0.0)), float(getattr(model, "sigma_max", math.inf))
@@ -141,11 +182,11 @@ def check_result(
 ) -> None:
     """Raise unless what `name` returned for `x` is a floating-point tensor of this shape on its device."""
     if not isinstance(result, Tensor) or not result.is_floating_point():
-        raise TypeError(f"{name} returned {_kind(result)}, expected a floating-point tensor")
+        raise TypeError(f"{name} returned {kind_of(result)}, expected a floating-point tensor")
     if result.shape != shape:
         expected = f"that of x: {shape}" if shape == x.shape else shape
         raise ValueError(f"{name} returned shape {tuple(result.shape)}, expected {expected}")
-    if same_device and result.device != x.device:
+    if result.device != x.device and (same_device or result.is_meta):
         raise ValueError(f"{name} returned a tensor on {result.device}, expected x's {x.device}")
 
 
@@ -166,28 +207,99 @@ def check_finite(value: object, name: str) -> None:
 
 
 def check_number(value: object, name: str, expected: str, holds: Callable[[float], bool]) -> None:
-    """Raise unless `value` is a finite number for which `holds`; numpy's scalars are numbers."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} is {_kind(value)}, expected {expected}")
-    if not (math.isfinite(value) and holds(float(value))):
+    """Raise unless `value` is a finite number for which `holds`; numpy's are numbers, bools not."""
+    number = as_number(value, name, expected)
+    if not (math.isfinite(number) and holds(number)):
         raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+def as_number(value: object, name: str, expected: str) -> float:
+    """A number, infinite or not, as Python's float; raise if it is none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {kind_of(value)}, expected {expected}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if cast("int", value) > 0 else -math.inf
+
+
+def as_level(
+    value: object, name: str, expected: str = "a finite level of 0 or more", *, zero: bool = True
+) -> float:
+    """A level given as a number or a 0-d tensor, read on the host; raise unless finite, 0 or more."""
+    if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point() and not value.is_meta:
+        value = value.item()
+    number = as_number(value, name, expected)
+    if not (0 <= number < math.inf and (zero or number > 0)):
+        raise ValueError(f"{name} is {number}, expected {expected}")
+    return number
 
 
 def check_whole(value: object, name: str, expected: str, holds: Callable[[int], bool]) -> None:
     """Raise unless `value` is a whole number for which `holds`; numpy's are such."""
-    if not isinstance(value, Integral):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}, expected {expected}")
     if not holds(int(value)):
         raise ValueError(f"{name} is {value}, expected {expected}")
 
 
+def check_switch(value: object, name: str) -> None:
+    """Raise unless `value` is True or False; numpy's and whole numbers are such."""
+    if not isinstance(value, Integral | np.bool_):
+        raise TypeError(f"{name} is {kind_of(value)}, expected True or False")
+
+
 def check_count(values: object, num_models: int, name: str) -> None:
     """Raise unless `values` is a list of as many entries as there are models."""
-    if not isinstance(values, Sized) or getattr(values, "ndim", 1) == 0:
-        raise TypeError(f"{name} is {_kind(values)}, expected a list of {num_models}, one per model")
+    if not is_list(values):
+        raise TypeError(f"{name} is {kind_of(values)}, expected a list of {num_models}, one per model")
+    assert isinstance(values, Sized)
     if len(values) != num_models:
         raise ValueError(f"{name} has {len(values)} entries but there are {num_models} models")
 
 
-def _kind(value: object) -> str:
+def is_list(values: Any) -> bool:
+    """Whether entries can be taken by number: of a list, a tuple, an array or a tensor."""
+    if isinstance(values, str | bytes | Mapping):
+        return False
+    return isinstance(values, Sequence) or getattr(values, "ndim", 0) > 0
+
+
+def check_sigma(sigma: object, x: Tensor) -> None:
+    """Raise unless `sigma` is a tensor of one level per sample of `x`."""
+    check_floating(sigma, "sigma")
+    assert isinstance(sigma, Tensor)
+    if sigma.shape != x.shape[:1]:
+        raise ValueError(f"sigma has shape {tuple(sigma.shape)}, expected one per sample: ({len(x)},)")
+    if sigma.device != x.device:
+        raise ValueError(f"sigma is on {sigma.device}, expected x's device: {x.device}")
+
+
+def check_shape(shape: Any, name: str = "shape") -> None:
+    """Raise unless `shape` is a list of whole numbers of 1 or more."""
+    expected = "a list of whole numbers of 1 or more, one sample's shape"
+    if not is_list(shape):
+        raise TypeError(f"{name} is {shape!r}, expected {expected}")
+    for i, size in enumerate(shape):
+        check_whole(size, f"{name}[{i}]", "a whole number of 1 or more", lambda size: size >= 1)
+
+
+def as_device(value: object, name: str = "device") -> torch.device:
+    """A device that is there; None is the CPU."""
+    try:
+        found = torch.device("cpu" if value is None else value)  # type: ignore[call-overload]
+        return torch.empty(0, device=found).device
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(f"{name} is {value!r}, expected a device that torch has: {error}") from None
+
+
+def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raise unless `value` is one of these strings."""
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+        raise ValueError(f"{name} is {value!r}, expected {listed}")
+
+
+def kind_of(value: object) -> str:
+    """A value's kind, for messages."""
     return f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"{type(value).__name__}"

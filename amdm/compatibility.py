@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import RANGE_RTOL, check_model, check_models
+from amdm.checks import RANGE_RTOL, check_each_level, check_model, check_models, check_number
 from amdm.types import Denoiser
 
 
@@ -41,13 +41,16 @@ def check_same_ecosystem(
 
     Raises:
         TypeError: `models` is not a list of denoisers, or `sigmas` not a tensor.
-        ValueError: naming both models and what differs, or the model and the level it cannot take.
+        ValueError: naming both models and what differs, or the model and the level it cannot take; or a level
+            that is not finite, 0 or more.
     """
     check_models(models)
     for i, model in enumerate(models):
         check_model(model, f"models[{i}]")
     if not (sigmas is None or isinstance(sigmas, Tensor)):
         raise TypeError(f"sigmas is {type(sigmas).__name__}, expected a floating-point tensor or None")
+    levels = [] if sigmas is None else check_each_level(sigmas)
+    check_number(rtol, "rtol", "a finite number of 0 or more", lambda part: part >= 0)
     names = [f"models[{i}] ({type(model).__name__})" for i, model in enumerate(models)]
     spaces = [getattr(model, "latent_space", None) or LatentSpace() for model in models]
     for (i, one), (j, other) in combinations(enumerate(spaces), 2):
@@ -56,6 +59,5 @@ def check_same_ecosystem(
                 raise ValueError(
                     f"{names[i]} and {names[j]} do not share a latent space: {field} is {a} and {b}"
                 )
-    levels = [] if sigmas is None else sigmas.tolist()
     for i, model in enumerate(models):
         check_model(model, f"models[{i}]", levels, rtol)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from amdm.checks import check_extra_args, check_models, per_model
+from amdm.checks import check_extra_args, check_model, check_models, per_model
 from amdm.samplers import sample_amdm
 from amdm.samplers.march import Callback
 from amdm.types import Denoiser, ExtraArgs, Latent, Sigmas
@@ -41,6 +41,8 @@ def sampler_with(
         three do nothing.
     """
     check_models(partners, "partners")
+    for i, partner in enumerate(partners):
+        check_model(partner, f"partners[{i}]")
     inspect.signature(sample_amdm).bind_partial(**options)
     theirs = per_model(extra_args, len(partners), "extra_args")
     for i, args in enumerate(theirs):

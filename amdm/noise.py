@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amdm.checks import check_whole
+from amdm.checks import as_device, as_level, check_callable, check_choice, check_shape, check_whole, is_list
 from amdm.types import NoiseSampler
 
 # The streams of one seed: the starts of the models, and the steps.
 _START, _STEPS = 0, 1
+
+VAST = 1e150
+"""A level whose square overflows soon; 1 is nothing beside it."""
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0) -> NoiseSampler:
@@ -34,6 +37,8 @@ def seeded_noise(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0)
     >>> bool((one(0.0, 0.0)[0] == both(0.0, 0.0)[1]).all())
     True
     """
+    check_whole(stream, "stream", "a whole number of 0 or more", lambda stream: stream >= 0)
+    check_shape(shape)
     generators = _generators(seeds, _STEPS, stream)
     return lambda sigma, sigma_next: _draw(generators, shape)
 
@@ -44,6 +49,8 @@ def shared_noise(noise_sampler: NoiseSampler, num_models: int) -> list[NoiseSamp
     Each returned sampler is for one model, called once per step; `noise_sampler` is drawn from once per
     step for all.
     """
+    check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
+    check_whole(num_models, "num_models", "a whole number of 1 or more", lambda count: count >= 1)
     latest: list[Tensor] = []
     drawn = 0
 
@@ -96,29 +103,31 @@ def start_noise(
         N latents `(len(seeds), *shape)`. For models that share their start take the first.
 
     Raises:
-        TypeError: seeds is no list of whole numbers.
+        TypeError: seeds or shape is no list of whole numbers, or another argument is of the wrong kind.
         ValueError: an unknown convention, a sigma that is not positive and finite, no seeds, or a latent that
             `dtype` cannot hold.
     """
-    if convention not in ("vp", "ve"):
-        raise ValueError(f"convention is {convention!r}, expected 'vp' or 've'")
-    sigma = float(sigma)
-    if not 0 < sigma < float("inf"):
-        raise ValueError(f"sigma is {sigma}, expected a positive, finite level")
-    scale = (1 + sigma**2) ** 0.5 if convention == "vp" else sigma
+    check_choice(convention, "convention", ("vp", "ve"))
+    level = as_level(sigma, "sigma", "a positive, finite level", zero=False)
+    check_shape(shape)
+    check_whole(num_models, "num_models", "a whole number of 1 or more", lambda count: count >= 1)
+    where = as_device(device)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype is {dtype!r}, expected a floating-point one of torch's")
+    scale = (1 + level**2) ** 0.5 if convention == "vp" and level < VAST else level
     streams = [_generators(seeds, _START, model) for model in range(num_models)]
     starts = [(scale * _draw(stream, shape)).to(dtype) for stream in streams]
     if not all(bool(start.isfinite().all()) for start in starts):
         largest = torch.finfo(dtype).max
         raise ValueError(
-            f"sigma is {sigma:.6g}, at which a latent is beyond {dtype}'s largest number {largest:.6g}: "
+            f"sigma is {level:.6g}, at which a latent is beyond {dtype}'s largest number {largest:.6g}: "
             "expected a lower level, or another dtype"
         )
-    return [start.to(device) for start in starts]
+    return [start.to(where) for start in starts]
 
 
 def _generators(seeds: Sequence[int], purpose: int, stream: int) -> list[np.random.Generator]:
-    if not hasattr(seeds, "__len__") or isinstance(seeds, str):
+    if not is_list(seeds):
         raise TypeError(f"seeds is {seeds!r}, expected a list of whole numbers, one per sample: [{seeds}]")
     for i, seed in enumerate(seeds):
         check_whole(seed, f"seeds[{i}]", "a whole number of 0 or more", lambda _: True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_number, check_whole
+from amdm.checks import check_axis, check_choice, check_number, check_whole
 
 __all__ = [
     "INFINITE_SIGMA",
@@ -29,6 +31,9 @@ Where a step is a mean of the latent and the prediction (`ddim`, `dpmpp_2m` and 
 as infinity. float16 does not have it, and samplers whose steps are long in sigma do not take it.
 """
 
+MOST_STEPS = 10**7
+"""More would not fit into memory."""
+
 Levels = Float[Tensor, " levels"]
 Spacing = Literal["leading", "trailing", "linspace"]
 
@@ -40,10 +45,13 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
         steps: 1 or more.
         sigma_min: the last level above 0, VE.
         sigma_max: the first level, VE.
-        rho: 7 is Karras et al.'s; 1 is evenly spaced.
+        rho: 7 is Karras et al.'s; 1 is evenly spaced. Positive, and such that float64 tells the levels apart.
 
     Returns:
         `(steps + 1,)`, decreasing, ending in 0.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
 
     References:
         Karras et al. 2022, "Elucidating the design space", arXiv:2206.00364, eq. (5).
@@ -54,10 +62,13 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
     _check_steps(steps)
     check_number(sigma_min, "sigma_min", "a positive level", lambda level: level > 0)
     check_number(sigma_max, "sigma_max", f"a level above {sigma_min}", lambda level: level > sigma_min)
-    roots = torch.linspace(
-        sigma_max ** (1 / rho), sigma_min ** (1 / rho), steps, dtype=torch.float64, device="cpu"
-    )
-    return _ending_in_zero(roots**rho)
+    check_number(rho, "rho", "a positive number", lambda rho: rho > 0)
+    try:
+        first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    except OverflowError:
+        raise ValueError(f"rho is {rho}, expected one with which sigma_max^(1/rho) is finite") from None
+    roots = torch.linspace(first, last, steps, dtype=torch.float64, device="cpu")
+    return _ending_in_zero(roots**rho, f"rho is {rho}")
 
 
 def ddim_sigmas(
@@ -67,12 +78,15 @@ def ddim_sigmas(
 
     Args:
         table: the level of every training step, increasing: `sigmas_from_betas(betas)`.
-        steps: 1 or more.
+        steps: from 1 to the number of training steps.
         spacing: the scheduler's `timestep_spacing`.
-        offset: its `steps_offset`, for "leading"; Stable Diffusion's is 1.
+        offset: its `steps_offset`, 0 or more, for "leading"; Stable Diffusion's is 1.
 
     Returns:
         `(steps + 1,)`, decreasing, ending in 0.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
 
     References:
         Lin et al. 2023, arXiv:2305.08891, table 2.
@@ -80,8 +94,18 @@ def ddim_sigmas(
     >>> ddim_sigmas(sigmas_from_betas(stable_diffusion_betas()), 50)[:2]
     tensor([13.1204, 11.6760], dtype=torch.float64)
     """
-    _check_steps(steps)
-    trained = len(table)
+    levels = check_axis(table, "table", "one axis of levels")
+    for i, (level, after) in enumerate(pairwise([0.0, *levels, math.inf])):
+        if not level < after:
+            raise ValueError(
+                f"table[{i}] is {after} after {level}, expected finite levels that increase from 0"
+            )
+    trained = len(levels)
+    check_whole(
+        steps, "steps", f"a whole number from 1 to the table's {trained}", lambda s: 1 <= s <= trained
+    )
+    check_whole(offset, "offset", "a whole number of 0 or more", lambda offset: offset >= 0)
+    check_choice(spacing, "spacing", ("leading", "trailing", "linspace"))
     timesteps: Any
     match spacing:
         case "leading":
@@ -90,15 +114,17 @@ def ddim_sigmas(
             timesteps = np.round(np.arange(trained, 0, -trained / steps)) - 1
         case "linspace":
             timesteps = np.linspace(0, trained - 1, steps).round()[::-1]
-        case _:
-            raise ValueError(f"spacing is {spacing!r}, expected 'leading', 'trailing' or 'linspace'")
     if timesteps[0] >= trained:
-        raise ValueError(f"steps is {steps}, which begins at training step {timesteps[0]:.0f} of {trained}")
+        raise ValueError(
+            f"steps is {steps}, which begins at training step {timesteps[0]:.0f} of {trained}, "
+            f"expected fewer, or a smaller offset than {offset}"
+        )
     return _ending_in_zero(table.double()[torch.from_numpy(timesteps.astype(np.int64))])
 
 
 def stable_diffusion_betas(steps: int = 1000) -> Float[Tensor, " trained"]:
     """Stable Diffusion's betas ("scaled_linear"): their roots are even from 0.00085^(1/2) to 0.012^(1/2)."""
+    _check_steps(steps)
     return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64, device="cpu").square()
 
 
@@ -107,6 +133,9 @@ def sigmas_from_betas(betas: Float[Tensor, " trained"]) -> Float[Tensor, " train
 
     The infinite level of a zero terminal signal-to-noise ratio is 1e6.
     """
+    for i, beta in enumerate(check_axis(betas, "betas", "one axis of training steps")):
+        if not 0 <= beta <= 1:
+            raise ValueError(f"betas[{i}] is {beta}, expected a variance in [0, 1]")
     abar = (1 - betas.double()).cumprod(0)
     return ((1 - abar) / abar).sqrt().clamp(max=INFINITE_SIGMA)
 
@@ -131,7 +160,7 @@ def flow_times(steps: int, shift: float = 1.0) -> Levels:
     # The scheduler shifts twice: its least time when it is made, and all times when they are set.
     least = shift * 1e-3 / (1 + (shift - 1) * 1e-3)
     even = torch.linspace(1.0, least, steps, dtype=torch.float64, device="cpu")
-    return _ending_in_zero(shift * even / (1 + (shift - 1) * even))
+    return _ending_in_zero((shift * even / (1 + (shift - 1) * even)).clamp(max=1.0), f"shift is {shift}")
 
 
 def flow_sigmas(times: Levels) -> Levels:
@@ -140,7 +169,7 @@ def flow_sigmas(times: Levels) -> Levels:
     >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
     tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
     """
-    if not bool(((times >= 0) & (times <= 1)).all()):
+    if not all(0 <= time <= 1 for time in check_axis(times, "times", "one axis of flow times")):
         raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
     return (times / (1 - times)).clamp(max=INFINITE_SIGMA)
 
@@ -156,7 +185,12 @@ def check_no_infinite_level(levels: Sequence[float], sampler: str) -> None:
 
 def _check_steps(steps: int) -> None:
     check_whole(steps, "steps", "a whole number of 1 or more", lambda count: count >= 1)
+    check_whole(steps, "steps", f"at most {MOST_STEPS}", lambda count: count <= MOST_STEPS)
 
 
-def _ending_in_zero(sigmas: Float[Tensor, " steps"]) -> Levels:
-    return torch.cat([sigmas, sigmas.new_zeros(1)])
+def _ending_in_zero(sigmas: Float[Tensor, " steps"], given: str = "") -> Levels:
+    """The levels and a last 0; raise, naming the argument that was `given`, unless they decrease to it."""
+    levels = torch.cat([sigmas, sigmas.new_zeros(1)])
+    if given and not bool((levels.isfinite() & (levels.diff(append=-levels[:1]) < 0)).all()):
+        raise ValueError(f"{given}, expected one with which float64 tells the levels apart")
+    return levels

@@ -21,8 +21,10 @@ from amdm.checks import (
     check_count,
     check_extra_args,
     check_finite,
+    check_model,
     check_models,
     check_result,
+    is_list,
     per_model,
 )
 from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
@@ -127,8 +129,9 @@ def conjunction(
     References:
         Liu et al. 2022, arXiv:2206.01714: concept conjunction and negation.
     """
+    check_model(unconditional, "unconditional")
     check_models(models)
-    weights = list(weights) if isinstance(weights, Sequence) else [weights] * len(models)
+    weights = list(weights) if is_list(weights) else [weights] * len(models)  # type: ignore[arg-type,list-item]
     _check_numbers(weights, "weights", len(models))
     return compose([unconditional, *models], [1 - sum(weights), *weights], extra_args)
 
@@ -152,6 +155,7 @@ def projective(
     References:
         Bradley et al. 2025, "Mechanisms of projective composition of diffusion models", arXiv:2502.04549.
     """
+    check_model(background, "background")
     return conjunction(background, models, 1.0, extra_args)
 
 

@@ -3,7 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.denoisers.mixture import Level, beside, check_event
+from amdm.checks import check_floating
+from amdm.denoisers.mixture import Level, beside, check_event, check_level
 from amdm.geometry.rows import float64
 from amdm.types import Latent
 
@@ -23,7 +24,10 @@ class Empirical:
     """
 
     def __init__(self, data: Float[Tensor, "size *event"]) -> None:
-        if len(data) == 0 or not bool(data.isfinite().all()):
+        check_floating(data, "data")
+        if data.is_meta:
+            raise ValueError("data is on the meta device, which has no values: expected finite samples")
+        if data.ndim < 2 or len(data) == 0 or not bool(data.isfinite().all()):
             raise ValueError(f"data has shape {tuple(data.shape)}, expected one finite sample or more")
         self.data = data
         self._rows = float64(data.flatten(1))
@@ -31,6 +35,7 @@ class Empirical:
     def __call__(self, x: Latent, sigma: Level) -> Latent:
         """Return the posterior mean at VE noise level `sigma` > 0, a number or one per sample."""
         check_event(x, self.data)
+        check_level(sigma, x, zero=False)
         rows = float64(x.flatten(1))
         data, noise = beside(self._rows, rows), beside(sigma, rows).reshape(-1, 1) ** 2
         # |x|^2 is the same for all data and cancels in the softmax.

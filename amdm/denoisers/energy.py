@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_latent
+from amdm.checks import check_callable, check_latent
 from amdm.geometry.rows import float64
 
 Features = Callable[[Float[Tensor, "batch n"]], Float[Tensor, "batch features"]]
@@ -42,8 +42,12 @@ def conservative_projection(
     >>> [round(value, 4) for value in theta.tolist()]
     [1.0, 4.0]
     """
+    check_callable(features, "features", "features(x)")
     check_latent(x)
     check_latent(score, "score")
+    for name, given in (("x", x), ("score", score)):
+        if given.is_meta:
+            raise ValueError(f"{name} is on the meta device, which has no values: expected a device that has")
     if score.shape != x.shape or x.ndim != 2:
         raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
     gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(float64(x))

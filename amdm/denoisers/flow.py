@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from amdm.checks import check_callable, check_latent, check_number, check_result, check_sigma
 from amdm.denoisers.prediction import scaling
 from amdm.types import Latent, PerSample
 
@@ -27,8 +28,15 @@ class RectifiedFlow:
     network: Callable[..., Tensor]
     time_scale: float = 1000.0
 
+    def __post_init__(self) -> None:
+        check_callable(self.network, "network", "network(x_s, time, **extra_args)")
+        check_number(self.time_scale, "time_scale", "a positive number", lambda scale: scale > 0)
+
     def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
         """Return the denoised prediction at VE noise level `sigma`, one per sample."""
+        check_latent(x)
+        check_sigma(sigma, x)
         c_in, c_skip, c_out = scaling("flow", sigma.reshape(-1, *[1] * (x.ndim - 1)))
         velocity = self.network(c_in * x, self.time_scale * (sigma / (1 + sigma)), **extra_args)
+        check_result(velocity, x, tuple(x.shape), "network")
         return c_skip * x + c_out * velocity

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amdm.checks import check_conditions
+from amdm.checks import (
+    check_conditions,
+    check_finite,
+    check_floating,
+    check_latent,
+    check_model,
+    check_result,
+    check_sigma,
+)
 from amdm.types import Denoiser, Latent, PerSample
 
 
@@ -25,6 +33,15 @@ class Guided:
 
     model: Denoiser
     scale: float
+
+    def __post_init__(self) -> None:
+        check_model(self.model, "model")
+        if isinstance(self.scale, Tensor) and self.scale.ndim == 0:
+            check_floating(self.scale, "scale")  # whose value is read at the call
+            if self.scale.is_meta:
+                raise ValueError("scale is on the meta device, which has no values: expected a number")
+        else:
+            check_finite(self.scale, "scale")
 
     def __getattr__(self, name: str) -> Any:
         """Pass on the model's latent space and levels."""
@@ -48,20 +65,24 @@ class Guided:
 
         Raises:
             TypeError: `cond` or `uncond` is no dictionary of tensors.
-            ValueError: they have different keywords, or rows that are not the batch's; or `uncond` differs in
-                shape, dtype or device.
+            ValueError: they have different keywords, or rows that are not the batch's; `uncond` differs in
+                shape, dtype or device; or the model returned another shape.
         """
         check_conditions(cond, "cond")
         check_conditions(uncond, "uncond")
         if cond.keys() != uncond.keys():
             raise ValueError(f"cond has the keys {sorted(cond)} but uncond has {sorted(uncond)}")
+        check_latent(x)
+        check_sigma(sigma, x)
         _check_rows(cond, "cond", len(x))
         _check_rows(uncond, "uncond", len(x))
         if self.scale == 1:
             return self.model(x, sigma, **cond, **extra_args)
         _check_alike(cond, uncond)
         both = {key: torch.cat([uncond[key], cond[key]]) for key in cond}
-        denoised = self.model(torch.cat([x, x]), torch.cat([sigma, sigma]), **both, **extra_args)
+        joined = torch.cat([x, x])
+        denoised = self.model(joined, torch.cat([sigma, sigma]), **both, **extra_args)
+        check_result(denoised, joined, tuple(joined.shape), "model of Guided, called for 2 x batch samples,")
         without, given = denoised.chunk(2)
         return without + self.scale * (given - without)
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from amdm.checks import check_floating, check_latent, check_number, check_whole, kind_of
 from amdm.geometry.rows import float64
 from amdm.types import Latent, PerSample
 
@@ -30,7 +31,9 @@ class GaussianMixture:
             per component.
 
     Raises:
-        ValueError: shapes that do not fit, or a variance or weight that is not positive.
+        TypeError: not floating-point tensors.
+        ValueError: shapes that do not fit, a mean that is not finite, or a variance or weight that is not
+            positive.
 
     >>> model = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
     >>> model(torch.tensor([[2.0, 4.0]]), torch.tensor([1.0]))
@@ -44,6 +47,7 @@ class GaussianMixture:
         weights: Float[Tensor, " components"] | None = None,
         factors: Float[Tensor, "components rank *event"] | None = None,
     ) -> None:
+        _check_numbers(means, variances=variances, weights=weights, factors=factors)
         weights = torch.ones_like(means.flatten(1)[:, 0]) if weights is None else weights
         if not bool((weights > 0).all() & weights.isfinite().all()):
             raise ValueError(f"weights is {weights.tolist()}, expected positive, finite numbers")
@@ -90,6 +94,7 @@ class GaussianMixture:
         self, num_samples: int, sigma: float = 0.0, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "num_samples *event"]:
         """Draw x0 + sigma noise, in the mixture's dtype; `generator` lives on its device."""
+        check_number(sigma, "sigma", "a finite level of 0 or more", lambda level: level >= 0)
         _, x = self.sample_components(num_samples, generator=generator)
         return x + sigma * _randn(x, x.shape, generator)
 
@@ -97,6 +102,7 @@ class GaussianMixture:
         self, num_samples: int, *, generator: torch.Generator | None = None
     ) -> tuple[Int[Tensor, " num_samples"], Float[Tensor, "num_samples *event"]]:
         """Draw components, and x0 from each; return both."""
+        check_whole(num_samples, "num_samples", "a whole number of 1 or more", lambda count: count >= 1)
         k = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
         means = self.means.flatten(1)[k]
         x = means + self._rest[k].sqrt() * _randn(means, means.shape, generator)
@@ -143,6 +149,7 @@ class GaussianMixture:
     def _posterior(self, x: Latent, sigma: Level) -> "_Posterior":
         """Return the posterior of every component at `x`, from which everything else is computed."""
         check_event(x, self.means)
+        check_level(sigma, x)
         x = self._wide(x)
         means, rest, axes, spread = (
             beside(t, x) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
@@ -178,9 +185,21 @@ def beside(value: float | Tensor, x: Tensor) -> Tensor:
 
 
 def check_event(x: Latent, data: Tensor) -> None:
-    """Raise unless `x` has the event shape of `data`."""
+    """Raise unless `x` is floating point and has the event shape of `data`."""
+    check_floating(x, "x")
     if x.shape[1:] != data.shape[1:]:
         raise ValueError(f"x has the event shape {tuple(x.shape[1:])}, expected {tuple(data.shape[1:])}")
+
+
+def check_level(sigma: object, x: Latent, *, zero: bool = True) -> None:
+    """Raise unless `sigma` is one level or one per sample: of tensors the shape, of numbers the value too."""
+    if not isinstance(sigma, Tensor):
+        expected = "a finite level of 0 or more" if zero else "a finite level above 0"
+        check_number(sigma, "sigma", expected, lambda level: level >= 0 if zero else level > 0)
+    elif sigma.dtype == torch.bool or sigma.is_complex() or sigma.is_meta > x.is_meta:
+        raise TypeError(f"sigma is {kind_of(sigma)} on {sigma.device}, expected a level")
+    elif sigma.ndim > 0 and sigma.shape != x.shape[:1]:
+        raise ValueError(f"sigma has shape {tuple(sigma.shape)}, expected one per sample: ({len(x)},)")
 
 
 class _Posterior(NamedTuple):
@@ -188,6 +207,20 @@ class _Posterior(NamedTuple):
     responsibilities: Float[Tensor, "batch components"]
     means: Float[Tensor, "batch components n"]
     whitened: Float[Tensor, "batch components n"]
+
+
+def _check_numbers(means: Tensor, **others: Tensor | None) -> None:
+    """Raise unless what there is are floating-point tensors with values, and means and factors finite."""
+    check_latent(means, "means")
+    check_floating(others["variances"], "variances")
+    for name, value in {"means": means, **others}.items():
+        if value is None:
+            continue
+        check_floating(value, name)
+        if value.is_meta:
+            raise ValueError(f"{name} is on the meta device, which has no values: expected numbers")
+        if name in ("means", "factors") and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} has NaN or infinity, expected finite numbers")
 
 
 def _principal_axes(means: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from amdm.checks import check_floating
+
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
 
@@ -21,8 +23,9 @@ def scaling(prediction: Prediction, sigma: Tensor) -> Scaling:
 
     The network sees VP latents, x/sqrt(1 + sigma^2); a flow's x_s = (1 - s) x0 + s noise, x/(1 + sigma).
     """
+    check_floating(sigma, "sigma")
     c_in = (1 + sigma.square()).rsqrt()
-    match prediction:
+    match prediction if isinstance(prediction, str) else None:
         case "epsilon":
             return Scaling(c_in, torch.ones_like(sigma), -sigma)
         case "v_prediction":

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from amdm.checks import check_conditions, kind_of
 from amdm.denoisers.compose import mean_weights
 
 
@@ -26,6 +27,7 @@ def average_state_dicts(
         (counters, indices) must be equal.
 
     Raises:
+        TypeError: not a list of dictionaries of tensors.
         ValueError: no networks, weights that are not as above, or a first difference between the networks.
 
     References:
@@ -36,6 +38,10 @@ def average_state_dicts(
     >>> average_state_dicts([one, other], [0.75, 0.25])
     {'w': tensor([0.2500])}
     """
+    if not isinstance(state_dicts, Sequence) or isinstance(state_dicts, str | bytes):
+        raise TypeError(f"state_dicts is {kind_of(state_dicts)}, expected a list of state dicts")
+    for i, each in enumerate(state_dicts):
+        check_conditions(each, f"state_dicts[{i}]", "a dictionary of parameters' names and tensors")
     if len(state_dicts) == 0:
         raise ValueError("state_dicts is empty, expected one network or more")
     weights = mean_weights(weights, len(state_dicts))

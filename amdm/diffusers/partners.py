@@ -22,7 +22,18 @@ from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.samplers import Aggregation, Step, join
-from amdm.samplers.amdm import Fold, Lengths, Weights, Window, as_lengths, as_weights, resolve_window
+from amdm.samplers.amdm import (
+    LENGTH,
+    SHARE,
+    Fold,
+    Lengths,
+    Weights,
+    Window,
+    as_lengths,
+    as_weights,
+    check_option,
+    resolve_window,
+)
 from amdm.samplers.known import Mask, masks_of
 from amdm.samplers.march import Watch, Watched
 from amdm.types import Denoiser, Latent
@@ -64,9 +75,11 @@ class Partners:
         for i, model in enumerate(self.models):
             check_callable(model, f"models[{i}]", "model(x, sigma)")
         if not callable(self.weights):
-            as_weights(self.weights, len(self.models) + 1)
+            for k, share in enumerate(as_weights(self.weights, len(self.models) + 1)):
+                check_option(share, f"weights[{k}]", SHARE, 1.0)
         if not callable(self.correction):
-            as_lengths(self.correction, len(self.models) + 1, 1)
+            for k, length in enumerate(as_lengths(self.correction, len(self.models) + 1, 1)):
+                check_option(length, f"correction[{k}]", LENGTH)
         check_callable(self.fold, "fold", "fold(xs, weights)")
         for i, start in enumerate(self.starts):
             if start is not None:

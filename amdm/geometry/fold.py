@@ -5,13 +5,17 @@ left to right: m_1 = x_1, m_k = merge(m_{k-1}, x_k, w_{k-1}).
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from amdm.checks import check_number, check_real, is_list, kind_of
 from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_element, per_sample
 from amdm.geometry.sphere import slerp
 from amdm.types import Latent, Share
+
+SHARE = "a share in [0, 1]"
 
 
 def slerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
@@ -30,7 +34,8 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
         `(batch, *event)`, in the dtype of the first. NaN where the input has one.
 
     Raises:
-        ValueError: not N - 1 weights, no latent, or shapes that do not fit.
+        TypeError: not lists of floating-point latents and of numbers.
+        ValueError: not N - 1 weights in [0, 1] (tensors are not read), no latent, or shapes that do not fit.
 
     >>> quarter_turn = [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
     >>> slerp_fold(quarter_turn, [0.5])
@@ -83,22 +88,28 @@ def fold_shares(weights: Sequence[Share]) -> tuple[Share, ...]:
     >>> tuple(round(share, 3) for share in fold_shares([0.5, 0.65]))
     (0.175, 0.175, 0.65)
     """
+    if not is_list(weights):
+        raise TypeError(f"weights is {kind_of(weights)}, expected a list of shares in [0, 1], one a merge")
     shares: tuple[Share, ...] = (1.0,)
-    for weight in weights:
+    for i, each in enumerate(weights):
+        weight = _share(each, f"weights[{i}]")
         shares = (*(share * (1 - weight) for share in shares), weight)
     return shares
 
 
 def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel: bool = True) -> list[Share]:
-    """The weights, ready for rows; raise ValueError unless they are N - 1 for N latents of one shape."""
+    """The weights, ready for rows; raise unless they are N - 1 for N latents of one shape."""
+    if not isinstance(xs, Sequence) or isinstance(xs, str | bytes):
+        raise TypeError(f"xs is {kind_of(xs)}, expected a list of latents")
+    if not is_list(weights):
+        raise TypeError(f"weights is {kind_of(weights)}, expected a list of N - 1 shares in [0, 1]")
     if not xs or len(weights) != len(xs) - 1:
         raise ValueError(
             f"weights has {len(weights)} entries but there are {len(xs)} latents: expected N - 1"
         )
     check_same_shape(**{f"xs[{i}]": x for i, x in enumerate(xs)})
-    if not per_pixel:
-        return [per_sample(weight, xs[0], f"weights[{i}]") for i, weight in enumerate(weights)]
-    shares = [per_element(weight, xs[0], f"weights[{i}]") for i, weight in enumerate(weights)]
+    of = per_element if per_pixel else per_sample
+    shares = [of(weight, xs[0], f"weights[{i}]", SHARE, 1.0) for i, weight in enumerate(weights)]
     if any(isinstance(share, Tensor) and share.ndim > 1 for share in shares):
         axes = [1] * (xs[0].ndim - 1)
         shares = [
@@ -106,3 +117,12 @@ def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel
             for share in shares
         ]
     return shares
+
+
+def _share(value: object, name: str) -> Share:
+    """A share: a number as a float, checked; a tensor as it is."""
+    if isinstance(value, Tensor):
+        check_real(value, name, SHARE)
+        return value
+    check_number(value, name, SHARE, lambda share: 0 <= share <= 1)
+    return float(cast("float", value))

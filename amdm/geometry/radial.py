@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amdm.checks import check_number, check_switch, check_whole
 from amdm.geometry.rows import as_rows, check_same_shape, like, per_sample, row_norms
 from amdm.types import Latent, Weight
 
@@ -37,15 +38,19 @@ def radial_correct(
         `(batch, *event)`, in `x`'s dtype. NaN where the input has one.
 
     Raises:
-        ValueError: the shapes do not fit, or `length` is a negative number.
+        TypeError: not floating-point tensors, or a length or radius that is no number.
+        ValueError: the shapes do not fit, or a number is negative (tensors are not read).
 
     >>> radial_correct(torch.tensor([[5.0, 0.0]]), torch.zeros(1, 2), 1.0)
     tensor([[4., 0.]])
     """
     check_same_shape(x=x, mean=mean)
-    if not isinstance(length, Tensor) and length < 0:
-        raise ValueError(f"length is {length}, expected 0 or more")
-    length = per_sample(length, x, "length")
+    check_switch(clip, "clip")
+    length = per_sample(length, x, "length", "0 or more")
+    if radius is not None:
+        radius = per_sample(radius, x, "radius", "0 or more")
+    if not clip and not isinstance(length, Tensor) and length == math.inf:
+        raise ValueError("length is inf, expected a finite one with clip=False")
     rows, rows_mean = as_rows(x), as_rows(mean)
     distance: Any = row_norms(rows - rows_mean)
     if not clip:
@@ -53,7 +58,7 @@ def radial_correct(
     elif radius is None:
         step = distance.clamp(max=length)
     else:
-        step = (distance - per_sample(radius, x, "radius")).clamp(-length, length)
+        step = (distance - radius).clamp(-length, length)
     # The sign is 0 where x = mean: no direction, no step, and not 0/0.
     some = distance.sign()
     fraction = step * some / (distance + (1 - some))
@@ -66,4 +71,6 @@ def shell_radius(n: int, std: float) -> float:
     >>> shell_radius(16384, 0.5)
     64.0
     """
+    check_whole(n, "n", "a whole number from 1 to 2^63", lambda n: 1 <= n < 2**63)
+    check_number(std, "std", "a finite number of 0 or more", lambda std: std >= 0)
     return math.sqrt(n) * std

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from amdm.checks import as_number, check_floating, check_real, kind_of
 from amdm.types import Latent, PerSample, Share, Weight
 
 Rows = Float[Tensor, "batch n"]
@@ -13,7 +14,7 @@ Rows = Float[Tensor, "batch n"]
 
 def as_rows(x: Latent) -> Rows:
     """`x` as `(batch, n)`, in float32 or better: a latent's squared norm overflows float16."""
-    return x.reshape(x.shape[0], -1).to(torch.promote_types(x.dtype, torch.float32))
+    return x.reshape(x.shape[0], math.prod(x.shape[1:])).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def like(rows: Rows, x: Latent) -> Latent:
@@ -80,14 +81,15 @@ def column(value: Share) -> Weight | Float[Tensor, "batch 1"] | Rows:
     return value[:, None] if value.ndim == 1 else value.flatten(1)
 
 
-def per_element(value: Share, x: Latent, name: str) -> Share:
+def per_element(value: Share, x: Latent, name: str, expected: str, most: float = math.inf) -> Share:
     """One per element in the shape of `x`, in float32 or better and on its device; else `per_sample`.
 
     Raises:
-        ValueError: a tensor that is none of these; one per element has as many axes as `x`.
+        TypeError, ValueError: as `per_sample` does; one per element has as many axes as `x`.
     """
     if not isinstance(value, Tensor) or value.ndim < 2:
-        return per_sample(value, x, name)
+        return per_sample(value, x, name, expected, most)
+    _check_values(value, x, name, expected)
     if value.ndim != x.ndim or any(n not in (1, m) for n, m in zip(value.shape, x.shape, strict=True)):
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, expected a number, one per sample: ({len(x)},), or one "
@@ -96,14 +98,20 @@ def per_element(value: Share, x: Latent, name: str) -> Share:
     return value.to(x.device, torch.promote_types(x.dtype, torch.float32)).expand(x.shape)
 
 
-def per_sample(value: Weight, x: Latent, name: str) -> Weight:
-    """A number as it is, one per sample in float32 or better and on the device of `x`.
+def per_sample(value: Weight, x: Latent, name: str, expected: str, most: float = math.inf) -> Weight:
+    """A number as a float, one per sample in float32 or better and on the device of `x`.
 
     Raises:
-        ValueError: a tensor that is neither 0-d nor `(batch,)`, which would broadcast by accident.
+        TypeError: neither a number nor a tensor of numbers.
+        ValueError: a number that is not from 0 to `most` (tensors are not read), or a tensor that is neither
+            0-d nor `(batch,)`, which would broadcast by accident.
     """
     if not isinstance(value, Tensor):
-        return value
+        number = as_number(value, name, expected)
+        if not 0 <= number <= most:
+            raise ValueError(f"{name} is {number}, expected {expected}")
+        return number
+    _check_values(value, x, name, expected)
     if value.ndim > 0 and value.shape != x.shape[:1]:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, expected a number or one per sample: ({len(x)},)"
@@ -111,9 +119,41 @@ def per_sample(value: Weight, x: Latent, name: str) -> Weight:
     return value.to(x.device, torch.promote_types(x.dtype, torch.float32))
 
 
+def _check_values(value: Tensor, x: Latent, name: str, expected: str) -> None:
+    """Raise unless a tensor has numbers, and values if `x` has."""
+    check_real(value, name, expected)
+    if value.is_meta and not x.is_meta:
+        raise ValueError(f"{name} is on the meta device, which has no values: expected {expected}")
+
+
+def check_alike(x: Tensor, **others: Tensor) -> None:
+    """Raise unless all are floating-point latents of one shape, dtype and device. Fast where they are."""
+    if type(x) is Tensor and x.dtype.is_floating_point and x.ndim > 0:
+        shape, dtype, device = x.shape, x.dtype, x.device
+        for y in others.values():
+            if type(y) is not Tensor or y.shape != shape or y.dtype != dtype or y.device != device:
+                break
+        else:
+            return
+    check_same_shape(x=x, **others)
+    for name, y in others.items():
+        if y.dtype != x.dtype:
+            raise TypeError(f"{name} is {kind_of(y)}, expected x's dtype: {x.dtype}")
+
+
 def check_same_shape(**latents: Tensor) -> None:
-    """Raise ValueError unless all latents have one shape: broadcasting between samples is never meant."""
+    """Raise unless all latents are floating point and of one shape and device.
+
+    Broadcasting between samples is never meant.
+    """
+    for name, x in latents.items():
+        check_floating(x, name)
+        if x.ndim == 0:
+            raise ValueError(f"{name} has shape (), expected (batch, *event)")
     first, *others = latents.values()
+    if any(x.device != first.device for x in others):
+        listed = ", ".join(f"{name} is on {x.device}" for name, x in latents.items())
+        raise ValueError(f"expected one device, but {listed}")
     if any(x.shape != first.shape for x in others):
         listed = ", ".join(f"{name} has shape {tuple(x.shape)}" for name, x in latents.items())
         raise ValueError(f"expected equal shapes, but {listed}")

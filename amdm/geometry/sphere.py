@@ -26,6 +26,7 @@ def angle(a: Latent, b: Latent) -> PerSample:
         have any norm but zero: 1e-45 or 1e38.
 
     Raises:
+        TypeError: not floating-point tensors.
         ValueError: the shapes differ.
 
     >>> angle(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
@@ -55,18 +56,20 @@ def slerp(a: Latent, b: Latent, weight: Share) -> Latent:
         a: `(batch, *event)`.
         b: `(batch, *event)`.
         weight: in [0, 1]; a number, one per sample, or one per element, `(batch, 1, height, width)` say: the
-            angle is that of the whole latents, and how far to go along it varies.
+            angle is that of the whole latents, and how far to go along it varies. Tensors are not read:
+            beyond [0, 1] is beyond the arc.
 
     Returns:
         `(batch, *event)`, in `a`'s dtype. NaN where the input has one.
 
     Raises:
-        ValueError: the shapes do not fit.
+        TypeError: not floating-point tensors, or a weight that is no number.
+        ValueError: the shapes do not fit, or a number that is no share.
 
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
-    theta, weight = angle(a, b), per_element(weight, a, "weight")
+    theta, weight = angle(a, b), per_element(weight, a, "weight", "a share in [0, 1]", 1.0)
     eps = torch.finfo(theta.dtype).eps
     theta = theta.clamp(eps, math.pi - 2 * eps**0.5)  # at pi the coefficients are infinite
     if isinstance(weight, Tensor) and weight.ndim > 1:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amdm.checks import check_callable, check_number
+from amdm.checks import as_number, check_callable, check_number, check_real, kind_of
 from amdm.geometry import radial_correct, slerp_fold
-from amdm.geometry.rows import has_float64
+from amdm.geometry.rows import has_float64, per_element, per_sample
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.ddim import ddim
 from amdm.samplers.known import Known, Mask, Region
@@ -117,9 +117,13 @@ class AMDM(Rule):
         super().begin(xs, levels, num_models)
         check_callable(self.fold, "fold", "fold(xs, weights)")
         if not callable(self.weights):
-            as_weights(self.weights, num_models)
+            for k, share in enumerate(as_weights(self.weights, num_models)):
+                check_option(per_element(share, xs[0], f"weights[{k}]", SHARE), f"weights[{k}]", SHARE, 1.0)
         if not callable(self.correction):
-            as_lengths(self.correction, num_models, xs[0][0].numel())
+            for k, length in enumerate(as_lengths(self.correction, num_models, xs[0][0].numel())):
+                check_option(
+                    per_sample(length, xs[0], f"correction[{k}]", LENGTH), f"correction[{k}]", LENGTH
+                )
         start, stop = resolve_window(self.window, levels, warn=num_models > 1)
         if num_models == 1 or start == stop:
             start, stop = 0, 0
@@ -151,6 +155,7 @@ class Algorithm1(AMDM):
         region, running = self.region, [(x, memory.lead), *memory.partners]
         if region is not None and at.i == 0:
             at.watch.finite(region.latent, "known.latent has")
+            at.watch.finite(region.noise, "known.noise has")
         # Eq. (4): every model takes a step of its sampler from its own latent.
         taken = [
             self.inner.step(at._replace(denoise=[at.denoise[k]], noise=[at.noise[k]]), *latent_and_memory)
@@ -164,15 +169,24 @@ class Algorithm1(AMDM):
             at.watch.read()  # before models 2..N are gone
         if start <= at.i < stop:
             # Eqs. (7) and (8): the results are folded, and each model pulls the fold toward its own mean.
+            weights = self.weights(lead) if callable(self.weights) else self.weights
+            if callable(self.weights):
+                for k, share in enumerate(as_weights(weights, len(steps))):
+                    if isinstance(share, Tensor):
+                        at.watch.within(share, f"weights[{k}] that the function returned", SHARE, 1.0)
             joined = join(
                 [step.x_next.to(lead.x) for step in steps],
                 [step.mean.to(lead.x) for step in steps],
                 at.sigma_next,
-                weights=self.weights(lead) if callable(self.weights) else self.weights,
+                weights=weights,
                 correction=self._lengths(lead),
                 fold=self.fold,
                 mask=None if region is None else region.masks[at.i],
             )
+            if callable(self.correction):
+                for k, length in enumerate(joined.lengths):
+                    if isinstance(length, Tensor):
+                        at.watch.within(length, f"correction[{k}] that the function returned", LENGTH)
             at.watch.finite(joined.merged, "fold returned")
             if any(isinstance(length, Tensor) for length in joined.lengths):
                 at.watch.finite(joined.corrected[0], "correction led to")
@@ -254,8 +268,8 @@ def join(
         xs, means = ([torch.where(free, x, 0.0) for x in each] for each in (xs, means))
         n = free.flatten(1).sum(1).to(torch.promote_types(xs[0].dtype, torch.float32))
     merged = fold(xs, as_weights(weights, len(xs)))
-    if not isinstance(merged, Tensor):
-        raise TypeError(f"fold returned {type(merged).__name__}, expected a tensor of a latent's shape")
+    if not isinstance(merged, Tensor) or not merged.is_floating_point():
+        raise TypeError(f"fold returned {kind_of(merged)}, expected a tensor of a latent's shape")
     merged, scale = merged.to(xs[0]), math.sqrt(1 + sigma_next**2)
     if merged.shape != xs[0].shape:
         raise ValueError(f"fold returned shape {tuple(merged.shape)}, expected {tuple(xs[0].shape)}")
@@ -269,10 +283,25 @@ def join(
     return replace(so_far, corrected=tuple(corrected), lengths=tuple(lengths))
 
 
+SHARE, LENGTH = "a share in [0, 1]", "a finite length of 0 or more"
+
+
+def check_option(value: Share, name: str, expected: str, most: float = math.inf) -> None:
+    """Read an option that is a tensor; raise unless its numbers are from 0 to `most`, and finite."""
+    if not isinstance(value, Tensor) or value.is_meta:
+        return
+    check_real(value, name, expected)
+    wrong = (~((value >= 0) & (value <= most) & value.isfinite())).nonzero()
+    if len(wrong) > 0:
+        first = tuple(wrong[0].tolist())
+        where = f" for sample {first[0]}" if first else ""
+        raise ValueError(f"{name} is {value[first].item():.6g}{where}, expected {expected}")
+
+
 def as_weights(value: Any, num_models: int) -> list[Share]:
     """`amdm`'s weights as N - 1 shares, checked (tensors are not read)."""
     more = ", one a merge; for shares that change with the step, a function of the Step"
-    return _each(value, num_models - 1, num_models, "weights", "a share in [0, 1]", 1.0, more)
+    return _each(value, num_models - 1, num_models, "weights", SHARE, 1.0, more)
 
 
 def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
@@ -281,7 +310,7 @@ def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
         if value != "auto":
             raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")
         value = [auto_length(n)] * num_models
-    return _each(value, num_models, num_models, "correction", "a finite length of 0 or more", math.inf)
+    return _each(value, num_models, num_models, "correction", LENGTH, math.inf)
 
 
 def auto_length(n: int | Tensor) -> Any:
@@ -317,7 +346,8 @@ def sigma_window(lo: float, hi: float) -> Callable[[Sequence[float]], tuple[int,
     >>> sigma_window(1.0, 10.0)([20.0, 10.0, 3.0, 0.5, 0.0])
     (1, 3)
     """
-    if not 0 <= lo <= hi:
+    low, high = (as_number(value, name, "a level of 0 or more") for value, name in ((lo, "lo"), (hi, "hi")))
+    if not 0 <= low <= high:
         raise ValueError(f"the window [{lo}, {hi}] is empty: expected 0 <= lo <= hi")
 
     def window(levels: Sequence[float]) -> tuple[int, int]:
@@ -338,6 +368,8 @@ def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = Fals
     (0, 20)
     """
     steps = len(levels) - 1
+    if isinstance(window, bool):
+        raise TypeError(f"window is {window}, expected a fraction, a count, (start, stop) or sigma_window")
     if isinstance(window, Integral):
         start, stop = 0, int(window)
     elif isinstance(window, Real):
@@ -352,7 +384,7 @@ def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = Fals
             )
     elif callable(window) or (isinstance(window, Sequence) and len(window) == 2):
         pair, name = (window(levels), "window returned") if callable(window) else (window, "window is")
-        if not (isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(i, Integral) for i in pair)):
+        if not (isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_index, pair))):
             raise TypeError(f"{name} {pair!r}, expected (start, stop), two step indices")
         start, stop = int(pair[0]), int(pair[1])
     else:
@@ -360,6 +392,10 @@ def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = Fals
     if not 0 <= start <= stop <= steps:
         raise ValueError(f"window is [{start}, {stop}), expected 0 <= start <= stop <= {steps}, the steps")
     return start, stop
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def rule_of(sampler: Sampler, eta: float, levels: Sequence[float]) -> Rule:

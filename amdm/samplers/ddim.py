@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from amdm.checks import as_step
+from amdm.geometry.rows import check_alike
 from amdm.samplers.march import At, Rule, of_one_model
 from amdm.samplers.step import Step
 from amdm.types import Latent
@@ -37,10 +39,14 @@ def ddim_step(
     Returns:
         The mean `(batch, *event)` and the standard deviation, VE.
 
+    Raises:
+        TypeError, ValueError: a level or eta that is not as above.
+
     References:
         Song, Meng, Ermon 2021, "Denoising diffusion implicit models", arXiv:2010.02502, eq. (12).
     """
-    sigma, sigma_next, eta = float(sigma), float(sigma_next), float(eta)
+    check_alike(x, denoised=denoised)
+    sigma, sigma_next, eta = as_step(sigma, sigma_next, eta)
     std = min(sigma_next, eta * sigma_next * math.sqrt((sigma - sigma_next) * (sigma + sigma_next)) / sigma)
     sigma_down = math.sqrt((sigma_next - std) * (sigma_next + std))
     return torch.lerp(denoised, x, sigma_down / sigma), std

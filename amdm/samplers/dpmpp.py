@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from amdm.checks import as_level, as_step
+from amdm.geometry.rows import check_alike
 from amdm.samplers.ddim import Level
 from amdm.samplers.heun import check_deterministic
 from amdm.samplers.march import At, Rule, Start, of_one_model
@@ -48,12 +50,16 @@ def dpmpp_2m_step(
         Lu et al. 2022, "DPM-Solver++", arXiv:2211.01095, algorithm 2; k-diffusion's `sample_dpmpp_2m` and
         `sample_dpmpp_2m_sde` (solver_type "midpoint").
     """
-    sigma, sigma_next, eta = float(sigma), float(sigma_next), float(eta)
+    check_alike(x, denoised=denoised, **({} if previous is None else {"previous": previous}))
+    sigma, sigma_next, eta = as_step(sigma, sigma_next, eta)
     if sigma_next == 0:
         return denoised, 0.0
     h = math.log(sigma / sigma_next)
-    if previous is not None and sigma_previous is not None:
-        h_previous = math.log(float(sigma_previous) / sigma)
+    if previous is not None:
+        before = as_level(sigma_previous, "sigma_previous")
+        if before <= sigma:
+            raise ValueError(f"sigma_previous is {before}, expected a level above sigma = {sigma}")
+        h_previous = math.log(before / sigma)
         denoised = denoised + (denoised - previous) * (h / (2 * h_previous))
     std = sigma_next * math.sqrt(-math.expm1(-2 * eta * h))
     return torch.lerp(denoised, x, sigma_next / sigma * math.exp(-eta * h)), std

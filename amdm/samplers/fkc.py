@@ -14,11 +14,13 @@ from torch import Tensor
 from amdm.checks import (
     check_count,
     check_exponents,
+    check_finite,
     check_generator,
     check_levels,
     check_log_densities,
     check_number,
     check_whole,
+    kind_of,
 )
 from amdm.geometry.rows import check_same_shape, float64
 from amdm.samplers.march import At, Rule, Start, of_models
@@ -70,7 +72,11 @@ def fkc_log_weight(
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
     """
     check_levels(sigma, sigma_next)
+    if not isinstance(denoised, Sequence):
+        raise TypeError(f"denoised is {kind_of(denoised)}, expected a list of predictions, one per model")
     check_count(exponents, len(denoised), "exponents")
+    for i, exponent in enumerate(exponents):
+        check_finite(exponent, f"exponents[{i}]")
     for i, each in enumerate(denoised):
         check_same_shape(**{"x": x, f"denoised[{i}]": each})
     scores = [score(x, each, sigma) for each in denoised]

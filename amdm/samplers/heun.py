@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from amdm.checks import as_number, as_step
+from amdm.geometry.rows import check_alike
 from amdm.samplers.ddim import Level, ddim_step
 from amdm.samplers.march import At, Rule, Start, of_one_model
 from amdm.samplers.step import Step
@@ -33,7 +35,10 @@ def heun_step(
     References:
         Karras et al. 2022, "Elucidating the design space", arXiv:2206.00364, algorithm 1.
     """
-    sigma, sigma_next = float(sigma), float(sigma_next)
+    check_alike(x, denoised=denoised, euler=euler, denoised_euler=denoised_euler)
+    sigma, sigma_next, _ = as_step(sigma, sigma_next)
+    if sigma_next == 0:
+        raise ValueError("sigma_next is 0, expected more: there Heun's step is Euler's")
     slope = (x - denoised) / sigma + (euler - denoised_euler) / sigma_next
     return x + (sigma_next - sigma) / 2 * slope
 
@@ -78,7 +83,7 @@ class Heun(Rule):
 
 def check_deterministic(name: str, eta: float) -> None:
     """Raise unless `eta` is 0."""
-    if eta != 0:
+    if as_number(eta, "eta", f"0: {name} is deterministic") != 0:
         raise ValueError(f"eta is {eta}, expected 0: {name} is deterministic")
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from amdm.checks import kind_of
 from amdm.samplers.step import Step
 
 AnyShape = Float[Tensor, "..."]
@@ -70,17 +71,27 @@ class Region:
 def masks_of(mask: Mask | Sequence[Mask], x: Tensor, steps: int, name: str) -> list[Tensor]:
     """Return a mask for each step, like `x`, from one for all of them or a list."""
     if not isinstance(mask, list | tuple):
-        return [fitted(mask, x, name)] * max(steps, 1)
+        return [_fitted_mask(mask, x, name)] * max(steps, 1)
     if len(mask) != steps:
         raise ValueError(f"{name} has {len(mask)} entries but there are {steps} steps: expected one each")
-    return [fitted(each, x, f"{name}[{k}]") for k, each in enumerate(mask)]
+    return [_fitted_mask(each, x, f"{name}[{k}]") for k, each in enumerate(mask)]
+
+
+def _fitted_mask(mask: Mask, x: Tensor, name: str) -> Tensor:
+    """A mask like `x`; raise unless it is from 0 to 1."""
+    fits = fitted(mask, x, name)
+    if not fits.is_meta and not bool(((fits >= 0) & (fits <= 1)).all()):
+        least, most = fits.min().item(), fits.max().item()
+        raise ValueError(f"{name} has numbers from {least:.6g} to {most:.6g}, expected from 0 to 1")
+    return fits
 
 
 def fitted(value: object, x: Tensor, name: str) -> Tensor:
     """The tensor in `x`'s dtype and on its device; raise unless it broadcasts to `x`."""
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.is_complex() or value.is_meta > x.is_meta:
+        where = " on meta" if isinstance(value, Tensor) and value.is_meta else ""
         raise TypeError(
-            f"{name} is {type(value).__name__}, expected a tensor that broadcasts to {tuple(x.shape)}"
+            f"{name} is {kind_of(value)}{where}, expected a tensor that broadcasts to {tuple(x.shape)}"
         )
     try:
         value.expand(x.shape)

@@ -26,6 +26,8 @@ from amdm.checks import (
     check_number,
     check_result,
     check_sigmas,
+    check_switch,
+    kind_of,
     per_model,
 )
 from amdm.geometry.rows import norms
@@ -179,6 +181,8 @@ def march(
     watches for both.
     """
     levels = check_sigmas(sigmas)
+    check_switch(rule.debug_nans, "debug_nans")
+    check_switch(rule.validate, "validate")
     outer = next((model.watch for model in models.values() if isinstance(model, Watched)), None)
     watch = Watch(sigma=levels[0]) if outer is None else outer
     alike = all(start is starts[0] for start in starts)
@@ -251,8 +255,8 @@ def _loop(
         if isinstance(sent, Restart):
             sent, memory = sent.x, rule.restarted(memory)
         if sent is not None:
-            if not isinstance(sent, Tensor):
-                raise TypeError(f"sent {type(sent).__name__}, expected a latent or a Restart")
+            if not isinstance(sent, Tensor) or not sent.is_floating_point():
+                raise TypeError(f"sent {kind_of(sent)}, expected a latent or a Restart")
             if sent.shape != x.shape:
                 raise ValueError(f"sent a latent of shape {tuple(sent.shape)}, expected {tuple(x.shape)}")
             watch.finite(sent, "send was given a latent with")
@@ -351,8 +355,14 @@ class Watch:
         total = values.detach()
         if values.ndim > 1:
             total = total.sum(tuple(range(1, values.ndim)), dtype=wide)
-        self.notes.append(Note(total, self.i, self.sigma, what))
+        self.notes.append(Note(total, self.i, self.sigma, f"{what} NaN or infinity"))
         return values
+
+    def within(self, values: Tensor, name: str, expected: str, most: float = math.inf) -> None:
+        """Note whether each of an option's values, one or some per sample, is from 0 to `most`."""
+        inside = ((values >= 0) & (values <= most)).reshape(len(values) if values.ndim > 0 else 1, -1).all(1)
+        inside = torch.where(inside, 0.0, math.nan)
+        self.notes.append(Note(inside, self.i, self.sigma, f"{name} is not {expected}"))
 
     def levels(self, model: Any, name: str, levels: Sequence[float]) -> None:
         """Check that a model knows these levels: when the notes are read if its bounds lie on a device."""
@@ -422,6 +432,8 @@ class Watch:
         if not notes:
             return
         device = notes[0].value.device
+        if any(note.value.is_meta for note in notes):
+            raise ValueError("x is on the meta device, which has no values: expected a device that has")
         if bool(torch.cat([note.value.to(device) for note in notes]).isfinite().all()):
             return
         for value, i, sigma, what in notes:
@@ -430,7 +442,7 @@ class Watch:
                 warnings.warn(what(missed[0]), stacklevel=2)
             elif missed:
                 where = f"sample {missed[0]}, first at step {i} (sigma = {sigma:.6g})"
-                raise FloatingPointError(f"{what} NaN or infinity for {where}")
+                raise FloatingPointError(f"{what} for {where}")
 
 
 # The functions of a rule
@@ -574,6 +586,8 @@ def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[
         except TypeError as error:
             raise TypeError(f"sample_{name}() {error}") from None
         callback, disable = given.pop("callback", None), given.pop("disable", None)
+        if callback is not None:
+            check_callable(callback, "callback", "callback(info)")
         steps, x, sigmas = generator(**given), given["x"], given["sigmas"]
         x = x if isinstance(x, Tensor) else x[0]  # returned as it is if there is no step
         with closing(steps):

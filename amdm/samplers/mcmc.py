@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import (
+    check_choice,
     check_exponents,
     check_generator,
     check_log_densities,
@@ -118,8 +119,7 @@ class MCMC(Rule):
         exponents = check_exponents(self.exponents, num_models)
         if sum(exponents) != 1:
             check_no_infinite_level(levels, "mcmc with exponents whose sum is not 1")
-        if self.kernel not in ("ula", "mala", "uhmc", "hmc"):
-            raise ValueError(f"kernel is {self.kernel!r}, expected 'ula', 'mala', 'uhmc' or 'hmc'")
+        check_choice(self.kernel, "kernel", get_args(Kernel))
         number = 0 if callable(self.moves) else self.moves
         check_whole(number, "moves", "a whole number of 0 or more, or a function", lambda count: count >= 0)
         check_whole(self.leaps, "leaps", "a whole number of 1 or more", lambda count: count >= 1)

@@ -5,16 +5,20 @@ exact reversal r has p_sigma_next(x')/p_sigma(x) = r(x' | x)/q(x | x'). A denois
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from amdm.checks import (
+    check_callable,
     check_extra_args,
     check_finite,
+    check_floating,
     check_holds,
     check_latent,
     check_levels,
     check_model,
+    check_number,
     check_sigmas,
     check_whole,
 )
@@ -57,6 +61,8 @@ def rne_log_ratio(
     """
     check_levels(sigma, sigma_next)
     check_same_shape(x=x, x_next=x_next, denoised=denoised)
+    if reference is not None:
+        check_reference(reference)
     s, delta = score(x, denoised, sigma), sigma**2 - sigma_next**2
     step = float64(as_rows(x_next)) - float64(as_rows(x))
     if reference is None:
@@ -101,12 +107,11 @@ def smc_log_weight(
         Monte Carlo", arXiv:2502.12786; He et al. 2025, arXiv:2506.05668.
     """
     check_levels(sigma, sigma_next)
-    check_finite(std, "std")
-    if std <= 0:
-        raise ValueError(f"std is {std}, expected more than 0: a step without noise has no density")
+    check_number(std, "std", "more than 0: a step without noise has no density", lambda std: std > 0)
+    check_same_shape(x=x, x_next=x_next, mean=mean)
+    check_floating(log_ratio, "log_ratio")
     if log_ratio.shape != (len(x),):
         raise ValueError(f"log_ratio has shape {tuple(log_ratio.shape)}, expected one number per sample of x")
-    check_same_shape(x=x, x_next=x_next, mean=mean)
     end = float64(as_rows(x_next))
     back = log_normal(end - float64(as_rows(x)), math.sqrt(sigma**2 - sigma_next**2))
     return float64(log_ratio) + back - log_normal(end - float64(as_rows(mean)), std)
@@ -150,12 +155,11 @@ def rne_log_density(
     levels = check_sigmas(sigmas)
     check_holds(x, levels[0])
     check_extra_args(extra_args)
-    mean, variance = reference
-    check_finite(mean, "reference's mean")
-    if not 0 < variance < math.inf:
-        raise ValueError(f"reference's variance is {variance}, expected a positive number")
+    mean, variance = check_reference(reference)
     check_whole(paths, "paths", "a whole number of 1 or more", lambda count: count >= 1)
     check_model(model, "model")
+    if noise_sampler is not None:
+        check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
     watch = Watch()
     denoise, totals = Watched(model, "model", watch, extra_args or {}), []
     for _ in range(paths):
@@ -171,6 +175,16 @@ def rne_log_density(
         totals.append(total + start)
     watch.read()
     return torch.stack(totals).logsumexp(0) - math.log(paths)
+
+
+def check_reference(reference: object) -> Reference:
+    """The mean and the variance; raise unless they are finite numbers and the variance is positive."""
+    if not isinstance(reference, Sequence) or len(reference) != 2:
+        raise TypeError(f"reference is {reference!r}, expected (mean, variance)")
+    mean, variance = reference
+    check_finite(mean, "reference's mean")
+    check_number(variance, "reference's variance", "a positive number", lambda variance: variance > 0)
+    return mean, variance
 
 
 def _reversal_std(reference: Reference, sigma: float, sigma_next: float) -> float:

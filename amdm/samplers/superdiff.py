@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.checks import (
+    check_choice,
     check_count,
     check_finite,
     check_generator,
@@ -98,8 +99,7 @@ class SuperDiff(Rule):
         if self.eta > 0:
             check_no_infinite_level(levels, "superdiff with noise")
         num_models -= self.unconditional is not None
-        if self.combine not in ("or", "and"):
-            raise ValueError(f"combine is {self.combine!r}, expected 'or' or 'and'")
+        check_choice(self.combine, "combine", ("or", "and"))
         for name in ("temperature", "weights"):
             option = getattr(self, name)
             if option is not None and self.combine != "or":

@@ -124,8 +124,11 @@ def test_a_fold_is_not_blamed_on_a_model(window):
 
 def test_nor_is_a_correction():
     lengths = torch.tensor([0.1, math.nan, 0.1, 0.1], dtype=torch.float64)
-    with raises("correction led to", 0):
-        list(amdm([mixture(), mixture(1)], X, SIGMAS, correction=[lengths, lengths]))
+    with pytest.raises(ValueError, match=r"^correction\[0\] is nan for sample 1, expected a finite length"):
+        amdm([mixture(), mixture(1)], X, SIGMAS, correction=[lengths, lengths])
+    message = r"^correction\[0\] that the function returned is not a finite length of 0 or more for sample 1"
+    with pytest.raises(FloatingPointError, match=message):
+        list(amdm([mixture(), mixture(1)], X, SIGMAS, correction=lambda step: [lengths, lengths]))
 
 
 def test_nor_is_a_log_density():
