@@ -215,6 +215,8 @@ def check_number(value: object, name: str, expected: str, holds: Callable[[float
 
 def as_number(value: object, name: str, expected: str) -> float:
     """A number, infinite or not, as Python's float; raise if it is none."""
+    if type(value) is float:
+        return value
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} is {kind_of(value)}, expected {expected}")
     try:

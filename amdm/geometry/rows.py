@@ -127,14 +127,7 @@ def _check_values(value: Tensor, x: Latent, name: str, expected: str) -> None:
 
 
 def check_alike(x: Tensor, **others: Tensor) -> None:
-    """Raise unless all are floating-point latents of one shape, dtype and device. Fast where they are."""
-    if type(x) is Tensor and x.dtype.is_floating_point and x.ndim > 0:
-        shape, dtype, device = x.shape, x.dtype, x.device
-        for y in others.values():
-            if type(y) is not Tensor or y.shape != shape or y.dtype != dtype or y.device != device:
-                break
-        else:
-            return
+    """Raise unless all are floating-point latents of one shape, dtype and device."""
     check_same_shape(x=x, **others)
     for name, y in others.items():
         if y.dtype != x.dtype:
@@ -146,11 +139,11 @@ def check_same_shape(**latents: Tensor) -> None:
 
     Broadcasting between samples is never meant.
     """
+    first, *others = latents.values()
     for name, x in latents.items():
         check_floating(x, name)
         if x.ndim == 0:
             raise ValueError(f"{name} has shape (), expected (batch, *event)")
-    first, *others = latents.values()
     if any(x.device != first.device for x in others):
         listed = ", ".join(f"{name} is on {x.device}" for name, x in latents.items())
         raise ValueError(f"expected one device, but {listed}")

@@ -46,7 +46,13 @@ def ddim_step(
         Song, Meng, Ermon 2021, "Denoising diffusion implicit models", arXiv:2010.02502, eq. (12).
     """
     check_alike(x, denoised=denoised)
-    sigma, sigma_next, eta = as_step(sigma, sigma_next, eta)
+    return ddim_formula(x, denoised, *as_step(sigma, sigma_next, eta))
+
+
+def ddim_formula(
+    x: Latent, denoised: Latent, sigma: float, sigma_next: float, eta: float
+) -> tuple[Latent, float]:
+    """`ddim_step` without its checks: the loop has made them."""
     std = min(sigma_next, eta * sigma_next * math.sqrt((sigma - sigma_next) * (sigma + sigma_next)) / sigma)
     sigma_down = math.sqrt((sigma_next - std) * (sigma_next + std))
     return torch.lerp(denoised, x, sigma_down / sigma), std
@@ -80,7 +86,9 @@ class DDIM(Rule):
     def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
         """Eq. (4)."""
         denoised = at.denoise[0](x, at.sigma)
-        return at.step(x, denoised, *ddim_step(x, denoised, at.sigma, at.sigma_next, self.eta)), None
+        return at.step(
+            x, denoised, *ddim_formula(x, denoised, at.sigma, at.sigma_next, float(self.eta))
+        ), None
 
 
 ddim, sample_ddim = of_one_model("ddim", DDIM)

@@ -52,14 +52,27 @@ def dpmpp_2m_step(
     """
     check_alike(x, denoised=denoised, **({} if previous is None else {"previous": previous}))
     sigma, sigma_next, eta = as_step(sigma, sigma_next, eta)
+    before = None if previous is None else as_level(sigma_previous, "sigma_previous")
+    if before is not None and before <= sigma:
+        raise ValueError(f"sigma_previous is {before}, expected a level above sigma = {sigma}")
+    return dpmpp_2m_formula(x, denoised, previous, sigma, sigma_next, before, eta)
+
+
+def dpmpp_2m_formula(
+    x: Latent,
+    denoised: Latent,
+    previous: Latent | None,
+    sigma: float,
+    sigma_next: float,
+    sigma_previous: float | None,
+    eta: float,
+) -> tuple[Latent, float]:
+    """`dpmpp_2m_step` without its checks: the loop has made them."""
     if sigma_next == 0:
         return denoised, 0.0
     h = math.log(sigma / sigma_next)
-    if previous is not None:
-        before = as_level(sigma_previous, "sigma_previous")
-        if before <= sigma:
-            raise ValueError(f"sigma_previous is {before}, expected a level above sigma = {sigma}")
-        h_previous = math.log(before / sigma)
+    if previous is not None and sigma_previous is not None:
+        h_previous = math.log(sigma_previous / sigma)
         denoised = denoised + (denoised - previous) * (h / (2 * h_previous))
     std = sigma_next * math.sqrt(-math.expm1(-2 * eta * h))
     return torch.lerp(denoised, x, sigma_next / sigma * math.exp(-eta * h)), std
@@ -94,8 +107,8 @@ class DPMpp2MSDE(Rule):
     def step(self, at: At, x: Tensor, memory: History | None) -> tuple[Step, History]:
         """The step with the history of the last one, if there is any."""
         denoised, before = at.denoise[0](x, at.sigma), memory or History()
-        mean, std = dpmpp_2m_step(
-            x, denoised, before.denoised, at.sigma, at.sigma_next, before.sigma, self.eta
+        mean, std = dpmpp_2m_formula(
+            x, denoised, before.denoised, at.sigma, at.sigma_next, before.sigma, float(self.eta)
         )
         return at.step(x, denoised, mean, std), History(at.sigma, denoised)
 

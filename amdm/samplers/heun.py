@@ -9,7 +9,7 @@ from torch import Tensor
 
 from amdm.checks import as_number, as_step
 from amdm.geometry.rows import check_alike
-from amdm.samplers.ddim import Level, ddim_step
+from amdm.samplers.ddim import Level, ddim_formula
 from amdm.samplers.march import At, Rule, Start, of_one_model
 from amdm.samplers.step import Step
 from amdm.schedules import check_no_infinite_level
@@ -39,6 +39,13 @@ def heun_step(
     sigma, sigma_next, _ = as_step(sigma, sigma_next)
     if sigma_next == 0:
         raise ValueError("sigma_next is 0, expected more: there Heun's step is Euler's")
+    return heun_formula(x, denoised, euler, denoised_euler, sigma, sigma_next)
+
+
+def heun_formula(
+    x: Latent, denoised: Latent, euler: Latent, denoised_euler: Latent, sigma: float, sigma_next: float
+) -> Latent:
+    """`heun_step` without its checks: the loop has made them."""
     slope = (x - denoised) / sigma + (euler - denoised_euler) / sigma_next
     return x + (sigma_next - sigma) / 2 * slope
 
@@ -74,10 +81,10 @@ class Heun(Rule):
     def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
         """Euler's step, corrected by the slope at its end."""
         denoised = at.denoise[0](x, at.sigma)
-        mean, std = ddim_step(x, denoised, at.sigma, at.sigma_next)
+        mean, std = ddim_formula(x, denoised, at.sigma, at.sigma_next, 0.0)
         if at.sigma_next > 0:
             denoised_euler = at.denoise[0](mean, at.sigma_next)
-            mean = heun_step(x, denoised, mean, denoised_euler, at.sigma, at.sigma_next)
+            mean = heun_formula(x, denoised, mean, denoised_euler, at.sigma, at.sigma_next)
         return at.step(x, denoised, mean, std), None
 
 

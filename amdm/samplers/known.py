@@ -77,7 +77,7 @@ def masks_of(mask: Mask | Sequence[Mask], x: Tensor, steps: int, name: str) -> l
     return [_fitted_mask(each, x, f"{name}[{k}]") for k, each in enumerate(mask)]
 
 
-def _fitted_mask(mask: Mask, x: Tensor, name: str) -> Tensor:
+def _fitted_mask(mask: object, x: Tensor, name: str) -> Tensor:
     """A mask like `x`; raise unless it is from 0 to 1."""
     fits = fitted(mask, x, name)
     if not fits.is_meta and not bool(((fits >= 0) & (fits <= 1)).all()):

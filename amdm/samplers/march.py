@@ -222,13 +222,13 @@ def _loop(
     watch: Watch,
     reads: bool,
 ) -> Steps:
-    own, sigma_before = True, 0.0
+    own, sigma_before, no_grad = True, 0.0, torch.no_grad()
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         watch.i, watch.sigma, last = i, sigma, i + 2 == len(levels)
         for draws in noise:
             draws.kept.clear()
         at = At(i, sigma, sigma_next, last, denoise, noise, watch)
-        with torch.no_grad():
+        with no_grad:
             step, after = rule.step(at, x, memory)
         if step.x_next.shape != x.shape or step.x_next.dtype != x.dtype:
             given, expected = (f"{tuple(y.shape)}, {y.dtype}" for y in (step.x_next, x))
@@ -246,7 +246,7 @@ def _loop(
             watch.finite(step.x, "callback wrote into x")
             watch.finite(step.denoised, "callback wrote into denoised")
             again = at._replace(noise=[draws.again() for draws in noise])
-            with torch.no_grad():
+            with no_grad:
                 step, after = rule.retake(again, step, sent, memory, after)
             if reads and (last or rule.debug_nans):
                 watch.read()
