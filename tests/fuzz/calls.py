@@ -41,12 +41,15 @@ def outcome(seed: int) -> Outcome:
             clear = make is any_arguments and is_clear(error, ["x", *told[-1].split(", ")])
             clear |= of_the_user(error)
             kind, why = ("clear" if clear else "fault"), f"{type(error).__name__}: {error}"
-    alien = [
-        str(each.message) for each in caught if "amdm" not in each.filename.replace("\\", "/").split("/")
-    ]
+    alien = [str(each.message) for each in caught if not is_ours(each.filename)]
     if alien and kind != "fault":
         kind, why = "fault", f"warned: {alien[0]}"
     return Outcome(kind, seed, f"{make.__name__}: {'; '.join(told[:1])}"[:300], why[:300])
+
+
+def is_ours(filename: str) -> bool:
+    """Whether a warning comes from the library: its file, or the wrapper of one of its functions."""
+    return re.search(r"\bamdm\b", filename) is not None and "site-packages" not in filename
 
 
 THE_USERS_OWN = re.compile(
