@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amdm.geometry.fold import checked_weights, fold_shares
-from amdm.geometry.rows import as_rows, float64, like, norms
+from amdm.geometry.rows import as_rows, float64, in_range, like, norms
 from amdm.geometry.sphere import slerp
 from amdm.types import Latent, Weight
 
@@ -56,11 +56,13 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
     if len(xs) == 2:
         return _mean_of_two(xs[0], xs[1], weights[0])
     rows = float64(torch.stack([as_rows(x) for x in xs], dim=1))
-    sizes = torch.linalg.vector_norm(rows, dim=2)
+    scaled, lengths, scale = in_range(rows.flatten(0, 1))
+    scaled, lengths, sizes = (t.reshape(*rows.shape[:2], -1) for t in (scaled, lengths, lengths / scale))
+    sizes = sizes[..., 0]
     weights = [float64(weight) if isinstance(weight, Tensor) else weight for weight in weights]
     shares = torch.stack([s * torch.ones_like(sizes[:, 0]) for s in fold_shares(weights)], dim=1)
     norm, shares = (shares * sizes).sum(1, keepdim=True), shares * (sizes != 0)
-    units = rows / sizes.masked_fill(sizes == 0, math.inf)[..., None]
+    units = scaled / lengths.masked_fill(lengths == 0, math.inf)
     axes = _axes(units)
     points = units @ axes.mT
     mean = _first(points, shares)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from ambient import MODES
 from torch import Tensor
 
 from amdm import geometry, noise, samplers, schedules
 from amdm.denoisers import Empirical, GaussianMixture, Guided, linear
 from amdm.geometry import angle
+from amdm.geometry.rows import norms
 from amdm.samplers import SAMPLERS
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -21,9 +23,11 @@ WIDE_FOR_KARCHER = 1.5
 """Pairwise angles beyond which the mean of three and more need not be unique: only shapes are looked at."""
 WIDE_FOR_SLERP = 3.0
 """Angles beyond which the arc's coefficients grow with 1/(pi - angle), and rounding with them."""
-LARGEST_NORM = {torch.float64: 1e100, torch.float32: 1e15, torch.float16: 1e2, torch.bfloat16: 1e15}
-SMALLEST_NORM = {torch.float64: 1e-100, torch.float32: 1e-15, torch.float16: 1e-2, torch.bfloat16: 1e-15}
-"""Norms whose square leaves the range of the sums: they count as zero or infinite."""
+LARGEST_SCALE = {torch.float64: 1e305, torch.float32: 1e35, torch.float16: 1e2, torch.bfloat16: 1e35}
+SMALLEST_SCALE = {torch.float64: 1e-300, torch.float32: 1e-30, torch.float16: 1e-2, torch.bfloat16: 1e-30}
+"""Latents' scales: beyond, a norm or a sum of some leaves the range, or numbers lose digits."""
+FOR_GRADIENTS = 1e3
+"""The largest size, and one over the smallest, for which gradients are taken: they grow with one over it."""
 
 
 class FaultError(Exception):
@@ -54,9 +58,9 @@ def randn(rng: random.Random, *shape: int) -> Tensor:
 def draw_latents(rng: random.Random, num: int, dtype: torch.dtype) -> list[Tensor]:
     """N latents of any size, scale and relation."""
     shape = rng.choice([(1, 1), (1, 2), (3, 5), (4, 2, 3, 3), (2, 64), (2, 1)])
-    scale = 10 ** rng.uniform(math.log10(SMALLEST_NORM[dtype]), math.log10(LARGEST_NORM[dtype]))
-    scale = rng.choice([1.0, 1.0, 14.6, scale])
-    first, xs = randn(rng, *shape), []
+    scale = 10 ** rng.uniform(math.log10(SMALLEST_SCALE[dtype]), math.log10(LARGEST_SCALE[dtype]))
+    scale = rng.choice([1.0, 1.0, 14.6, scale, scale])
+    first, drawn = randn(rng, *shape), list[Tensor]()
     for _ in range(num):
         other = randn(rng, *shape)
         kinds = (
@@ -67,14 +71,18 @@ def draw_latents(rng: random.Random, num: int, dtype: torch.dtype) -> list[Tenso
             first + 1e-6 * other,
             first + 0.1 * other,
             3 * first + other,
+            -rng.random() * sum(drawn, torch.zeros_like(first)),  # beyond the half sphere of the others
         )
-        xs.append((scale * rng.choice((other, *kinds))).to(dtype))
-    return xs
+        drawn.append(rng.choice((other, *kinds)))
+    return [(scale * x).to(dtype) for x in drawn]
 
 
-def draw_weight(rng: random.Random, batch: int) -> float | Tensor:
-    """A share: a number or one per sample."""
-    number = rng.choice([0.0, 1.0, 0.5, rng.random()])
+def draw_weight(rng: random.Random, x: Tensor, *, per_element: bool = True) -> float | Tensor:
+    """A share: a number, one per sample, or one per element."""
+    batch, number = len(x), rng.choice([0.0, 1.0, 0.5, rng.random()])
+    if per_element and x.ndim > 1 and rng.random() < 0.2:
+        shape = [rng.choice([1, size]) for size in x.shape]
+        return torch.where(randn(rng, *shape) > 0, randn(rng, *shape).abs().clamp(max=1), 0.0)
     if rng.random() < 0.3:
         return torch.tensor([rng.choice([0.0, 1.0, rng.random()]) for _ in range(batch)])
     return rng.choice([number, torch.tensor(number)])
@@ -98,7 +106,10 @@ def sample_of(value: Any, k: int, batch: int) -> Any:
 def law_of_latents(
     rng: random.Random, call: Callable[..., Tensor], args: list[Any], first: Tensor, tolerance: float | None
 ) -> None:
-    """Shape, dtype, finiteness, unchanged inputs, independent samples, NaN in one of them, and float64."""
+    """Shape, dtype, finiteness, unchanged inputs, modes, gradients, independent samples, NaN, float64.
+
+    Without a tolerance, numbers are not compared.
+    """
     before = [t.clone() for t in _tensors(args)]
     result = call(*args)
     check(all(map(torch.equal, before, _tensors(args))), "an input was changed")
@@ -106,10 +117,47 @@ def law_of_latents(
     check(result.shape == expected, f"the shape is {tuple(result.shape)}, expected {tuple(expected)}")
     dtype = torch.promote_types(first.dtype, torch.float32) if call is angle else first.dtype
     check(result.dtype == dtype, f"the dtype is {result.dtype}, expected {dtype}")
-    if tolerance is None:
+    if not finite(result):
+        exact = call(*_double(args))
+        beyond = finite(exact) and float(exact.abs().max()) > torch.finfo(dtype).max
+        check(beyond, "finite in, not finite out")
         return
-    check(finite(result), "finite in, not finite out")
+    mode = rng.choice(list(MODES))
+    with MODES[mode]():
+        try:
+            there = call(*args)
+        except AssertionError as error:
+            raise FaultError(str(error)) from None
+    check(torch.equal(there, result), f"another result in the mode {mode}")
+    check_gradients(rng, call, args)
     batch, k = len(first), rng.randrange(len(first))
+    if tolerance is not None:
+        check_numbers(call, args, first, tolerance, k, result)
+    first[k] = math.nan
+    spoilt = call(*args)
+    check(bool(spoilt[k].isnan().any()), f"NaN in sample {k} is silent")
+    others = [i for i in range(batch) if i != k]
+    check(finite(spoilt[others]), f"NaN in sample {k} is in others")
+
+
+def check_gradients(rng: random.Random, call: Callable[..., Tensor], args: list[Any]) -> None:
+    """They are finite where the latents are of an ordinary size, in float32 or better."""
+    num = 1 if isinstance(args[0], list) else 2  # a list of latents, or two
+    wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in _tensors(args[:num])]
+    leaves = [x.clone().requires_grad_() for x in wide]
+    sizes = [float(x.detach().abs().max()) for x in leaves]
+    if any(size > 0 and not 1 / FOR_GRADIENTS < size < FOR_GRADIENTS for size in sizes):
+        return
+    result = call(*([leaves] if num == 1 else leaves), *args[num:])
+    gradients = torch.autograd.grad((result * randn(rng, *result.shape)).sum(), leaves, allow_unused=True)
+    check(all(g is None or finite(g) for g in gradients), "a gradient is not finite")
+
+
+def check_numbers(
+    call: Callable[..., Tensor], args: list[Any], first: Tensor, tolerance: float, k: int, result: Tensor
+) -> None:
+    """A sample does not depend on its batch, and is what float64 gives."""
+    batch = len(first)
     size = max(float(t.double().abs().max()) for t in _tensors(args) if t.shape == first.shape) or 1.0
     if call is angle:
         size = 1.0
@@ -120,11 +168,6 @@ def law_of_latents(
     exact = call(*_double(args)).double()
     away = float((result.double() - exact).abs().max())
     check(away <= 64 * eps * tolerance * size, f"float64 is {away / size:.1e} apart")
-    first[k] = math.nan
-    spoilt = call(*args)
-    check(bool(spoilt[k].isnan().any()), f"NaN in sample {k} is silent")
-    others = [i for i in range(batch) if i != k]
-    check(finite(spoilt[others]), f"NaN in sample {k} is in others")
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -143,7 +186,7 @@ def folds(rng: random.Random, told: list[str]) -> None:
     """A fold of latents of any kind."""
     name, dtype, num = rng.choice(list(geometry.FOLDS)), rng.choice(DTYPES), rng.randint(1, 5)
     xs = draw_latents(rng, num, dtype)
-    weights = [draw_weight(rng, len(xs[0])) for _ in xs[1:]]
+    weights = [draw_weight(rng, xs[0], per_element=name != "karcher_mean") for _ in xs[1:]]
     told.append(f"{name} of {num} {dtype} latents {tuple(xs[0].shape)}, {weights}")
     wide = widest(xs)
     whole = wide <= {"karcher_mean": WIDE_FOR_KARCHER, "slerp_fold": WIDE_FOR_SLERP}.get(name, 4.0)
@@ -157,7 +200,7 @@ def pairs(rng: random.Random, told: list[str]) -> None:
     xs = draw_latents(rng, 2, dtype)
     told.append(f"{call.__name__} of {dtype} latents {tuple(xs[0].shape)}")
     whole = widest(xs) <= WIDE_FOR_SLERP
-    args = [*xs, draw_weight(rng, len(xs[0]))] if call is geometry.slerp else list(xs)
+    args = [*xs, draw_weight(rng, xs[0])] if call is geometry.slerp else list(xs)
     law_of_latents(rng, call, args, xs[0], 8.0 if whole else None)
 
 
@@ -165,14 +208,14 @@ def corrections(rng: random.Random, told: list[str]) -> None:
     """Eq. (8) with any length and radius."""
     dtype = rng.choice(DTYPES)
     x, mean = draw_latents(rng, 2, dtype)
-    size = float(x.double().norm())
+    size = float(norms(x.reshape(1, -1).double()))
     length, radius = (size * rng.choice([0.0, 1e-3, 0.5, 2.0]) for _ in range(2))
     lengths = rng.choice([length, torch.full((len(x),), length, dtype=torch.float64)])
     options = rng.choice([{}, {"radius": radius}])
     told.append(f"radial_correct of {dtype} latents {tuple(x.shape)}, length {length}, {options}")
     call = lambda *args: geometry.radial_correct(*args, **options)
     # Where x and the mean differ by rounding, so does the direction.
-    near = float((x.double() - mean.double()).flatten(1).norm(dim=1).min()) < 1e-2 * size
+    near = float(norms(x.double(), mean.double()).min()) < 1e-2 * size
     law_of_latents(rng, call, [x, mean, lengths], x, None if near else 200.0)
 
 
@@ -302,6 +345,118 @@ def runs(rng: random.Random, told: list[str]) -> None:
     raise FaultError(f"NaN or infinity in sample {k} is silent")
 
 
+def broken(rng: random.Random, told: list[str]) -> None:
+    """A user's function that returns NaN or infinity for one sample, once: it is named, the others go on."""
+    name, batch, n, steps = rng.choice(list(SAMPLERS)), rng.choice([1, 2, 4]), rng.randint(1, 4), 5
+    one = name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde")
+    mixtures = [GaussianMixture(randn(rng, 2, n), torch.ones(2).double()) for _ in range(2)]
+    models: list[Any] = list(mixtures)
+    options: dict[str, Any] = {"validate": False}
+    if name not in ("heun", "dpmpp_2m"):
+        options["eta"] = 1.0
+    if name == "superdiff":
+        options["combine"] = rng.choice(["and", "or"])
+    if name == "mcmc":
+        options |= {"moves": 1, "kernel": rng.choice(["ula", "mala", "uhmc", "hmc"])}
+    if name == "amdm":
+        options |= {"window": steps, "fold": rng.choice(list(geometry.FOLDS.values()))}
+    k, at, value = rng.randrange(batch), rng.randint(0, 3), rng.choice([math.nan, math.inf, -math.inf])
+    calls: list[int] = []
+
+    def breaking(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def returned(*args: Any) -> Tensor:
+            result = function(*args).clone()
+            calls.append(len(calls))
+            if calls[-1] == at:
+                result[k : k + 1] = value
+            return result
+
+        return returned
+
+    where = rng.choice(["model", "noise_sampler", "fold", "log_densities"])
+    if where == "noise_sampler" and "eta" in options:
+        options["noise_sampler"] = breaking(lambda sigma, sigma_next: randn(rng, batch, n))
+    elif where == "fold" and "fold" in options:
+        options["fold"] = breaking(options["fold"])
+    elif where == "log_densities" and name in ("fkc", "mcmc"):
+        options |= {"kernel": "hmc"} if name == "mcmc" else {"particles": rng.choice([1, batch])}
+        options["log_densities"] = [breaking(mixtures[0].log_density), mixtures[1].log_density]
+    else:
+        where, models[0] = "model", breaking(mixtures[0])
+    x = 10 * randn(rng, batch, n)
+    sigmas = schedules.karras_sigmas(steps, 0.1, 10.0)
+    told.append(f"{name} of {batch} x {n}, {value} for sample {k} in call {at} of {where}, {options}")
+    taken = []
+    try:
+        taken.extend(SAMPLERS[name](models[0] if one else models, x, sigmas, **options))
+    except FloatingPointError as error:
+        check(where in str(error), f"{where} is to blame, but {error}")
+        check(f"for sample {k}" in str(error), f"sample {k} is to blame, but {error}")
+    else:
+        told_by_mcmc = name == "mcmc" and finite(taken[-1].x_next)  # which rejects such a move
+        check(len(calls) <= at or told_by_mcmc, f"{value} for sample {k} is silent")
+    for step in taken:
+        if name == "fkc":
+            check(finite(step.record.effective), "the weights of a whole group are not finite")
+        else:
+            others = [i for i in range(batch) if i != k]
+            check(finite(step.x_next[others]), f"{value} for sample {k} is in others")
+
+
+def from_infinity(rng: random.Random, told: list[str]) -> None:
+    """Levels that begin at infinity's stand-in: refused, or a Gaussian's samples have about its spread."""
+    name, steps, n, batch = rng.choice(list(SAMPLERS)), rng.randint(2, 30), rng.choice([16, 64]), 16
+    std = rng.choice([0.3, 0.5, 1.0])
+    model = GaussianMixture(randn(rng, 1, n), torch.full((1,), std**2).double())
+    sigmas = schedules.flow_sigmas(schedules.flow_times(steps, rng.choice([1.0, 3.0])))
+    one = name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde")
+    models = [model] * rng.randint(1, 2)
+    options: dict[str, Any] = {}
+    if name not in ("heun", "dpmpp_2m"):
+        options["eta"] = rng.choice([0.0, 1.0])
+    if name in ("fkc", "mcmc"):
+        options["exponents"] = [1 / len(models)] * len(models)
+    if name == "amdm":
+        options |= {"sampler": rng.choice([samplers.ddim, samplers.dpmpp_2m_sde, samplers.heun])}
+        options["eta"] = 0.0 if options["sampler"] is samplers.heun else options["eta"]
+    dtype = rng.choice(DTYPES)
+    x = (float(sigmas[0]) * randn(rng, batch, n)).to(dtype)
+    told.append(f"{name} of {len(models)} models, {steps} steps from {sigmas[0]:.3g}, {dtype}, {options}")
+    try:
+        result = list(SAMPLERS[name](model if one else models, x, sigmas, **options))[-1].x_next
+    except ValueError as error:
+        named = "sigmas[0] is" in str(error) or "expected float32 or better" in str(error)
+        check(named, f"{error!r} does not name the level")
+        return
+    spread = float((result.double() - model.means).square().mean().sqrt())
+    check(math.isfinite(spread) and spread < 2 * std, f"the spread is {spread:.3g}, expected about {std}")
+
+
+def inpainting(rng: random.Random, told: list[str]) -> None:
+    """A known region comes back as it is, and what is in it has no effect on a model of the rest."""
+    batch, n, steps = rng.randint(1, 3), rng.randint(2, 6), rng.randint(1, 5)
+    models = [GaussianMixture(randn(rng, 1, n), torch.ones(1).double()) for _ in range(rng.randint(1, 3))]
+    mask = torch.tensor([float(rng.random() < 0.5) for _ in range(n)])
+    mask = rng.choice([mask, mask.bool(), [mask] * steps])
+    latent, noise = randn(rng, rng.choice([1, batch]), n), rng.choice([None, randn(rng, batch, n)])
+    fold = rng.choice([geometry.slerp_fold, geometry.lerp_fold, geometry.karcher_mean])
+    sampler, window = rng.choice([samplers.ddim, samplers.heun, samplers.dpmpp_2m]), rng.choice([0, 1, steps])
+    sigmas, x = schedules.karras_sigmas(steps, 0.1, 10.0), 10 * randn(rng, batch, n)
+    told.append(f"amdm of {len(models)} beside a known region, {mask}, {fold.__name__}, {steps} steps")
+    options: dict[str, Any] = {"fold": fold, "sampler": sampler, "window": window, "validate": False}
+    last = lambda latent: (
+        list(samplers.amdm(models, x, sigmas, known=samplers.Known(latent, mask, noise), **options))[
+            -1
+        ].x_next
+    )
+    result, drawn = last(latent), (mask[0] if isinstance(mask, list) else mask).bool()
+    check(torch.equal(result[:, ~drawn], latent.expand(batch, n)[:, ~drawn]), "the known region has changed")
+    check(finite(result), "finite in, not finite out")
+    noise = x / 10 if noise is None else noise
+    other = last(torch.where(drawn, latent, latent + 1))
+    check(torch.allclose(other[:, drawn], result[:, drawn]), "the known region acts on the rest")
+
+
 def guidance(rng: random.Random, told: list[str]) -> None:
     """`Guided` with rows of any number and size."""
     batch, rows = rng.randint(1, 3), [rng.randint(1, 4) for _ in range(2)]
@@ -323,4 +478,7 @@ def guidance(rng: random.Random, told: list[str]) -> None:
     check(bool((result - exact).abs().max() < 1e-12), "not the formula")
 
 
-LAWS = [folds, pairs, corrections, levels, starts, runs, runs, guidance]
+LAWS = [
+    *(folds, folds, pairs, corrections, levels, starts, runs, runs),
+    *(broken, broken, from_infinity, inpainting, guidance),
+]

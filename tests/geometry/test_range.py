@@ -32,6 +32,13 @@ def test_folds_are_homogeneous_over_the_whole_range(k, fold):
     assert torch.allclose(fold(list(factor * xs), [0.5, 0.3]) / factor, fold(list(xs), [0.5, 0.3]), rtol=1e-5)
 
 
+@pytest.mark.parametrize("k", [-1000, -600, 600, 1000])
+@pytest.mark.parametrize("fold", FOLDS)
+def test_folds_are_homogeneous_over_the_range_of_float64(k, fold):
+    xs, factor = randn(1, 3, 2, 4, 5), 2.0**k
+    assert torch.allclose(fold(list(factor * xs), [0.5, 0.3]) / factor, fold(list(xs), [0.5, 0.3]))
+
+
 @pytest.mark.parametrize("k", [-120, -70, -40, 40, 64, 120])
 @pytest.mark.parametrize("options", [{}, {"radius": True}, {"clip": False}])
 def test_the_correction_is_homogeneous_over_the_whole_range(k, options):
