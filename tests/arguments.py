@@ -909,7 +909,7 @@ TARGETS["Known"] = Target(
             ),
             bad=(MASK * NAN, MASK + 1, MASK - 1, [], [MASK] * 3, [MASK] * 3 + [None], [MASK] * 3 + [-MASK]),
         ),
-        "noise": broadcastable(Y, Y[:1], Y.double(), bad=(Y * NAN,), none=True),
+        "noise": broadcastable(Y, Y[:1], Y.double(), T(0.5), bad=(Y * NAN,), none=True),
     },
     amdm.Known,
     ("latent", "mask"),

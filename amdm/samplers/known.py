@@ -44,7 +44,7 @@ class Known:
         if self.noise is None:
             noise = (x - latent) / (levels[0] or 1.0)
         else:
-            noise = fitted(self.noise, x, "known.noise")
+            noise = fitted(self.noise, x, "known.noise").expand(x.shape)
         return Region(latent, masks, noise)
 
 

@@ -245,7 +245,8 @@ def levels(rng: random.Random, told: list[str]) -> None:
     name, call = rng.choice(calls)
     told.append(name)
     try:
-        sigmas = call()
+        with MODES[rng.choice(list(MODES))]():
+            sigmas = call()
     except ValueError as error:
         check(
             any(f"{word} is" in str(error) for word in ("steps", "rho", "shift")), f"{error!r} names nothing"
@@ -265,7 +266,8 @@ def starts(rng: random.Random, told: list[str]) -> None:
     sigma, dtype = 10 ** rng.uniform(-3, 3), rng.choice(DTYPES)
     convention = rng.choice(["vp", "ve"])
     told.append(f"start_noise({seeds}, {shape}, {sigma}, 2, {convention}, {dtype})")
-    made = noise.start_noise(seeds, shape, sigma, 2, convention=convention, dtype=dtype)
+    with MODES[rng.choice(list(MODES))]():
+        made = noise.start_noise(seeds, shape, sigma, 2, convention=convention, dtype=dtype)
     check(
         len(made) == 2 and all(x.shape == (len(seeds), *shape) and x.dtype == dtype for x in made),
         "shape or dtype",
@@ -325,9 +327,12 @@ def runs(rng: random.Random, told: list[str]) -> None:
     def last(x: Tensor, **more: Any) -> Tensor:
         return list(SAMPLERS[name](models[0] if one else models, x, sigmas, **options, **more))[-1].x_next
 
-    before = x.clone()
+    before, state, mode = x.clone(), torch.get_rng_state(), rng.choice(list(MODES))
     result = last(x)
     check(torch.equal(x, before), "x was changed")
+    torch.set_rng_state(state)
+    with MODES[mode]():
+        check(torch.equal(last(x), result), f"another result in the mode {mode}")
     check(result.shape == x.shape and result.dtype == x.dtype, f"{tuple(result.shape)} {result.dtype}")
     check(finite(result), "finite in, not finite out")
     if options.get("eta", 0.0) == 0.0 and name != "mcmc":
