@@ -166,11 +166,14 @@ def flow_times(steps: int, shift: float = 1.0) -> Levels:
 def flow_sigmas(times: Levels) -> Levels:
     """VE noise levels s/(1 - s) for flow times s in [0, 1]; the infinite level of s = 1 becomes 1e6.
 
+    float16, which has no 1e6, gives float32.
+
     >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
     tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
     """
     if not all(0 <= time <= 1 for time in check_axis(times, "times", "one axis of flow times")):
         raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
+    times = times.float() if times.dtype == torch.float16 else times
     return (times / (1 - times)).clamp(max=INFINITE_SIGMA)
 
 

@@ -400,7 +400,11 @@ TARGETS: dict[str, Target] = {
     ),
     "flow_sigmas": Target(
         schedules.flow_sigmas,
-        {"times": axis(T([1.0, 0.5, 0.0]), bad=(T([1.5]), T([-0.1])))},
+        {
+            "times": axis(
+                T([1.0, 0.5, 0.0]), T([1.0, 0.5]).half(), T([1.0, 0.5]).bfloat16(), bad=(T([1.5]), T([-0.1]))
+            )
+        },
         required=("times",),
     ),
     "seeded_noise": Target(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from arguments import TARGETS, is_clear
+from arguments import PUBLIC, TARGETS, is_clear
 from torch import Tensor
 
 from fuzz.laws import LAWS, FaultError, finite
@@ -67,7 +67,13 @@ def of_the_user(error: BaseException) -> bool:
 
 UNREAD = ("weights", "weight", "models", "unconditional", "background", "model", "network")
 """Arguments whose tensors geometry does not read, or functions: with alien values the result may be NaN."""
-EVERY_VALUE = [v for t in TARGETS.values() for a in t.arguments.values() for v in (*a.good, *a.bad)]
+EVERY_VALUE = [
+    value
+    for target in TARGETS.values()
+    for argument in target.arguments.values()
+    for value in (*argument.good, *argument.bad)
+    if not any(value is function for function in PUBLIC.values())  # as a model they name their own arguments
+]
 
 
 def any_arguments(rng: random.Random, told: list[str]) -> None:
