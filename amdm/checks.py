@@ -247,7 +247,7 @@ def check_whole(value: object, name: str, expected: str, holds: Callable[[int], 
 
 def check_switch(value: object, name: str) -> None:
     """Raise unless `value` is True or False; numpy's and whole numbers are such."""
-    if not isinstance(value, Integral | np.bool_):
+    if type(value) is not bool and not isinstance(value, Integral | np.bool_):
         raise TypeError(f"{name} is {kind_of(value)}, expected True or False")
 
 

@@ -21,10 +21,10 @@ from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
 from amdm.geometry import slerp_fold
+from amdm.geometry.rows import SHARE
 from amdm.samplers import Aggregation, Step, join
 from amdm.samplers.amdm import (
     LENGTH,
-    SHARE,
     Fold,
     Lengths,
     Weights,

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from amdm.checks import check_number, check_real, is_list, kind_of
-from amdm.geometry.rows import as_rows, check_same_shape, column, like, per_element, per_sample
+from amdm.geometry.rows import SHARE, as_rows, check_same_shape, column, like, per_element, per_sample
 from amdm.geometry.sphere import slerp
 from amdm.types import Latent, Share
-
-SHARE = "a share in [0, 1]"
 
 
 def slerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:

@@ -10,6 +10,8 @@ from amdm.checks import as_number, check_floating, check_real, kind_of
 from amdm.types import Latent, PerSample, Share, Weight
 
 Rows = Float[Tensor, "batch n"]
+SHARE = "a share in [0, 1]"
+"""What is expected of a weight, in messages."""
 
 
 def as_rows(x: Latent) -> Rows:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from amdm.geometry.rows import as_rows, check_same_shape, column, in_range, like, per_element
+from amdm.geometry.rows import SHARE, as_rows, check_same_shape, column, in_range, like, per_element
 from amdm.types import Latent, PerSample, Share
 
 
@@ -69,7 +69,7 @@ def slerp(a: Latent, b: Latent, weight: Share) -> Latent:
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
-    theta, weight = angle(a, b), per_element(weight, a, "weight", "a share in [0, 1]", 1.0)
+    theta, weight = angle(a, b), per_element(weight, a, "weight", SHARE, 1.0)
     eps = torch.finfo(theta.dtype).eps
     theta = theta.clamp(eps, math.pi - 2 * eps**0.5)  # at pi the coefficients are infinite
     if isinstance(weight, Tensor) and weight.ndim > 1:

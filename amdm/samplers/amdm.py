@@ -16,7 +16,7 @@ from torch import Tensor
 
 from amdm.checks import as_number, check_callable, check_number, check_real, kind_of
 from amdm.geometry import radial_correct, slerp_fold
-from amdm.geometry.rows import has_float64, per_element, per_sample
+from amdm.geometry.rows import SHARE, has_float64, per_element, per_sample
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.ddim import ddim
 from amdm.samplers.known import Known, Mask, Region
@@ -283,7 +283,7 @@ def join(
     return replace(so_far, corrected=tuple(corrected), lengths=tuple(lengths))
 
 
-SHARE, LENGTH = "a share in [0, 1]", "a finite length of 0 or more"
+LENGTH = "a finite length of 0 or more"
 
 
 def check_option(value: Share, name: str, expected: str, most: float = math.inf) -> None:

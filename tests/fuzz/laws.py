@@ -354,7 +354,8 @@ def broken(rng: random.Random, told: list[str]) -> None:
     """A user's function that returns NaN or infinity for one sample, once: it is named, the others go on."""
     name, batch, n, steps = rng.choice(list(SAMPLERS)), rng.choice([1, 2, 4]), rng.randint(1, 4), 5
     one = name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde")
-    mixtures = [GaussianMixture(randn(rng, 2, n), torch.ones(2).double()) for _ in range(2)]
+    num = rng.randint(2, 4)
+    mixtures = [GaussianMixture(randn(rng, 2, n), torch.ones(2).double()) for _ in range(num)]
     models: list[Any] = list(mixtures)
     options: dict[str, Any] = {"validate": False}
     if name not in ("heun", "dpmpp_2m"):
@@ -385,7 +386,8 @@ def broken(rng: random.Random, told: list[str]) -> None:
         options["fold"] = breaking(options["fold"])
     elif where == "log_densities" and name in ("fkc", "mcmc"):
         options |= {"kernel": "hmc"} if name == "mcmc" else {"particles": rng.choice([1, batch])}
-        options["log_densities"] = [breaking(mixtures[0].log_density), mixtures[1].log_density]
+        options["log_densities"] = [each.log_density for each in mixtures]
+        options["log_densities"][0] = breaking(mixtures[0].log_density)
     else:
         where, models[0] = "model", breaking(mixtures[0])
     x = 10 * randn(rng, batch, n)
