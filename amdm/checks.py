@@ -291,7 +291,7 @@ def as_device(value: object, name: str = "device") -> torch.device:
     try:
         found = torch.device("cpu" if value is None else value)  # type: ignore[call-overload]
         return torch.empty(0, device=found).device
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"{name} is {value!r}, expected a device that torch has: {error}") from None
 
 

@@ -427,7 +427,7 @@ TARGETS: dict[str, Target] = {
                 (torch.float32, torch.float16, torch.float64),
                 (None, torch.int64, torch.complex64, "float", 3, float),
             ),
-            "device": Argument((None, "cpu", torch.device("cpu")), ("gpu", "", 3.5, [], "cuda:99")),
+            "device": Argument((None, "cpu", torch.device("cpu")), ("gpu", "", 3.5, [], "cuda:99", 10**400)),
         },
         required=("seeds", "shape", "sigma", "num_models"),
     ),

@@ -146,9 +146,10 @@ def check_same_shape(**latents: Tensor) -> None:
         check_floating(x, name)
         if x.ndim == 0:
             raise ValueError(f"{name} has shape (), expected (batch, *event)")
+    if all(x.shape == first.shape and x.device == first.device for x in others):
+        return
     if any(x.device != first.device for x in others):
         listed = ", ".join(f"{name} is on {x.device}" for name, x in latents.items())
         raise ValueError(f"expected one device, but {listed}")
-    if any(x.shape != first.shape for x in others):
-        listed = ", ".join(f"{name} has shape {tuple(x.shape)}" for name, x in latents.items())
-        raise ValueError(f"expected equal shapes, but {listed}")
+    listed = ", ".join(f"{name} has shape {tuple(x.shape)}" for name, x in latents.items())
+    raise ValueError(f"expected equal shapes, but {listed}")
