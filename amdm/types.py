@@ -12,6 +12,7 @@ from torch import Tensor
 __all__ = [
     "Denoiser",
     "ExtraArgs",
+    "GuidedDenoiser",
     "Latent",
     "NoiseSampler",
     "PerSample",
@@ -35,6 +36,20 @@ class Denoiser(Protocol):
 
     def __call__(self, x: Latent, sigma: PerSample, /, *args: Any, **extra_args: Any) -> Latent:
         """The prediction at noise level `sigma`, one per sample."""
+
+
+@runtime_checkable
+class GuidedDenoiser(Denoiser, Protocol):
+    """A denoiser with classifier-free guidance that tells the two predictions it is made of."""
+
+    def both(self, x: Latent, sigma: PerSample, /, **extra_args: Any) -> tuple[Latent, Latent]:
+        """The unconditional and the conditional prediction, from one batched call where there is one."""
+
+    def conditional(self, x: Latent, sigma: PerSample, /, **extra_args: Any) -> Latent:
+        """The conditional prediction alone, for half the cost of both."""
+
+    def guidance_at(self, sigma: PerSample, /) -> float | Tensor:
+        """The scale at these levels, a number or one per sample; 1 where there is no guidance."""
 
 
 @runtime_checkable

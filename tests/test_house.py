@@ -66,7 +66,8 @@ def test_constants_stand_in_one_place(text, places):
 
 def test_every_sampler_is_registered_and_public():
     assert sorted(samplers.SAMPLERS) == [
-        "amdm", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "fkc", "heun", "mcmc", "superdiff"
+        "amdm", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "fkc", "heun", "mcmc",
+        "projective_guidance", "superdiff",
     ]  # fmt: skip
     for name, generator in samplers.SAMPLERS.items():
         assert (

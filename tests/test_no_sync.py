@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amdm.geometry import FOLDS, angle, radial_correct, slerp
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, superdiff
+from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, projective_guidance, superdiff
 
 X = torch.empty(2, 3, 4, device="meta")
 FOLDS = list(FOLDS.values())
@@ -50,6 +50,11 @@ def test_samplers_read_nothing_before_their_last_step(sampler, validate):
         (superdiff, {"combine": "and"}),
         (mcmc, {"kernel": "ula"}),
         (mcmc, {"kernel": "hmc", "acceptance": 0.6}),
+        (projective_guidance, {"background": model, "window": 4}),
+        (
+            projective_guidance,
+            {"background": model, "window": 4, "weights": torch.empty(2, 1, 4, device="meta")},
+        ),
     ],
 )
 def test_samplers_of_several_models_read_nothing_before_their_last_step(sampler, options):
@@ -83,6 +88,8 @@ class Reads(TorchDispatchMode):
         (amdm, {"window": 2, "debug_nans": True}, 4),
         (amdm, {"window": 0}, 1),
         (amdm, {"window": 2, "sampler": lambda model, *args, **o: dpmpp_2m(model, *args, **o)}, 2),
+        (projective_guidance, {"background": model, "window": 2}, 2),
+        (projective_guidance, {"background": model, "window": 4}, 1),
         (fkc, {}, 1),
         (superdiff, {"combine": "or"}, 1),
         (mcmc, {"kernel": "ula"}, 1),

@@ -27,7 +27,7 @@ MODULES = [
     "amdm.k_diffusion",
 ]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
-OF_SEVERAL = ["amdm", "fkc", "mcmc", "superdiff"]
+OF_SEVERAL = ["amdm", "fkc", "mcmc", "projective_guidance", "superdiff"]
 GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", *OF_SEVERAL]
 FUNCTIONS = [f"sample_{name}" for name in GENERATORS]
 

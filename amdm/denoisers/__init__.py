@@ -7,7 +7,7 @@ from amdm.denoisers.compose import Composed, compose, conjunction, linear, proje
 from amdm.denoisers.empirical import Empirical
 from amdm.denoisers.energy import conservative_projection
 from amdm.denoisers.flow import RectifiedFlow
-from amdm.denoisers.guided import Guided
+from amdm.denoisers.guided import Guided, GuidedPair
 from amdm.denoisers.mixture import GaussianMixture
 from amdm.denoisers.prediction import Prediction, scaling
 from amdm.denoisers.soup import average_state_dicts
@@ -17,6 +17,7 @@ __all__ = [
     "Empirical",
     "GaussianMixture",
     "Guided",
+    "GuidedPair",
     "Prediction",
     "RectifiedFlow",
     "average_state_dicts",

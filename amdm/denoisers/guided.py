@@ -68,23 +68,103 @@ class Guided:
             ValueError: they have different keywords, or rows that are not the batch's; `uncond` differs in
                 shape, dtype or device; or the model returned another shape.
         """
-        check_conditions(cond, "cond")
-        check_conditions(uncond, "uncond")
-        if cond.keys() != uncond.keys():
-            raise ValueError(f"cond has the keys {sorted(cond)} but uncond has {sorted(uncond)}")
         check_latent(x)
         check_sigma(sigma, x)
-        _check_rows(cond, "cond", len(x))
-        _check_rows(uncond, "uncond", len(x))
         if self.scale == 1:
+            _check_conditions(cond, uncond, len(x))
             return self.model(x, sigma, **cond, **extra_args)
+        without, given = self.both(x, sigma, cond=cond, uncond=uncond, **extra_args)
+        return without + self.scale * (given - without)
+
+    def both(
+        self,
+        x: Latent,
+        sigma: PerSample,
+        *,
+        cond: Mapping[str, Tensor],
+        uncond: Mapping[str, Tensor],
+        **extra_args: Any,
+    ) -> tuple[Latent, Latent]:
+        """Return the unconditional and the conditional prediction, from one batched call."""
+        _check_conditions(cond, uncond, len(x))
         _check_alike(cond, uncond)
         both = {key: torch.cat([uncond[key], cond[key]]) for key in cond}
         joined = torch.cat([x, x])
         denoised = self.model(joined, torch.cat([sigma, sigma]), **both, **extra_args)
         check_result(denoised, joined, tuple(joined.shape), "model of Guided, called for 2 x batch samples,")
         without, given = denoised.chunk(2)
+        return without, given
+
+    def conditional(
+        self,
+        x: Latent,
+        sigma: PerSample,
+        *,
+        cond: Mapping[str, Tensor],
+        uncond: Mapping[str, Tensor] | None = None,
+        **extra_args: Any,
+    ) -> Latent:
+        """Return the conditional prediction, from a call on the plain batch. `uncond` is not used."""
+        check_conditions(cond, "cond")
+        _check_rows(cond, "cond", len(x))
+        return self.model(x, sigma, **cond, **extra_args)
+
+    def guidance_at(self, sigma: PerSample) -> float:
+        """Return the scale, the same at all levels."""
+        return self.scale
+
+
+@dataclass(frozen=True)
+class GuidedPair:
+    """`unconditional + scale (conditional - unconditional)` of two denoisers, each called as it is.
+
+    For exact models, and for guidance of one network by another (Karras et al. 2024, arXiv:2406.02507).
+    `extra_args` of a call go to both.
+
+    Args:
+        conditional: a denoiser.
+        unconditional: a denoiser that shares its latent space.
+        scale: 1 is the conditional one alone, called alone.
+
+    >>> one, other = (lambda x, sigma: 0 * x + 1), (lambda x, sigma: 0 * x)
+    >>> GuidedPair(one, other, 3.0)(torch.zeros(1, 2), torch.ones(1))
+    tensor([[3., 3.]])
+    """
+
+    conditional: Denoiser
+    unconditional: Denoiser
+    scale: float
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass on the conditional model's latent space and levels."""
+        if name not in ("latent_space", "sigma_min", "sigma_max"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.conditional, name)
+
+    def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
+        """Return the guided prediction."""
+        if self.scale == 1:
+            return self.conditional(x, sigma, **extra_args)
+        without, given = self.both(x, sigma, **extra_args)
         return without + self.scale * (given - without)
+
+    def both(self, x: Latent, sigma: PerSample, **extra_args: Any) -> tuple[Latent, Latent]:
+        """Return the unconditional and the conditional prediction, from a call of each model."""
+        return self.unconditional(x, sigma, **extra_args), self.conditional(x, sigma, **extra_args)
+
+    def guidance_at(self, sigma: PerSample) -> float:
+        """Return the scale, the same at all levels."""
+        return self.scale
+
+
+def _check_conditions(cond: Mapping[str, Tensor], uncond: Mapping[str, Tensor], batch: int) -> None:
+    """Raise unless both have the same keywords, with a row for every sample."""
+    check_conditions(cond, "cond")
+    check_conditions(uncond, "uncond")
+    if cond.keys() != uncond.keys():
+        raise ValueError(f"cond has the keys {sorted(cond)} but uncond has {sorted(uncond)}")
+    _check_rows(cond, "cond", batch)
+    _check_rows(uncond, "uncond", batch)
 
 
 def _check_rows(conditions: Mapping[str, Tensor], name: str, batch: int) -> None:

@@ -7,6 +7,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -90,7 +91,7 @@ class Weight(NamedTuple):
         return writes_to(now) == self.writes
 
 
-def as_switched(network: Any) -> Context:
+def as_switched(network: Any) -> "Switched":
     """Bind the network's LoRAs, IP-Adapter scales and FreeU as they are now; after a call they are as before.
 
     One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
@@ -113,20 +114,62 @@ def as_switched(network: Any) -> Context:
             f"the network has {bound.caches[0]}, which answers from earlier calls, expected a function "
             "of the arguments alone: disable_cache() or remove the hook"
         )
+    return Switched(network, bound, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Switched:
+    """What `as_switched` returns: it makes the context that holds the switches."""
+
+    network: Any
+    bound: Switches
+    weights: Mapping[Any, Mapping[str, list[Weight]]]
 
     @contextlib.contextmanager
-    def held() -> Iterator[None]:
-        with locked(network):
-            now = _switches(network)
-            _check(bound, now, weights)
-            loras = {layer: _then(bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
-            _switch(Switches(bound.scales, loras, {}, bound.freeu, {}))
+    def __call__(self) -> Iterator[None]:
+        """Hold the switches as they were bound; after that they are as before it."""
+        with locked(self.network):
+            now = _switches(self.network)
+            _check(self.bound, now, self.weights)
+            loras = {layer: _then(self.bound.loras.get(layer), lora) for layer, lora in now.loras.items()}
+            _switch(Switches(self.bound.scales, loras, {}, self.bound.freeu, {}))
             try:
                 yield
             finally:
                 _switch(now)
 
-    return held
+    @property
+    def has_ip_adapter(self) -> bool:
+        """True if an IP-Adapter's scale is not 0."""
+        return any(_is_scaled(scale) for scale in self.bound.scales.values())
+
+    @property
+    def has_loras(self) -> bool:
+        """True if a LoRA is on, or fused into the weights."""
+        return any(
+            lora.merged or (not lora.disabled and any(lora.scaling.get(name) for name in lora.active))
+            for lora in self.bound.loras.values()
+        )
+
+    def without(self, *, ip_adapter: bool, loras: bool) -> "Switched":
+        """Return the same with the IP-Adapters' scales 0, and with the LoRAs disabled.
+
+        Raises:
+            ValueError: a LoRA that is fused into the weights, which no switch takes out.
+        """
+        scales, layers, weights = self.bound.scales, self.bound.loras, self.weights
+        if ip_adapter:
+            scales = {each: _zero(scale) for each, scale in scales.items()}
+        if loras:
+            fused = next((lora.merged[0] for lora in layers.values() if lora.merged), None)
+            if fused is not None:
+                raise ValueError(
+                    f"the network's LoRA {fused!r} is fused into its weights, expected one that can be "
+                    "switched off: unfuse_lora() before from_pipeline"
+                )
+            layers = {layer: lora._replace(disabled=True) for layer, lora in layers.items()}
+            weights = {}
+        return replace(self, bound=self.bound._replace(scales=scales, loras=layers), weights=weights)
 
 
 def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Context:
@@ -286,6 +329,15 @@ def _switch(to: Switches) -> None:
             layer.enable_adapters(not lora.disabled)
             for parameter, wanted in trained:  # peft's setters decide that too
                 parameter.requires_grad_(wanted)
+
+
+def _zero(scale: Any) -> Any:
+    """Return zeros in the place of a scale, or of a list of them for images and masks."""
+    return [_zero(each) for each in scale] if isinstance(scale, list) else 0.0
+
+
+def _is_scaled(scale: Any) -> bool:
+    return any(map(_is_scaled, scale)) if isinstance(scale, list) else bool(scale)
 
 
 def _copied(scale: Any) -> Any:

@@ -1,7 +1,7 @@
 """A diffusers network as a denoiser, for all kinds of prediction, with guidance in one call."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any
@@ -42,6 +42,8 @@ class NetworkDenoiser:
         uncond: the recipes of a second call, for guidance in two calls of one row for each sample, as FLUX's
             true guidance is; None for guidance in one.
         time_scale: a flow's timestep is this times s: 1000 for SD3, 1 for FLUX.
+        separable: False if rows of one call depend on each other or are no pairs (MIGC's): `conditional`
+            then makes the call with the unconditional ones too.
         batch: the conditions' number of samples; None if any will do.
         latent_space: for `check_same_ecosystem`.
     """
@@ -55,6 +57,7 @@ class NetworkDenoiser:
     guidance_rescale: float = 0.0
     uncond: Sequence[Recipe] | None = field(default=None, repr=False)
     time_scale: float = 1000.0
+    separable: bool = True
     batch: int | None = None
     latent_space: LatentSpace = field(default_factory=LatentSpace)
 
@@ -83,34 +86,77 @@ class NetworkDenoiser:
 
         `extra_args` are keyword arguments of the network, beside what the recipes add.
         """
+        sigma, scales = self._scales(x, sigma)
+        outputs = self._outputs(x, sigma, scales, extra_args, uncond=self._guided)
+        scale = self.guidance_at(sigma)
+        *uncond, output = outputs
+        if uncond:
+            output = guidance_of(uncond[0], output, scale, self.guidance_rescale)
+        return _denoised(x, output, scales)
+
+    def both(self, x: Latent, sigma: PerSample, **extra_args: Any) -> tuple[Latent, Latent]:
+        """Return the unconditional and the conditional prediction, from the call that guidance makes.
+
+        Raises:
+            ValueError: no guidance, so that there are no unconditional conditions; or a guidance_rescale,
+                whose result is not uncond + scale (cond - uncond).
+        """
+        if not self._guided or self.guidance_rescale > 0:
+            raise ValueError(
+                f"guidance is {self.guidance} and guidance_rescale {self.guidance_rescale}, expected "
+                "guidance above 1, for which there are unconditional conditions, and a rescale of 0"
+            )
+        sigma, scales = self._scales(x, sigma)
+        uncond, cond = self._outputs(x, sigma, scales, extra_args, uncond=True)
+        return _denoised(x, uncond, scales), _denoised(x, cond, scales)
+
+    def conditional(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
+        """Return the conditional prediction, from one row for each sample where `separable`."""
+        sigma, scales = self._scales(x, sigma)
+        whole = self._guided and self.uncond is None and not self.separable
+        *_, cond = self._outputs(x, sigma, scales, extra_args, uncond=whole)
+        return _denoised(x, cond, scales)
+
+    def guidance_at(self, sigma: PerSample) -> float | Tensor:
+        """Return the scale at these levels; 1 without guidance."""
+        if callable(self.guidance):
+            return self.guidance(sigma)
+        return self.guidance if self._guided else 1.0
+
+    @property
+    def _guided(self) -> bool:
+        return callable(self.guidance) or self.guidance > 1
+
+    def _scales(self, x: Latent, sigma: PerSample) -> tuple[PerSample, Any]:
+        """Return the levels in float32 or better, and the scaling of the network's input and output."""
         if self.batch is not None and len(x) != self.batch:
             raise ValueError(
                 f"x has batch {len(x)}, expected that of the conditions: {self.batch} (a pipeline's is "
                 "prompts times num_images_per_prompt)"
             )
         sigma = sigma.to(torch.promote_types(x.dtype, torch.float32)).expand(len(x))
-        c_in, c_skip, c_out = scaling(self.prediction, sigma.reshape(-1, *[1] * (x.ndim - 1)))
-        x_in, t = (c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
-        guided = callable(self.guidance) or self.guidance > 1
-        doubled = guided and self.uncond is None
-        if doubled:
+        return sigma, scaling(self.prediction, sigma.reshape(-1, *[1] * (x.ndim - 1)))
+
+    def _outputs(
+        self, x: Tensor, sigma: Tensor, scales: Any, extra_args: Mapping[str, Any], *, uncond: bool
+    ) -> Sequence[Tensor]:
+        """Return the network's outputs: the unconditional rows' if asked for, then the conditional ones'."""
+        x_in, t = (scales.c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
+        paired = self._guided and self.uncond is None  # two rows of conditions for each sample
+        if paired and uncond:
             x_in, t = torch.cat([x_in, x_in]), torch.cat([t, t])
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(self.network))
             for context in self.contexts:
                 stack.enter_context(context())
-            call = Call(x_in, t, sigma, extra_args)
+            call = Call(x_in, t, sigma, extra_args, halved=paired and not uncond)
             predicted = self._predicted(call, self.recipes).to(x.dtype)
-            if guided and self.uncond is not None:
-                predicted = torch.cat([self._predicted(call, self.uncond).to(x.dtype), predicted])
-        if guided:
-            scale = self.guidance(sigma) if callable(self.guidance) else self.guidance
-            uncond, cond = predicted.chunk(2)
-            predicted = guidance_of(uncond, cond, scale, self.guidance_rescale)
-        return (c_skip * x + c_out * predicted).to(x.dtype)
+            if uncond and self.uncond is not None:
+                return self._predicted(call, self.uncond).to(x.dtype), predicted
+        return predicted.chunk(2) if uncond else (predicted,)
 
     def _predicted(self, call: Call, recipes: Sequence[Recipe]) -> Tensor:
-        call = reduce(lambda call, recipe: recipe(call), recipes, call)
+        call = reduce(lambda call, recipe: recipe(call), recipes, call).with_its_rows()
         predicted: Tensor = self.network(call.x, timestep=call.t, **call.kwargs)[0]
         return predicted
 
@@ -138,6 +184,11 @@ class NetworkDenoiser:
     def sigma_max(self) -> float:
         """The greatest level that the network was trained for."""
         return INFINITE_SIGMA if self.training_sigmas is None else self.training_sigmas[-1].item()
+
+
+def _denoised(x: Tensor, output: Tensor, scales: Any) -> Tensor:
+    denoised: Tensor = scales.c_skip * x + scales.c_out * output
+    return denoised.to(x.dtype)
 
 
 def guidance_of(uncond: Tensor, cond: Tensor, scale: float | Tensor, rescale: float = 0.0) -> Tensor:

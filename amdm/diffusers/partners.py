@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from amdm.checks import check_callable, check_latent, check_models, per_model
+from amdm.checks import check_callable, check_finite, check_latent, check_models, per_model
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
@@ -36,6 +36,12 @@ from amdm.samplers.amdm import (
 )
 from amdm.samplers.known import Mask, masks_of
 from amdm.samplers.march import Watch, Watched
+from amdm.samplers.projective_guidance import (
+    ControlWeights,
+    as_control_weights,
+    directions,
+    named_backgrounds,
+)
 from amdm.types import Denoiser, Latent
 from amdm.writes import Seen
 
@@ -57,6 +63,13 @@ class Partners:
             into its latents since the last step: everywhere, or in inpainting in the region that is drawn.
             What it writes, the partners' latents get in any case, and outside a given mask they have the
             pipeline's numbers: networks that see the known image draw it and write nothing.
+        background: for `sample_projective_guidance` in the place of `sample_amdm`: its background, VE, such
+            as `from_pipeline(...).without_control()`; None for AMDM. The first step of the window is then
+            AMDM's if there are `latents`, and in all others the pipeline's model is guided by the controls of
+            the partners, which have no latents of their own.
+        guidance: the scale of that guidance, the pipeline's `guidance_scale`. Needed with a background.
+        control_weights: the weights of the controls: a list of numbers or tensors, one for each partner, or
+            one for all.
         validate: warn when the window closes if the norm of `latents` is not one of VP latents.
     """
 
@@ -68,6 +81,9 @@ class Partners:
     fold: Fold = slerp_fold
     mask: Mask | Sequence[Mask] | None = None
     validate: bool = True
+    background: Denoiser | Sequence[Denoiser] | None = None
+    guidance: float | None = None
+    control_weights: ControlWeights = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.models, Sequence) or len(self.models) > 0:
@@ -84,6 +100,14 @@ class Partners:
         for i, start in enumerate(self.starts):
             if start is not None:
                 check_latent(start, f"latents[{i}]")
+        for name, background in self.backgrounds.items():
+            check_callable(background, name, "model(x, sigma)")
+            check_finite(self.guidance, "guidance")
+
+    @property
+    def backgrounds(self) -> dict[str, Denoiser]:
+        """The background, or that of each partner, by name; none for AMDM."""
+        return {} if self.background is None else named_backgrounds(self.background, len(self.models) + 1)
 
     @property
     def starts(self) -> list[Latent | None]:
@@ -117,6 +141,8 @@ class Run:
     watch: Watch
     masks: Sequence[Tensor] | None = None
     """The masks of all steps, if they are given."""
+    guided_from: int | None = None
+    """The first step with a latent for all and guidance by the partners' controls; None for AMDM."""
     last: int | None = None
     """The timestep of the step before."""
     returned: Seen | None = None
@@ -171,6 +197,9 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timesteps: list[int], sa
     if partners.mask is not None:
         masks = masks_of(partners.mask, sample.to(dtype), len(timesteps), "mask")
     run = Run(timesteps, levels, latents, start, stop, watch, masks)
+    if partners.background is not None:
+        run.guided_from = start + any(latent is not None for latent in partners.starts)
+        as_control_weights(partners.control_weights, 1 + len(latents), sample, "control_weights")
     run.latents = run.outside(latents, sample, 0)
     return run
 
@@ -198,6 +227,10 @@ def advance(
         raise ValueError(
             f"timestep is {timestep} after {last}, expected a lower one: set_timesteps begins a new run"
         )
+    if run.guided_from is not None and (run.guided_from == run.start or index >= run.guided_from):
+        if index + 1 == run.stop:
+            run.watch.read()
+        return None
     free = run.follow(lead.x)
     steps = [DDIMStep(*(part.to(torch.promote_types(part.dtype, torch.float32)) for part in lead))]
     run.watch.i, run.watch.sigma = index, sigma
@@ -225,6 +258,31 @@ def advance(
     return aggregation
 
 
+@torch.no_grad()
+def guided(
+    scheduler: DDIMScheduler, partners: Partners, run: Run, timestep: int, output: Tensor, sample: Tensor
+) -> Tensor:
+    """Return the pipeline's guided output, with the partners' controls where they guide it.
+
+    D = guided_1 + g sum_i w_i (c_i - c_0), as what a network of this kind of prediction returns.
+    """
+    index, sigma = run.index(timestep), run.levels[timestep]
+    if run.guided_from is None or not run.guided_from <= index < run.stop:
+        return output
+    run.watch.i, run.watch.sigma = index, sigma
+    x = sample.to(torch.promote_types(sample.dtype, torch.float32)) * math.sqrt(1 + sigma**2)
+    models = [Watched(model, f"models[{i}]", run.watch) for i, model in enumerate(partners.models)]
+    backgrounds = [Watched(model, name, run.watch) for name, model in partners.backgrounds.items()]
+    _, controls = directions(models, backgrounds, x, sigma, [x] * len(models))
+    shares = as_control_weights(partners.control_weights, 1 + len(models), x)
+    total = sum(share * control for share, control in zip(shares, controls, strict=True))
+    if run.masks is not None:
+        total = torch.where(run.masks[index] > 0, total, 0.0)
+    _, _, c_out = scaling(scheduler.config.prediction_type, torch.tensor(sigma, dtype=torch.float64))
+    added = cast("float", partners.guidance) * cast("Tensor", total) / c_out.item()
+    return run.watch.finite(output + added.to(output), "the pipeline's model returned")
+
+
 def _check_shapes(partners: Partners, sample: Tensor, sigmas: Sequence[float]) -> None:
     """Raise unless the partners share one latent space, the pipeline's shape, and take these levels."""
     for i, latent in enumerate(partners.starts):
@@ -234,7 +292,8 @@ def _check_shapes(partners: Partners, sample: Tensor, sigmas: Sequence[float]) -
                 f"{tuple(sample.shape)}"
             )
     if len(partners.models) > 0:
-        check_same_ecosystem(partners.models, torch.tensor(sigmas or [0.0]))
+        models = [*partners.models, *partners.backgrounds.values()]
+        check_same_ecosystem(models, torch.tensor(sigmas or [0.0]))
     for i, model in enumerate(partners.models):
         shape = (getattr(model, "latent_space", None) or LatentSpace()).shape
         if shape is not None and shape != sample.shape[1:]:

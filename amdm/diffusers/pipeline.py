@@ -6,9 +6,8 @@ scheduler that returns the given latents.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor
 
 from amdm.compatibility import LatentSpace
 from amdm.denoisers import Prediction, scaling
-from amdm.diffusers.contexts import as_switched, bare, without_randomness
+from amdm.diffusers.contexts import as_switched, without_randomness
+from amdm.diffusers.controls import Control, Replay, check_controlnet, without_control
 from amdm.diffusers.levels import Compat, Levels, is_flow, training_sigmas, visited
 from amdm.diffusers.network import NetworkDenoiser, guidance_of
-from amdm.diffusers.recipes import Call, Recipe, controlled, keywords, stepwise
-from amdm.diffusers.recording import Recording, StepArguments, finish, record
+from amdm.diffusers.recording import Recording, finish, record
 from amdm.diffusers.solvers import sampler_of
 from amdm.diffusers.told import check_told, clock_of, first_step, guidance_told, scale_of, warn_of_flow
 from amdm.samplers.step import Sampler
@@ -77,6 +76,23 @@ class Prepared(NamedTuple):
     sampler: Sampler
     """The generator that takes the steps of the pipeline's scheduler: `ddim` for DDIM's, Euler's and the
     flows', `dpmpp_2m` for DPM-Solver++(2M). For other schedulers it raises a `ValueError`: choose another."""
+
+    def without_control(self, *controls: Control) -> NetworkDenoiser:
+        """Return the denoiser of the same network, prompt and guidance with its controls switched off.
+
+        It is the pipeline's denoiser with a ControlNet, T2I-Adapter or IP-Adapter at scale 0, with GLIGEN's
+        or InteractDiffusion's fusers or MIGC off from the first step, or with the network's LoRAs disabled
+        (those of text encoders stay in the prompt). `projective_guidance` takes it as the partner's
+        background.
+
+        Args:
+            controls: which: "controlnet", "t2i_adapter", "gligen" (InteractDiffusion's too), "ip_adapter",
+                "lora" or "migc"; all that are on if none is named.
+
+        Raises:
+            ValueError: no such control is on; a LoRA that is fused into the weights.
+        """
+        return without_control(self.model, *controls)
 
 
 def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any) -> Prepared:
@@ -136,6 +152,7 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
         guidance_rescale=rescale,
         uncond=None if recording.calls == 1 else [_replay(None, recording, sigmas, uncond=True)],
         time_scale=pipe.scheduler.config.num_train_timesteps / clock_of(recording),
+        separable=not _is_migc(recording),
         batch=samples,
         latent_space=_latent_space(pipe, recording.latents),
     )
@@ -184,40 +201,13 @@ def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _replay(
     controlnet: Any, recording: Recording, sigmas: Float[Tensor, " levels"], uncond: bool = False
-) -> Recipe:
-    """Return a recipe that passes at each step's levels what the pipeline passed at that step.
-
-    With `uncond` it is what the second call of the step got.
-    """
+) -> Replay:
+    """Return the recipe of the recorded steps; with `uncond` of the second call of each."""
     steps = recording.steps[: len(sigmas) - 1]  # a last step from a level to itself has none
     if any(step.controlnet for step in steps):
-        _check_controlnet(controlnet)
+        check_controlnet(controlnet)
     half = recording.controlnet_rows < len(recording.x)
-
-    def replayed(call: Call, step: StepArguments) -> Call:
-        for fuser, on in step.fusers.items():
-            fuser.enabled = on  # `as_switched` puts it back after the call
-        call = keywords(**((uncond and step.uncond) or step.network))(call)
-        if step.controlnet is None or not _is_on(step.controlnet["conditioning_scale"]):
-            return call
-        return controlled(call, controlnet, half=half, **step.controlnet)
-
-    made = {id(step): partial(replayed, step=step) for step in steps}
-    return stepwise(sigmas, [made[id(step)] for step in steps])
-
-
-def _is_on(scale: float | Sequence[float]) -> bool:
-    """True if a ControlNet of this scale, or one of several, changes anything."""
-    return any(scale) if isinstance(scale, list) else bool(scale)
-
-
-def _check_controlnet(network: Any) -> None:
-    from diffusers import ControlNetModel, MultiControlNetModel
-
-    if not isinstance(bare(network), ControlNetModel | MultiControlNetModel):
-        raise TypeError(
-            f"controlnet is {type(bare(network)).__name__}, expected ControlNetModel, one or several"
-        )
+    return Replay(steps, sigmas, controlnet, half, uncond)
 
 
 def _is_migc(recording: Recording) -> bool:

@@ -26,6 +26,23 @@ class Call(NamedTuple):
     t: Float[Tensor, " rows"]
     sigma: Float[Tensor, " batch"]
     kwargs: Mapping[str, Any]
+    halved: bool = False
+    """True if the network sees the conditional rows alone, and conditions have the others too."""
+
+    def with_its_rows(self) -> "Call":
+        """Return the call with the rows of conditions that belong to its latents."""
+        return self._replace(kwargs=self.rows_of(self.kwargs)) if self.halved else self
+
+    def rows_of(self, value: Any) -> Any:
+        """Return the second half of every tensor with two rows for each sample, if the call is halved."""
+        if not self.halved:
+            return value
+        if isinstance(value, Tensor):
+            paired = value.ndim > 0 and len(value) == 2 * len(self.x)
+            return value[len(self.x) :] if paired else value
+        if isinstance(value, Mapping):
+            return {name: self.rows_of(entry) for name, entry in value.items()}
+        return type(value)(map(self.rows_of, value)) if isinstance(value, list | tuple) else value
 
     def with_kwargs(self, **kwargs: Any) -> "Call":
         """Return the call with these keywords too; dictionaries that are there already get more entries."""
@@ -148,8 +165,10 @@ def controlnet(
 
 def controlled(call: Call, network: Callable[..., Any], *, half: bool, **arguments: Any) -> Call:
     """Return the call with the residuals of a ControlNet, called with the second half of the rows or all."""
+    half = half and not call.halved
+    arguments = {**call.rows_of(arguments), "return_dict": False}
     with locked(network):
-        down, mid = network(_rows(call.x, half), _rows(call.t, half), **{**arguments, "return_dict": False})
+        down, mid = network(_rows(call.x, half), _rows(call.t, half), **arguments)
     if half:
         down, mid = [torch.cat([torch.zeros_like(d), d]) for d in down], torch.cat([0 * mid, mid])
     return call.with_kwargs(down_block_additional_residuals=down, mid_block_additional_residual=mid)

@@ -17,7 +17,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from amdm.diffusers.levels import has_levels_of, is_of_flow
-from amdm.diffusers.partners import Partners, Run, advance, begin, ddim_step
+from amdm.diffusers.partners import Partners, Run, advance, begin, ddim_step, guided
 from amdm.samplers import Aggregation
 from amdm.writes import Seen
 
@@ -171,6 +171,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         if self._run is None:
             self._run = begin(self, self.partners, self._ahead(timestep), sample)
         ddim = partial(ddim_step, self, timestep, eta, use_clipped_model_output, generator)
+        model_output = guided(self, self.partners, self._run, timestep, model_output, sample)
         lead = ddim(model_output, sample, variance_noise)
         met = self.aggregation = advance(self, self.partners, self._run, timestep, lead, ddim)
         x_next = lead.x_next if met is None else met.corrected[0].to(lead.x_next.dtype)

@@ -10,6 +10,7 @@ from amdm.samplers.known import Known
 from amdm.samplers.march import SAMPLERS, At, Rule, of_models, of_one_model
 from amdm.samplers.mcmc import Moves, mcmc, sample_mcmc
 from amdm.samplers.particles import effective_samples, systematic_resample
+from amdm.samplers.projective_guidance import Controls, projective_guidance, sample_projective_guidance
 from amdm.samplers.rne import rne_log_density, rne_log_ratio, smc_log_weight
 from amdm.samplers.step import Restart, Sampler, Step
 from amdm.samplers.superdiff import Superposition, sample_superdiff, superdiff
@@ -20,6 +21,7 @@ __all__ = [
     "SAMPLERS",
     "Aggregation",
     "At",
+    "Controls",
     "Known",
     "Moves",
     "Particles",
@@ -44,6 +46,7 @@ __all__ = [
     "mcmc",
     "of_models",
     "of_one_model",
+    "projective_guidance",
     "resolve_window",
     "rne_log_density",
     "rne_log_ratio",
@@ -54,6 +57,7 @@ __all__ = [
     "sample_fkc",
     "sample_heun",
     "sample_mcmc",
+    "sample_projective_guidance",
     "sample_superdiff",
     "sigma_window",
     "smc_log_weight",

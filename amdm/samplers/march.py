@@ -32,7 +32,7 @@ from amdm.checks import (
 )
 from amdm.geometry.rows import norms
 from amdm.samplers.step import Restart, Step, Steps, Written
-from amdm.types import Denoiser, ExtraArgs, Latent, NoiseSampler, Sigmas
+from amdm.types import Denoiser, ExtraArgs, GuidedDenoiser, Latent, NoiseSampler, Sigmas
 from amdm.writes import Seen
 
 Noise = Callable[[Tensor], Tensor]
@@ -197,7 +197,7 @@ def march(
         if rule.validate and reach[k] > 0:
             watch.levels(model, name, levels[: reach[k]])
         watched = model if isinstance(model, Watched) else Watched(model, name, watch)
-        denoise.append(replace(watched, extra_args=extra_args[k] or {}))
+        denoise.append(replace(watched, extra_args={**watched.extra_args, **(extra_args[k] or {})}))
     for k, start in enumerate(starts):
         if reach[k] > 0 and (k == 0 or not alike) and outer is None:
             watch.start(start, "x" if alike else f"x[{k}]", rule.validate)
@@ -312,12 +312,35 @@ class Watched:
         """The prediction at a level: a number, or one per sample."""
         if self.given:
             return self.given.pop()
-        level = sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
-        denoised = self.model(x, level, **self.extra_args, **extra_args)
+        denoised = self.model(x, _level(x, sigma), **self.extra_args, **extra_args)
+        return self._checked(denoised, x, watched)
+
+    def both(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The unconditional and the conditional prediction of a `GuidedDenoiser`."""
+        pair = cast("GuidedDenoiser", self.model).both(x, _level(x, sigma), **self.extra_args)
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise TypeError(f"{self.name}.both returned {type(pair).__name__}, expected two predictions")
+        return self._checked(pair[0], x), self._checked(pair[1], x)
+
+    def conditional(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """The conditional prediction: of a model without guidance its only one."""
+        function = getattr(self.model, "conditional", None)
+        if not callable(function):
+            if hasattr(self.model, "both"):
+                return self.both(x, sigma)[1]
+            function = self.model
+        return self._checked(function(x, _level(x, sigma), **self.extra_args), x)
+
+    def _checked(self, denoised: Tensor, x: Tensor, watched: bool = True) -> Tensor:
         check_result(denoised, x, tuple(x.shape), self.name)
         if denoised.dtype != x.dtype:
             denoised = denoised.to(x.dtype)
         return self.watch.finite(denoised, f"{self.name} returned") if watched else denoised
+
+
+def _level(x: Tensor, sigma: float | Tensor) -> Tensor:
+    """A level as models take it, one per sample."""
+    return sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
 
 
 class Note(NamedTuple):

@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 from tolerances import assert_equal
 from torch import Tensor
 
-from amdm.denoisers import Guided
+from amdm.denoisers import Guided, GuidedPair
+from amdm.types import GuidedDenoiser
 
 
 class Conditional:
@@ -50,6 +53,42 @@ def test_scale_1_calls_the_model_once_on_the_plain_batch(inputs):
     Guided(model, 1.0)(x, sigma, cond={"label": given}, uncond={"label": without})
     (call,) = model.calls
     assert torch.equal(call["x"], x) and torch.equal(call["label"], given)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_it_tells_both_predictions(scale, inputs):
+    """From one call on the doubled batch; the conditional one alone from a call on the plain batch."""
+    x, sigma, given, without = inputs
+    model, told = Conditional(), {"cond": {"label": given}, "uncond": {"label": without}, "gain": 3.0}
+    guided = Guided(model, scale)
+    uncond, cond = guided.both(x, sigma, **told)
+    assert_equal(guided.conditional(x, sigma, **told), cond, tol=1e-14)
+    assert [len(call["x"]) for call in model.calls] == [8, 4]
+    expected = [Conditional()(x, sigma, label=label, gain=3.0) for label in (without, given)]
+    assert_equal(torch.stack([uncond, cond]), torch.stack(expected), tol=1e-14)
+    assert guided.guidance_at(sigma) == scale and isinstance(guided, GuidedDenoiser)
+    with pytest.raises(ValueError, match=r"^cond\['label'\] has shape \(3, 6\), expected a row for each"):
+        guided.conditional(x, sigma, cond={"label": given[:3]})
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
+def test_a_pair_of_denoisers(scale, inputs):
+    x, sigma, given, without = inputs
+    given, without = (partial(Conditional(), label=label) for label in (given, without))
+    pair = GuidedPair(given, without, scale)
+    expected = [model(x, sigma, gain=2.0) for model in (without, given)]
+    assert all(map(torch.equal, pair.both(x, sigma, gain=2.0), expected))
+    assert torch.equal(pair.conditional(x, sigma, gain=2.0), expected[1])
+    assert_equal(pair(x, sigma, gain=2.0), expected[0] + scale * (expected[1] - expected[0]), tol=1e-14)
+    assert pair.guidance_at(sigma) == scale and isinstance(pair, GuidedDenoiser)
+    ranged = GuidedPair(Ranged(), without, scale)
+    assert (ranged.sigma_min, ranged.sigma_max) == (0.1, 2.0)
+    with pytest.raises(AttributeError, match="GuidedPair has no attribute 'network'"):
+        ranged.network  # noqa: B018
+
+
+class Ranged(Conditional):
+    sigma_min, sigma_max = 0.1, 2.0
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])

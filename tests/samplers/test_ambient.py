@@ -10,7 +10,7 @@ from ambient import MODES, NoFloat64
 from torch import Tensor
 
 from amdm import noise, samplers, schedules
-from amdm.denoisers import Empirical, GaussianMixture, conservative_projection, linear
+from amdm.denoisers import Empirical, GaussianMixture, GuidedPair, conservative_projection, linear
 from amdm.geometry import FOLDS, angle, radial_correct, slerp
 from amdm.k_diffusion import sampler_with
 
@@ -68,6 +68,10 @@ CALLS: dict[str, Callable[..., Any]] = {
         [*MODELS, TILTED], xs, LEVELS, fold=FOLDS["karcher_mean"], disable=True
     ),
     "amdm, own sampler": several(samplers.sample_amdm, sampler=own_sampler, eta=1.0),
+    "projective guidance": several(samplers.sample_projective_guidance, background=TILTED, window=1.0),
+    "projective guidance of N starts": lambda *xs: samplers.sample_projective_guidance(
+        [GuidedPair(MODELS[0], WIDE, 3.0), *MODELS], xs, LEVELS, background=TILTED, window=2, disable=True
+    ),
     "k-diffusion": one(sampler_with([MODELS[1]]), MODELS[0]),
     "superdiff and": several(samplers.sample_superdiff),
     "superdiff or": several(samplers.sample_superdiff, combine="or"),

@@ -13,7 +13,14 @@ from strategies import randn
 from tolerances import assert_equal
 
 from amdm.denoisers import linear
-from amdm.samplers import sample_amdm, sample_ddim, sample_fkc, sample_mcmc, sample_superdiff
+from amdm.samplers import (
+    sample_amdm,
+    sample_ddim,
+    sample_fkc,
+    sample_mcmc,
+    sample_projective_guidance,
+    sample_superdiff,
+)
 
 MODEL, SIGMAS = mixture(0), karras(12)
 X = 20 * randn(0, 30, 6)
@@ -35,6 +42,9 @@ def shares(models):
 RETURN = {
     "linear": lambda models: sample_ddim(linear(models), X, SIGMAS, eta=1.0, **plain()),
     "amdm": lambda models: sample_amdm(models, [X] * len(models), SIGMAS, window=6, disable=True),
+    "projective guidance": lambda models: sample_projective_guidance(
+        models, X, SIGMAS, background=MODEL, window=6, disable=True
+    ),
     "or": lambda models: sample_superdiff(models, X, SIGMAS, combine="or", **random()),
     "and": lambda models: sample_superdiff(models, X, SIGMAS, combine="and", **random()),
     "and, deterministic": lambda models: sample_superdiff(models, X, SIGMAS, eta=0.0, **random()),

@@ -16,6 +16,7 @@ from amdm.samplers import (
     sample_fkc,
     sample_heun,
     sample_mcmc,
+    sample_projective_guidance,
     sample_superdiff,
 )
 from amdm.schedules import flow_sigmas, flow_times, sigmas_from_betas, stable_diffusion_betas
@@ -40,6 +41,9 @@ RIGHT = {
     "dpmpp_2m": lambda x, s, **o: sample_dpmpp_2m(MODEL, x, s, **o),
     "dpmpp_2m_sde": lambda x, s, **o: sample_dpmpp_2m_sde(MODEL, x, s, **o),
     "amdm": lambda x, s, **o: sample_amdm([MODEL] * 2, x, s, **o),
+    "projective guidance": lambda x, s, **o: sample_projective_guidance(
+        [MODEL] * 2, x, s, background=MODEL, **o
+    ),
     "superdiff without noise": lambda x, s, **o: sample_superdiff([MODEL] * 2, x, s, eta=0.0, **o),
     "fkc without noise": lambda x, s, **o: sample_fkc([MODEL], x, s, eta=0.0, particles=4, **o),
     "mcmc": lambda x, s, **o: sample_mcmc([MODEL] * 2, x, s, exponents=[0.5, 0.5], moves=2, **o),
@@ -47,6 +51,9 @@ RIGHT = {
 REFUSED = {
     "heun": lambda x, s, **o: sample_heun(MODEL, x, s, **o),
     "amdm of heun": lambda x, s, **o: sample_amdm([MODEL] * 2, x, s, sampler=heun, **o),
+    "projective guidance of heun": lambda x, s, **o: sample_projective_guidance(
+        [MODEL] * 2, x, s, background=MODEL, sampler=heun, **o
+    ),
     "superdiff": lambda x, s, **o: sample_superdiff([MODEL] * 2, x, s, **o),
     "superdiff or": lambda x, s, **o: sample_superdiff([MODEL] * 2, x, s, combine="or", eta=0.1, **o),
     "fkc": lambda x, s, **o: sample_fkc([MODEL], x, s, **o),

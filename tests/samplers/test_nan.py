@@ -7,7 +7,19 @@ import torch
 from samplers.models import karras, mixture
 from strategies import randn
 
-from amdm import Restart, amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, seeded_noise, superdiff
+from amdm import (
+    Restart,
+    amdm,
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    fkc,
+    heun,
+    mcmc,
+    projective_guidance,
+    seeded_noise,
+    superdiff,
+)
 from amdm.geometry import slerp_fold
 from amdm.samplers import rne_log_density
 
@@ -19,6 +31,8 @@ MANY = [
     (amdm, {"window": 0}),
     (amdm, {"window": 1.0}),
     (amdm, {"window": (2, 4)}),
+    (projective_guidance, {"background": mixture(2)}),
+    (projective_guidance, {"background": [mixture(2)], "window": 1.0}),
     (fkc, {}),
     (mcmc, {"moves": 2}),
     (mcmc, {"moves": 2, "kernel": "hmc"}),

@@ -12,7 +12,7 @@ import torch
 from samplers.models import karras, mixture
 from strategies import randn
 
-from amdm import dpmpp_2m_sde, sample_amdm, sample_dpmpp_2m_sde
+from amdm import ddim, dpmpp_2m_sde, sample_amdm, sample_dpmpp_2m_sde
 from amdm.samplers import DDIM, SAMPLERS, Rule, of_one_model
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "architecture.md"
@@ -77,6 +77,18 @@ def test_a_rule_without_options_and_with_a_memory_of_its_own():
     assert "noise_sampler:" in adams.__doc__ and adams.__doc__.startswith("Adams and Bashforth")
     with pytest.raises(ValueError, match=r"^eta is 1.0, expected 0: the sampler adams has no option eta"):
         sample_amdm([model, model], X, SIGMAS, sampler=adams, eta=1.0)
+
+
+def test_a_generator_that_hands_on_to_a_sampler_keeps_the_models_extra_args():
+    def mine(model, x, sigmas, extra_args=None, **options):
+        return (yield from ddim(model, x, sigmas, extra_args, **options))
+
+    def told(x, sigma, shift):
+        return mixture()(x, sigma) + shift
+
+    options = {"extra_args": [{"shift": 0.5}, {"shift": -1.0}], "disable": True}
+    expected = sample_amdm([told, told], X, SIGMAS, **options)
+    assert torch.equal(sample_amdm([told, told], X, SIGMAS, sampler=mine, **options), expected)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,18 @@ from strategies import randn
 
 from amdm import start_noise
 from amdm.denoisers import Empirical
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, sample_amdm, superdiff
+from amdm.samplers import (
+    amdm,
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    fkc,
+    heun,
+    mcmc,
+    projective_guidance,
+    sample_amdm,
+    superdiff,
+)
 
 N = 1024
 SIGMAS = karras(10, sigma_max=14.6)
@@ -19,6 +30,7 @@ SEVERAL = [
     (amdm, {}),
     (amdm, {"window": 0}),
     (amdm, {"sampler": lambda model, *args, **options: ddim(model, *args, **options)}),
+    (projective_guidance, {"background": lambda x, sigma: x / (1 + sigma[:, None] ** 2), "window": 1}),
     (fkc, {}),
     (superdiff, {"combine": "or"}),
     (superdiff, {"combine": "and"}),

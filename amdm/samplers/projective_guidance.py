@@ -1,0 +1,440 @@
+"""Projective guidance: one latent that every control leads, and what all models are told counts once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amdm.checks import check_callable, check_finite, check_models, check_number
+from amdm.geometry import angle, slerp_fold
+from amdm.geometry.rows import norms, per_element
+from amdm.samplers.amdm import Algorithm1, Fold, Together, Window, resolve_window, rule_of
+from amdm.samplers.ddim import ddim
+from amdm.samplers.march import At, Rule, Start, Watched, of_models
+from amdm.samplers.step import Sampler, Step, Written
+from amdm.types import Denoiser, Share
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Controls:
+    """`Step.record` of `projective_guidance` in its window: what its denoiser is made of, VE."""
+
+    sigma: float | Tensor
+    """The level of the predictions."""
+    conditional: Tensor
+    """c_1, the lead's conditional prediction."""
+    backgrounds: tuple[Tensor, ...]
+    """c_0 for each partner; the same tensor for all where they share it."""
+    directions: tuple[Tensor, ...]
+    """c_i - c_0 for each partner: what its control adds."""
+
+    def __repr__(self) -> str:
+        return f"Controls({len(self.directions)} partners, x={tuple(self.conditional.shape)})"
+
+    @property
+    def lead(self) -> Tensor:
+        """c_1 - c_0: what the lead's own control adds, beside the first partner's background."""
+        return self.conditional - self.backgrounds[0]
+
+    @property
+    def norms(self) -> Float[Tensor, "models batch"]:
+        """The length of each model's direction, the lead's first."""
+        return torch.stack([norms(each) for each in (self.lead, *self.directions)])
+
+    @property
+    def angle(self) -> Float[Tensor, "pairs batch"]:
+        """The angle between the lead's direction and each partner's, radians: below pi/2 they agree."""
+        return torch.stack([angle(self.lead, each) for each in self.directions])
+
+
+ControlWeights = Share | Sequence[Share]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectiveGuidance(Rule):
+    """Guidance of the first model by its own and all partners' controls, with the caption counted once.
+
+    In the window every step is the sampler's with
+
+        D = u_1 + g (c_1 + sum_{i >= 2} w_i (c_i - c_0) - u_1),
+
+    where u_1 and c_1 are the lead's unconditional and conditional predictions, c_i is partner i's conditional
+    one and c_0 that of the background: a model that is told only what all are told, such as the caption. It
+    is classifier-free guidance of a lead whose conditional prediction is the projective composition. After
+    the window the lead finishes alone, with its own guidance. `amdm` in effect averages N guided predictions,
+    which divides by N the guidance toward what only one model is told; here each control keeps all of it.
+
+    For g = 1 and unit weights D is the joint model's at every level if the controls concern blocks of
+    coordinates that are independent given the caption. For controls that are independent given the clean
+    image and the caption it is the joint model's at level 0 only. For other g no density is drawn from.
+
+    `x` is one tensor for all models, or N independent starts. One tensor: there is one latent from the first
+    step on, no fold, and partners are not called before the window. N starts: before the window every model
+    runs alone, and the window's first step is that of `amdm` (Algorithm 1) with `fold`, its weights and its
+    correction; from then on the lead's corrected latent is the only one. A multistep sampler's history is
+    dropped where the latents jump and where the denoiser changes. `send` replaces `x_next`.
+
+    Args:
+        models: N denoisers that share a latent space. Model 1 leads. A model with guidance tells its
+            predictions apart by `both` and `conditional`: `Guided`, `GuidedPair` and those of `from_pipeline`
+            do. One that has no such methods is taken for a conditional prediction.
+        extra_args: passed to the models: one dictionary for all, or one for each model and then for each
+            background.
+        background: a denoiser whose conditional prediction is c_0 for all partners, called once; or a list of
+            N - 1, one for each partner: its own network with its control switched off.
+        guidance: g; None for the lead's own scale. A lead that does not tell its unconditional prediction
+            needs 1.
+        weights: w, the share of each partner's control: a list of N - 1 finite numbers, tensors of one per
+            sample, or tensors that broadcast to the latents (regions: `(batch, 1, height, width)`), or one
+            for all (a bare 1-D tensor is read as the list). Or a function of the `Controls` that returns
+            them.
+        window: as in `amdm`: a fraction of the steps, a count, (start, stop) or `sigma_window(lo, hi)`.
+        fold: `fold(xs, weights) -> x'`, which joins N starts in the window's first step.
+        sampler: the generator whose steps are taken: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
+        eta: handed to the sampler; 0 is deterministic.
+        window_eta: the same in the window; None for `eta`.
+        noise_sampler: None draws `randn_like` as k-diffusion does; or one, or N for N starts.
+
+    Returns:
+        A generator of `Step`s, with `Controls` as record in the window. In it a step costs N + 2 passes with
+        a shared background (the lead's two in one batched call), 2 N with one for each partner, one less if g
+        is 1, times the sampler's own evaluations; a first step from N starts what `amdm`'s costs; after the
+        window the lead's. One model or an empty window is the lead's sampler alone.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; at the call.
+        FloatingPointError: as for `amdm`; the model or the background that was not finite is named.
+
+    References:
+        Bradley et al. 2025, "Mechanisms of projective composition of diffusion models", arXiv:2502.04549.
+        Ho, Salimans 2022, "Classifier-free diffusion guidance", arXiv:2207.12598. The joining of N starts is
+        the first step of AMDM's Algorithm 1.
+
+    >>> from amdm.denoisers import GaussianMixture
+    >>> means = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 3.0], [2.0, 3.0]])
+    >>> caption, a, b, joint = (GaussianMixture(mean[None], torch.ones(1)) for mean in means)
+    >>> sigmas = torch.tensor([10.0, 3.0, 1.0, 0.3, 0.0])
+    >>> step = next(projective_guidance([a, b], torch.zeros(1, 2), sigmas, background=caption))
+    >>> torch.allclose(step.denoised, joint(step.x, 10.0))
+    True
+    """
+
+    each_its_latent: ClassVar[bool] = True
+
+    background: Denoiser | Sequence[Denoiser] | None = None
+    guidance: float | None = None
+    weights: ControlWeights | Callable[[Controls], ControlWeights] = 1.0
+    window: Window = 0.4
+    fold: Fold = slerp_fold
+    sampler: Sampler = ddim
+    eta: float = 0.0
+    window_eta: float | None = None
+
+    def named(self, models: Sequence[Denoiser]) -> dict[str, Denoiser]:
+        """The models, then the backgrounds."""
+        named = super().named(models)
+        if len(models) == 1:
+            return named
+        self._check_guidance(models[0])
+        return named | named_backgrounds(self.background, len(models))
+
+    def _check_guidance(self, lead: Denoiser) -> None:
+        """Raise unless the lead can be guided by g."""
+        if self.guidance is None:
+            if hasattr(lead, "both") and not hasattr(lead, "guidance_at"):
+                raise TypeError(
+                    f"guidance is None but models[0] is {type(lead).__name__}, whose scale is not known: it "
+                    "has no method `guidance_at`, expected a number"
+                )
+            return
+        check_finite(self.guidance, "guidance")
+        if self.guidance != 1 and not hasattr(lead, "both"):
+            raise TypeError(
+                f"guidance is {self.guidance} but models[0] is {type(lead).__name__}, without a method "
+                "`both` that tells its unconditional prediction: expected guidance=1, or Guided, GuidedPair "
+                "or a denoiser of from_pipeline"
+            )
+
+    def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
+        """Check and resolve the options; the memory holds the partners' starts until all have met."""
+        super().begin(xs, levels, num_models)
+        check_callable(self.fold, "fold", "fold(xs, weights)")
+        count = len(xs)
+        if not callable(self.weights):
+            as_control_weights(self.weights, count, xs[0])
+        start, stop = resolve_window(self.window, levels, warn=count > 1)
+        if count == 1 or start == stop:
+            start, stop, xs = 0, 0, xs[:1]
+        apart = any(x is not xs[0] for x in xs)
+        finish, inner = self._inner(xs, levels)
+        own = {option.name: getattr(self, option.name) for option in fields(ProjectiveGuidance)}
+        rule = InWindow(
+            **{**own, "window": (start, stop)},
+            inner=inner[0].rule,
+            finish=finish,
+            joins=start if apart else None,
+            places=[(x.device, x.dtype) for x in xs],
+        )
+        (x, memory), *partners = [(each.x, each.memory) for each in inner]
+        reach = [len(levels) - 1] + [stop] * (num_models - 1)
+        return Start(rule, x, Memory(Together(memory, partners if apart else ())), reach)
+
+    def _inner(self, xs: Sequence[Tensor], levels: Sequence[float]) -> tuple[Rule, list[Start]]:
+        """Return the sampler's rule outside the window, and its beginning from each start with that in it."""
+        eta = self.eta if self.window_eta is None else self.window_eta
+        check_number(eta, "window_eta", "a finite number of 0 or more, or None", lambda eta: eta >= 0)
+        if eta != self.eta and not hasattr(self.sampler, "rule"):
+            raise ValueError(
+                f"window_eta is {eta} and eta {self.eta}, expected one: a generator of your own takes its "
+                "eta at its start (a sampler that is made from a rule takes both)"
+            )
+        finish = rule_of(self.sampler, float(self.eta), levels).begin(xs[:1], levels, 1).rule
+        return finish, [rule_of(self.sampler, float(eta), levels).begin([x], levels, 1) for x in xs]
+
+
+class Memory(NamedTuple):
+    """What is remembered between steps."""
+
+    samplers: Together
+    """The lead's sampler's memory, and the partners' latents and memories until they are joined."""
+    models: Sequence[Watched] = ()
+    """The models as the steps call them; made at the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InWindow(ProjectiveGuidance):
+    """`ProjectiveGuidance` with its options resolved.
+
+    Attributes:
+        inner: the sampler's rule in the window.
+        finish: the same outside it.
+        joins: the step that joins starts that had not met; None if all models have one.
+        places: device and dtype of each model's start, where the model works.
+    """
+
+    inner: Rule
+    finish: Rule
+    joins: int | None
+    places: Sequence[tuple[torch.device, torch.dtype]]
+
+    def step(self, at: At, x: Tensor, memory: Memory) -> tuple[Step, Memory]:
+        """Join the models, or take the sampler's step with D in the window and with the lead after it."""
+        at, inner, together = self._with_models(at, memory), self._inner_at(at), self._kept(at, memory)
+        if self.joins is not None and at.i <= self.joins:
+            step, together = self._algorithm1(inner).step(at, x, together)
+            return step, Memory(self._joined(at, together), at.denoise)
+        composed = cast("Composition", at.denoise[0])
+        composed.seen.clear()
+        step, lead = inner.step(at._replace(denoise=at.denoise[:1]), x, together.lead)
+        if composed.seen:
+            step = replace(step, record=composed.seen[0])
+        if at.i + 1 == self._window.stop and not at.last and not self.debug_nans:
+            at.watch.read()  # before the partners are gone
+        return step, Memory(Together(lead), at.denoise)
+
+    def retake(self, at: At, step: Step, was: Written, memory: Memory, after: Memory) -> tuple[Step, Memory]:
+        """The same from what was written; in the first step from N starts as `amdm` does it."""
+        at, inner, together = self._with_models(at, memory), self._inner_at(at), self._kept(at, memory)
+        if self.joins is not None and at.i <= self.joins:
+            taken, samplers = self._algorithm1(inner).retake(at, step, was, together, after.samplers)
+            return taken, Memory(self._joined(at, samplers), after.models)
+        given = [inner.predicted(was, step.x, step.denoised)]
+        taken, now = self.step(at.given(given), step.x, memory)
+        return replace(taken, record=step.record), now._replace(models=after.models)
+
+    def restarted(self, memory: Memory) -> Memory:
+        """The lead's sampler forgets, partners that were not joined go on."""
+        together = memory.samplers
+        return memory._replace(samplers=Together(self.inner.restarted(together.lead), together.partners))
+
+    @property
+    def _window(self) -> range:
+        return range(*cast("tuple[int, int]", self.window))
+
+    def _inner_at(self, at: At) -> Rule:
+        return self.inner if at.i in self._window else self.finish
+
+    def _kept(self, at: At, memory: Memory) -> Together:
+        """The samplers' memories, restarted if the latent has jumped or the denoiser is another since."""
+        inner, together, start, stop = self.inner, memory.samplers, self._window.start, self._window.stop
+        changes = [start, stop]
+        if self.joins is not None:
+            changes = [start + 1, stop] if self.guidance is None else [start, start + 1, stop]
+        if at.i == 0 or at.i not in changes:
+            return together
+        kept = [(latent, inner.restarted(their)) for latent, their in together.partners]
+        return Together(inner.restarted(together.lead), kept)
+
+    def _joined(self, at: At, together: Together) -> Together:
+        """The memory after a step of Algorithm 1: without the partners once they are joined."""
+        return Together(together.lead, (), together.steps) if at.i == self.joins else together
+
+    def _algorithm1(self, inner: Rule) -> Algorithm1:
+        return Algorithm1(window=self.window, fold=self.fold, inner=inner, debug_nans=self.debug_nans)
+
+    def _with_models(self, at: At, memory: Memory) -> At:
+        """Exchange the models for those that guide as the window says: one `Composition` and its partners."""
+        if isinstance(at.denoise[0], Composition):
+            return at
+        if memory.models:
+            return at._replace(denoise=memory.models)
+        start, stop = self._window.start, self._window.stop
+        count, guidance = len(self.places), self.guidance
+        joining = range(start, start + 1) if self.joins is not None and guidance is not None else range(0)
+        partners = [Regulated(**vars(each), guidance=guidance, steps=joining) for each in at.denoise[1:count]]
+        lead = Composition(
+            **vars(at.denoise[0]),
+            guidance=guidance,
+            steps=joining,
+            window=range(start if self.joins is None else start + 1, stop),
+            partners=partners,
+            backgrounds=at.denoise[count:],
+            weights=self.weights,
+            places=self.places,
+        )
+        return at._replace(denoise=[lead, *partners])
+
+
+@dataclass(frozen=True)
+class Regulated(Watched):
+    """A model that is guided by another scale than its own at some steps, if it is guided at all."""
+
+    guidance: float | None = None
+    steps: range = range(0)
+
+    def __call__(
+        self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
+    ) -> Tensor:
+        """The prediction at a level."""
+        if self.given or self.watch.i not in self.steps or not self.is_guided(x, sigma):
+            return super().__call__(x, sigma, watched, **extra_args)
+        if self.guidance == 1:
+            return self.conditional(x, sigma)
+        uncond, cond = self.both(x, sigma)
+        return uncond + cast("float", self.guidance) * (cond - uncond)
+
+    def is_guided(self, x: Tensor, sigma: float | Tensor) -> bool:
+        """Whether the model has guidance, whose scale can be another."""
+        own = self.own_scale(x, sigma)
+        return hasattr(self.model, "both") and not (isinstance(own, float | int) and own == 1)
+
+    def own_scale(self, x: Tensor, sigma: float | Tensor) -> float | Tensor:
+        """The model's own scale of guidance; 1 without."""
+        scale = getattr(self.model, "guidance_at", None)
+        if scale is None:
+            return 1.0
+        own: float | Tensor = scale(sigma if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma))
+        return own
+
+
+@dataclass(frozen=True)
+class Composition(Regulated):
+    """The lead, and D in the window."""
+
+    window: range = range(0)
+    partners: Sequence[Watched] = ()
+    backgrounds: Sequence[Watched] = ()
+    weights: Any = 1.0
+    places: Sequence[tuple[torch.device, torch.dtype]] = ()
+    seen: list[Controls] = field(default_factory=list)
+    """What D was made of in this step; the sampler's first evaluation comes first."""
+
+    def is_guided(self, x: Tensor, sigma: float | Tensor) -> bool:
+        """Whether the lead can be guided: D is, also where its own scale is 1."""
+        return hasattr(self.model, "both")
+
+    def __call__(
+        self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
+    ) -> Tensor:
+        """The prediction at a level: D in the window."""
+        if self.given or self.watch.i not in self.window:
+            return super().__call__(x, sigma, watched, **extra_args)
+        guidance = self.own_scale(x, sigma) if self.guidance is None else self.guidance
+        alone = isinstance(guidance, float | int) and guidance == 1
+        uncond, cond = (None, self.conditional(x, sigma)) if alone else self.both(x, sigma)
+        there = [x.to(*place) for place in self.places[1:]]
+        controls = Controls(sigma, cond, *directions(self.partners, self.backgrounds, x, sigma, there))
+        self.seen.append(controls)
+        weights = self.weights(controls) if callable(self.weights) else self.weights
+        composed = cond.to(torch.promote_types(x.dtype, torch.float32))
+        shares = as_control_weights(weights, 1 + len(self.partners), x)
+        for share, direction in zip(shares, controls.directions, strict=True):
+            composed = composed + share * direction
+        if uncond is not None:
+            composed = uncond + column_of(guidance, composed) * (composed - uncond)
+        return composed.to(x.dtype)
+
+
+def directions(
+    partners: Sequence[Watched],
+    backgrounds: Sequence[Watched],
+    x: Tensor,
+    sigma: float | Tensor,
+    there: Sequence[Tensor],
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return each partner's c_0, and its c_i - c_0, like `x`; every model is called once.
+
+    `there` is `x` where each partner works, and its own background; one that they share works where `x` is.
+    """
+    if len(backgrounds) == 1:
+        common = (backgrounds[0].conditional(x, sigma),) * len(partners)
+    else:
+        pairs = zip(backgrounds, there, strict=True)
+        common = tuple(each.conditional(y, sigma).to(x) for each, y in pairs)
+    predictions = zip(partners, there, common, strict=True)
+    return common, tuple(each.conditional(y, sigma).to(x) - own for each, y, own in predictions)
+
+
+def named_backgrounds(
+    background: Denoiser | Sequence[Denoiser] | None, num_models: int
+) -> dict[str, Denoiser]:
+    """Return the background that all partners share, or that of each, by name; raise for another number."""
+    if background is None:
+        raise TypeError(
+            "background is None, expected a denoiser of what all models are told, or one for each partner"
+        )
+    if not isinstance(background, list | tuple):
+        return {"background": cast("Denoiser", background)}
+    check_models(background, "background")
+    if len(background) != num_models - 1:
+        raise ValueError(
+            f"background has {len(background)} entries but there are {num_models} models: expected "
+            f"{num_models - 1}, one for each partner, or one denoiser for all"
+        )
+    return {f"background[{k}]": each for k, each in enumerate(background)}
+
+
+def column_of(value: float | Tensor, x: Tensor) -> float | Tensor:
+    """A number as it is, one per sample in the shape that multiplies latents."""
+    if not isinstance(value, Tensor) or value.ndim != 1:
+        return value
+    return value.to(x).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def as_control_weights(value: Any, num_models: int, x: Tensor, name: str = "weights") -> list[float | Tensor]:
+    """The weights of N - 1 controls as factors of latents like `x`, checked (tensors are not read)."""
+    several = isinstance(value, list | tuple) or (
+        getattr(value, "ndim", 0) == 1 and hasattr(value, "__len__")
+    )
+    values = list(value) if several else [value] * (num_models - 1)
+    if len(values) != num_models - 1:
+        raise ValueError(
+            f"{name} has {len(values)} entries but there are {num_models} models: expected "
+            f"{num_models - 1}, one for each partner"
+        )
+    factors: list[float | Tensor] = []
+    for k, each in enumerate(values):
+        if isinstance(each, Tensor):
+            each = column_of(per_element(each, x, f"{name}[{k}]", "a finite number"), x)
+        else:
+            check_finite(each, f"{name}[{k}]")
+        factors.append(each if isinstance(each, Tensor) else float(each))
+    return factors
+
+
+projective_guidance, sample_projective_guidance = of_models("projective_guidance", ProjectiveGuidance)
