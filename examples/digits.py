@@ -25,8 +25,8 @@ from sklearn.svm import SVC
 from torch import Tensor
 from tqdm import tqdm
 
-from amdm import Denoiser, amdm, start_noise
-from amdm.denoisers import GaussianMixture
+from amdm import Denoiser, amdm, sample_amdm, sample_ddim, start_noise
+from amdm.denoisers import GaussianMixture, conjunction, projective
 from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
 from shapes.commands import parser_of
 from shapes.scores import verdict
@@ -39,6 +39,7 @@ STROKES = ("thin", "medium", "bold")  # the thirds of the real images, by ink
 WANTED = [(digit, (digit + turn) % 2 * 2) for turn in range(2) for digit in range(10)]  # thin or bold
 # Stable Diffusion's noise levels, those of the paper: 50 from 13.1 to 0.04, then 0.
 SIGMAS = ddim_sigmas(sigmas_from_betas(stable_diffusion_betas()), 50)
+WINDOW = 20  # steps, AMDM's default
 
 
 class World(NamedTuple):
@@ -123,6 +124,31 @@ def sample(models: Sequence[Denoiser], x: Tensor | Sequence[Tensor]) -> tuple[Te
     return steps[-1].x_next, sum(len(step.aggregation.xs) if step.aggregation else 1 for step in steps)
 
 
+def sample_projective(
+    models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser
+) -> tuple[Tensor, int]:
+    """AMDM's first step, then projective composition to the end of its window, then model 1 alone.
+
+    The composition's background is the model that is told nothing: here there is no caption.
+    """
+    x = next(amdm(models, xs, SIGMAS)).x_next
+    x = sample_ddim(projective(untold, models), x, SIGMAS[1 : WINDOW + 1], disable=True)
+    evaluations = len(models) + (len(models) + 1) * (WINDOW - 1) + len(SIGMAS) - 1 - WINDOW
+    return sample_ddim(models[0], x, SIGMAS[WINDOW:], disable=True), evaluations
+
+
+def sample_guided(models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser) -> tuple[Tensor, int]:
+    """AMDM of the models with guidance 2 in the window, then model 1 alone, without guidance.
+
+    AMDM steps by the mean prediction in effect. That of two models with guidance 2 is u + (c_1 - u) +
+    (c_2 - u), where u is told nothing: projective composition's.
+    """
+    guided = [conjunction(untold, [model], 2.0) for model in models]
+    x = sample_amdm(guided, xs, SIGMAS[: WINDOW + 1], window=1.0, disable=True)
+    evaluations = 2 * len(models) * WINDOW + len(SIGMAS) - 1 - WINDOW
+    return sample_ddim(models[0], x, SIGMAS[WINDOW:], disable=True), evaluations
+
+
 def draw(world: World, pair: tuple[int, int], seeds: Sequence[int]) -> dict[str, tuple[Tensor, int]]:
     """Every method, for one wanted pair, from the same starts."""
     a, b, both = world.model(digit=pair[0]), world.model(stroke=pair[1]), world.model(*pair)
@@ -139,6 +165,10 @@ def draw(world: World, pair: tuple[int, int], seeds: Sequence[int]) -> dict[str,
         "B(+A)": sample([b, a], [x_b, x_a]),
         "A, start rescaled": sample([a], x_a * joined / alone),
         "A(+B), shared start": sample([a, b], x_a),
+        "A(+B), projective": sample_projective([a, b], [x_a, x_b], world.model()),
+        "B(+A), projective": sample_projective([b, a], [x_b, x_a], world.model()),
+        "A(+B), guidance 2": sample_guided([a, b], [x_a, x_b], world.model()),
+        "B(+A), guidance 2": sample_guided([b, a], [x_b, x_a], world.model()),
         "one model told both": sample([both], x_a),
     }
 
@@ -175,6 +205,9 @@ def report(rows: Table, judge: Judge) -> str:
     lines.append("\nBoth right, sample by sample:")
     lines += [compare(rows, "A(+B)", other) for other in ("A", "A, start rescaled", "one model told both")]
     lines += [compare(rows, "B(+A)", "B")]
+    for method in ("A(+B)", "B(+A)"):
+        others = (method, f"{method}, guidance 2")
+        lines += [compare(rows, f"{method}, projective", other) for other in others]
     return "\n".join(lines)
 
 

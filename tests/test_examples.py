@@ -60,6 +60,10 @@ def test_digits_counts_a_partner_on_the_steps_of_the_window_only(lines):
         "B(+A)": 70,
         "A, start rescaled": 50,
         "A(+B), shared start": 70,
+        "A(+B), projective": 89,
+        "B(+A), projective": 89,
+        "A(+B), guidance 2": 110,
+        "B(+A), guidance 2": 110,
         "one model told both": 50,
     }
 

@@ -1,6 +1,7 @@
 """Test every statement of the paper: `python -m theory_checks`.
 
-Prints a table, writes theory.json (every record) and theory.png. The exit status is 1 if a statement that we
+Prints a table, writes theory.json (every record) and theory.png; with projective_guidance also
+projective_guidance.csv and .png, its gap by level. The exit status is 1 if a statement that we
 claim fails, 2 if packages of the extra `theory` are missing, else 0.
 """
 
@@ -24,6 +25,8 @@ MODULES = (
     "proposition_d_1",
     "appendix_e_1",
     "same_ecosystem",
+    "projective_guidance",
+    "dilution",
 )
 
 
@@ -57,7 +60,7 @@ def main() -> int:
     # After that: these import the extra's packages.
     from rich.console import Console
 
-    from theory_checks import report
+    from theory_checks import gap_by_level, report
 
     modules = [import_module(f"theory_checks.{name}") for name in args.only]
     checks = [check for module in modules for check in module.checks(args.size, args.seed, args.device)]
@@ -66,6 +69,8 @@ def main() -> int:
     console.print(report.table(records))
     report.write_json(records, args.out / "theory.json")
     report.picture(records).savefig(args.out / "theory.png", dpi=100)
+    if "projective_guidance" in args.only:
+        gap_by_level.write(args.out, args.size, args.seed)
     console.print(f"Wrote {args.out / 'theory.json'} and {args.out / 'theory.png'}")
     return int(any(report.broken(record) for record in records))
 

@@ -10,7 +10,7 @@ import pytest
 from theory_checks import chord
 from theory_checks.__main__ import main
 from theory_checks.record import Record
-from theory_checks.report import picture, rows, span, table, write_json
+from theory_checks.report import picture, ratio, rows, span, table, write_json
 
 
 def record(statement="A", **numbers):
@@ -54,6 +54,12 @@ def test_the_picture_has_a_dot_per_setting(tmp_path):
     figure = picture([HOLDS, FAILS, EXACT])
     figure.savefig(tmp_path / "t.png")
     assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [1, 1, 1]
+
+
+def test_ratios():
+    none = record(sense="equal", claimed=0.0, measured=0.1, low=-0.1, high=0.2)
+    assert ratio(none) == 1 and ratio(replace(none, low=0.05)) == 2
+    assert ratio(HOLDS) == pytest.approx(0.2) and ratio(FAILS) == 2 and math.isnan(ratio(record(claimed=0.0)))
 
 
 def command(monkeypatch, tmp_path, *given):
