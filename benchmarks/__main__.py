@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 from benchmarks import measures, report, tables
 from benchmarks.experiment import Experiment
 from benchmarks.provenance import commit, versions
-from benchmarks.runner import SPLITS, Drawn, draw_all, estimate, from_bytes, held_out, processes, settings
+from benchmarks.runner import SPLITS, Drawn, draw_all, estimate, from_bytes, processes, settings
 from benchmarks.tables import Table
 from shapes import world
 
 EXPERIMENTS = (
     *("table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"),
     *("table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7", "published"),
+    *("caption_once", "caption_settings", "table6_caption_sweep", "table6_caption", "fronts"),
+    "caption_three",
 )
 WITHOUT_IMAGES = ("best_length", "table7")
 SIZES = {"quick": ("table1_2",), "full": EXPERIMENTS}
@@ -48,7 +50,7 @@ def run(name: str, module: ModuleType, plan: Experiment, out: Path, *, quiet: bo
     rows = {label: [next(drawn) for _ in row] for label, row in todo.items()}
     images = {label: from_bytes(torch.cat([batch.images for batch in row])) for label, row in rows.items()}
     table, differences = measure(plan, images)
-    figure = module.figure(table, images, held_out(0, plan.scenes, plan.split))
+    figure = module.figure(table, images, plan.wanted)
     save(name, module, out, table, differences, figure, manifest(plan, rows))
 
 
@@ -82,7 +84,7 @@ def save(
 
 def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table, Table]:
     """The table of all rows, first one of flawless images (KID's floor, the others' ceiling); differences."""
-    scenes = held_out(0, plan.scenes, plan.split)
+    scenes = plan.wanted
     row_of = partial(tables.row_of, scenes=plan.scenes, seeds=plan.seeds)
     measured = {label: plan.measure(drawn, scenes, plan.rows[label]) for label, drawn in images.items()}
     table = {}
@@ -106,7 +108,7 @@ def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str,
     Seconds are the median batch's, on the machine as it was, busy or not.
     """
     drawn = [batch for row in rows.values() for batch in row]
-    first = SPLITS[plan.split].start
+    first = SPLITS[plan.split].start + plan.first
     per_row = {
         label: {
             "method": settings(plan.rows[label], defaults=True),
@@ -119,6 +121,7 @@ def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str,
         "seeds": list(range(plan.seeds)),
         "drawn by": sorted({batch.commit for batch in drawn}),
         "measured by": commit(),
+        report.RENDERS: measures.RENDERS,
         "devices": sorted({batch.device for batch in drawn}),
         "versions": versions("accelerate", "diffusers", "numpy", "scipy", "torch-fidelity"),
         "rows": per_row,
@@ -132,6 +135,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, default="quick")
     parser.add_argument("--out", type=Path, help="benchmarks for the full size, out/benchmarks otherwise")
     parser.add_argument("--scenes", type=int, help="instead of an experiment's own number, for a trial")
+    parser.add_argument("--report", action="store_true", help="draw nothing: the report of what is in --out")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
     if unknown := set(args.names) - set(EXPERIMENTS):
@@ -140,30 +144,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--scenes is {args.scenes}, expected a multiple of {measures.GROUPS} from 20 on")
     if args.out is None:
         trial = args.size == "quick" or args.scenes is not None
-        args.out = Path("out/benchmarks") if trial else HERE
+        args.out = Path("out/benchmarks") if trial and not args.report else HERE
     return args
+
+
+def planned(module: ModuleType, args: argparse.Namespace) -> Experiment:
+    """An experiment of the size and the number of scenes that were asked for."""
+    plan: Experiment = module.experiment(args.size)
+    return plan if args.scenes is None else plan._replace(scenes=args.scenes)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print how long it will take, run the experiments, write the report."""
     args = parse(argv)
+    if args.report:
+        print(f"Wrote {report.write(args.out, modules())}")
+        return
     chosen = modules(args.names or SIZES[args.size])
-    plans: dict[str, Experiment] = {
-        name: module.experiment(args.size) for name, module in chosen.items() if name not in WITHOUT_IMAGES
-    }
-    if args.scenes is not None:
-        plans = {name: plan._replace(scenes=args.scenes) for name, plan in plans.items()}
+    plans = [planned(module, args) for name, module in chosen.items() if name not in WITHOUT_IMAGES]
     is_main = processes().is_main_process
     if is_main:
-        todo = {batch for plan in plans.values() for row in plan.batches.values() for batch in row}
+        todo = {batch for plan in plans for row in plan.batches.values() for batch in row}
         images, minutes = estimate(todo)
         whole = sum(batch.size for batch in todo)
         print(f"{images} of {whole} images to draw, about {minutes:.0f} minutes; measuring comes on top")
     for name, module in chosen.items():
-        if name in plans:
-            run(name, module, plans[name], args.out, quiet=args.quiet)
-        else:
+        if name in WITHOUT_IMAGES:
             tabulate(name, module, args.size, args.out, quiet=args.quiet)
+        else:  # planned anew: what one experiment draws may depend on what another found
+            run(name, module, planned(module, args), args.out, quiet=args.quiet)
     if is_main:
         print(f"Wrote {report.write(args.out, modules())}")
     processes().destroy_process_group()  # else its threads may abort the interpreter at exit

@@ -1,7 +1,8 @@
 """Other ways to compose two models, as data: their scores summed, superposed, corrected or sampled at length.
 
-Three predictions are composed: the unconditional one of one network, and each model's conditional one.
-`linear` alone composes the two guided ones.
+Three predictions are composed: the unconditional one of one network, and each model's conditional one; where
+the caption is to count once, also that of a model that is told the caption alone. `linear` alone composes the
+two guided ones.
 """
 
 from collections import Counter, deque
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from amdm import dpmpp_2m, seeded_noise, start_noise
-from amdm.denoisers import conjunction, linear
+from amdm.denoisers import compose, linear
 from amdm.samplers import ddim, fkc, mcmc, superdiff
 from amdm.samplers.step import Step, Steps
 from amdm.types import Denoiser, NoiseSampler
@@ -37,9 +38,11 @@ class Composition:
     Attributes:
         kind: the denoiser or sampler; `linear` and `conjunction` are sampled by `solver`.
         weights: of the two scores: of sum 1 for `linear`, relative to the unconditional one for
-            `conjunction`, `fkc` and `mcmc`; `superdiff` has its own.
-        guidance: of `linear`'s two models; `superdiff`'s.
+            `conjunction`, `fkc` and `mcmc`, or to the caption's; `superdiff` has its own.
+        guidance: of `linear`'s two models; `superdiff`'s; of the caption, where it counts once.
         unconditional: the model whose unconditional prediction it is.
+        caption: the model that is told the caption alone, to which the conditions are relative; "" for none.
+            Another one than `unconditional`.
         particles: of `fkc`, for one image, which is drawn from them by their weights.
         above: the level above which `mcmc` moves.
         options: the sampler's other options.
@@ -50,6 +53,7 @@ class Composition:
     weights: tuple[float, float] = (1.0, 1.0)
     guidance: float = 3.0
     unconditional: str = "layout"
+    caption: str = ""
     solver: Solver = "ddim"
     schedule: Schedule = "linspace"
     particles: int = 1
@@ -76,7 +80,19 @@ class Composition:
     @property
     def _networks(self) -> list[str]:
         """The networks whose passes make one composed prediction."""
-        return [*self.models, *(self.models if self.kind == "linear" else [self.unconditional])]
+        if self.kind == "linear":
+            return [*self.models, *self.models]
+        return [*self.models, *self._backgrounds]
+
+    @property
+    def _backgrounds(self) -> dict[str, float]:
+        """The models that the two are relative to, and their exponents."""
+        total = sum(self.weights)
+        if not self.caption:
+            return {self.unconditional: 1 - total}
+        if self.kind == "superdiff" or self.guidance == 1:
+            return {self.caption: self.guidance - total}
+        return {self.unconditional: 1 - self.guidance, self.caption: self.guidance - total}
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
         """Images of scenes from the starts of this seed."""
@@ -101,19 +117,18 @@ class Composition:
         if self.kind == "linear":
             guided = [model(name, self.guidance, device) for name in self.models]
             return self._solve(linear(guided, self.weights, args), x, sigmas, noise_sampler)
-        unconditional = model(self.unconditional, 1.0, device)
-        empty = self._extra_args(self.unconditional, scenes, device)["uncond"]
-        nothing = {"cond": empty, "uncond": empty}
+        backgrounds = [model(name, 1.0, device) for name in self._backgrounds]
+        told = [self._told(name, scenes, device) for name in self._backgrounds]
         conditional = [model(name, 1.0, device) for name in self.models]
-        if self.kind == "conjunction":
-            composed = conjunction(unconditional, conditional, self.weights, [nothing, *args])
-            return self._solve(composed, x, sigmas, noise_sampler)
         random: dict[str, Any] = {"noise_sampler": noise_sampler, "generator": g}
         if self.kind == "superdiff":
-            options |= {"unconditional": unconditional, "guidance": self.guidance}
-            return superdiff(conditional, x, sigmas, [*args, nothing], **options, **random)
-        every, args = [unconditional, *conditional], [nothing, *args]
-        options["exponents"] = [1 - sum(self.weights), *self.weights]
+            options |= {"unconditional": backgrounds[0], "guidance": self.guidance}
+            return superdiff(conditional, x, sigmas, [*args, *told], **options, **random)
+        every, args = [*backgrounds, *conditional], [*told, *args]
+        exponents = [*self._backgrounds.values(), *self.weights]
+        if self.kind == "conjunction":
+            return self._solve(compose(every, exponents, args), x, sigmas, noise_sampler)
+        options["exponents"] = exponents
         if self.kind == "fkc":
             return fkc(every, x, sigmas, args, particles=self.particles, **options, **random)
         moves, step_size = options["moves"], options["step_size"]
@@ -127,6 +142,11 @@ class Composition:
             side: {key: value.repeat_interleave(self.particles, 0) for key, value in part.items()}
             for side, part in extra_args(name, scenes, device).items()
         }
+
+    def _told(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
+        """What a background is told: the caption, or nothing."""
+        args = self._extra_args(name, scenes, device)
+        return args if name == self.caption else {"cond": args["uncond"], "uncond": args["uncond"]}
 
     def _solve(self, denoiser: Denoiser, x: Tensor, sigmas: Tensor, noise_sampler: NoiseSampler) -> Steps:
         if self.solver == "dpmpp_2m":

@@ -86,8 +86,8 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 IMAGES: dict[str, Direction] = {"KID": "more"}
-RIGHT: dict[str, Direction] = {JOINT: "more", "mAP default full": "more"}
-KEPT: dict[str, Direction] = {"mAP default full": "not less"}
+RIGHT: dict[str, Direction] = {JOINT: "more", "interactions": "more"}
+KEPT: dict[str, Direction] = {"interactions": "not less"}
 FOLDS: tuple[tuple[str, str, tuple[str, str], dict[str, Direction]], ...] = (
     ("spherical is better than linear", "figure 6", (SPHERICAL, LINEAR), {JOINT: "more"}),
     ("linear's images are poorer", "figure 7", (LINEAR, SPHERICAL), IMAGES),

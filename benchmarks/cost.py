@@ -74,12 +74,12 @@ def section(table: Table, differences: Table) -> Section:
         names = [label(row, solver, n) for solver, n in product(SOLVERS, STEPS)]
         gaps = {name: differences[f"{name} - {full(row)}"].cells for name in names}
         evaluations = {name: table[name].evaluations or 0 for name in names if equal(gaps[name])}
-        found, verdict = "none of those tried", "does not hold"
+        found, verdict = "none of those tried", "not supported"
         if evaluations:
             best = min(evaluations, key=evaluations.__getitem__)
             cells = ", ".join(f"{metric} {signed(gaps[best][metric])}" for metric in SUMMARY)
             found = f"{best}, {evaluations[best]} evaluations: {cells}"
-            verdict = "holds" if evaluations[best] < GOAL else verdict
+            verdict = "supported" if evaluations[best] < GOAL else verdict
         claim = f"{row} in fewer than {GOAL} evaluations: {words} than with 50 steps of DDIM"
         claims.append(Claim(claim, "(ours)", found, verdict))
     return Section(claims)

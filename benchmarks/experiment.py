@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from benchmarks import measures
 from benchmarks.measures import Estimate
-from benchmarks.runner import Batch, Drawer, Split, batches
+from benchmarks.runner import Batch, Drawer, Split, batches, held_out
 from shapes.world import Image, Scenes
 
 
 class Experiment(NamedTuple):
-    """The rows of a table, of the same scenes, the first of a split, each from `seeds` starts."""
+    """The rows of a table, of the same scenes, a split's from `first` on, each from `seeds` starts."""
 
     rows: Mapping[str, Drawer]
     scenes: int
@@ -21,11 +21,17 @@ class Experiment(NamedTuple):
     """Measures a row's images, one seed after the other."""
     split: Split = "test"
     """`validation` for what is chosen by what is measured."""
+    first: int = 0
+
+    @property
+    def wanted(self) -> Scenes:
+        """The scenes."""
+        return held_out(self.first, self.scenes, self.split)
 
     @property
     def batches(self) -> dict[str, list[Batch]]:
         """The batches of every row."""
         return {
-            label: batches(method, range(self.seeds), self.scenes, self.split)
+            label: batches(method, range(self.seeds), self.scenes, self.split, self.first)
             for label, method in self.rows.items()
         }

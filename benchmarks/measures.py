@@ -1,7 +1,8 @@
 """The metrics of a row of images, each with its interval, and the differences of two rows.
 
 Intervals are of 95%, by the bootstrap over scenes, with the same draws for all rows, so that differences are
-paired. KID's interval is Student's, of the mean over groups of scenes.
+paired. KID's interval is Student's, by the jackknife over groups of scenes and of the renders that they are
+compared with.
 """
 
 from collections.abc import Mapping
@@ -27,15 +28,16 @@ from shapes.world import Image, Scenes
 from theory_checks.statistics import percentiles, ratios, redraws, rule_of_three
 
 GROUPS = 10
-CONTROL = ["scene right", "ISR avg", "mIoU avg", "mAP default full"]
+CONTROL = ["scene right", "interactions", "ISR avg", "mIoU avg", "mAP default full"]
 LOOKS = ["caption", "KID", "KID above renders", "precision", "recall", "FID"]
-SUMMARY = [*CONTROL, "caption", "KID"]
+SUMMARY = ["scene right", "interactions", "ISR avg", "mAP default full", "caption", "KID"]
 OTHERS = 500_000  # the first of the test scenes that images are compared with
+RENDERS = 8000  # their number, of which precision, recall and FID take as many as there are images
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its spread: the values in bootstrap draws of the scenes, or in groups of them."""
+    """A value and its spread: in bootstrap draws of the scenes, or as pseudo-values of groups of them."""
 
     value: float
     spread: Float[np.ndarray, " draws"]
@@ -120,20 +122,20 @@ def looks(mine: Features, seeds: int) -> dict[str, Estimate]:
 
     The mean over seeds, each by itself: images of one scene are more alike than those of others ever are.
     """
-    of_seeds = torch.chunk(mine, seeds)
-    others = reference(len(of_seeds[0]))
-    kid = np.mean([quality.kid(part, others, GROUPS) for part in of_seeds], axis=0)
-    found = {"KID": Estimate(float(kid.mean()), kid, "groups")}
+    of_seeds, others = torch.chunk(mine, seeds), reference(RENDERS)
+    kids = [quality.kid(part, others, GROUPS) for part in of_seeds]
+    value, pseudo = (np.mean(each, axis=0) for each in zip(*kids, strict=True))
+    found = {"KID": Estimate(float(value), pseudo, "groups")}
     precision, recall = np.mean([quality.precision_recall(part, others) for part in of_seeds], axis=0)
     exact = {"precision": precision, "recall": recall}
-    if len(others) >= quality.FID_FROM:
-        exact["FID"] = np.mean([quality.fid(part, others) for part in of_seeds])
+    if len(of_seeds[0]) >= quality.FID_FROM:
+        exact["FID"] = np.mean([quality.fid(part, others[: len(part)]) for part in of_seeds])
     return found | {name: Estimate(float(value), np.array([])) for name, value in exact.items()}
 
 
 @cache
 def reference(number: int) -> Features:
-    """Features of renders of other scenes of the same kind."""
+    """Features of renders of other scenes of the same kind; 8000 take half a minute."""
     return features(world.render(held_out(OTHERS, number)))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amdm import Step, dpmpp_2m, sample_amdm, seeded_noise, start_noise
+from amdm import Sampler, Step, dpmpp_2m, dpmpp_2m_sde, sample_amdm, seeded_noise, start_noise
 from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
 from amdm.samplers import ddim, resolve_window
@@ -25,7 +25,8 @@ from shapes.world import Image, Scenes
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
 Schedule = Literal["ddim", "shifted", "linspace", "karras", "edm"]
 FoldName = Literal["slerp", "lerp", "lerp, rescaled", "karcher"]
-Solver = Literal["ddim", "dpmpp_2m"]
+Solver = Literal["ddim", "dpmpp_2m", "dpmpp_2m_sde"]
+SOLVERS: dict[Solver, Sampler] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m, "dpmpp_2m_sde": dpmpp_2m_sde}
 Length = float | Literal["auto"]
 
 # Each model has a start of its own, the same in every method.
@@ -118,7 +119,7 @@ class Method:
             weights=self.weights,
             correction=self.correction if self.unit == "length" else self._part,
             fold=scaled_at_first(FOLDS[self.fold], self.first_scale),
-            sampler={"ddim": ddim, "dpmpp_2m": dpmpp_2m}[self.sampler],
+            sampler=SOLVERS[self.sampler],
             eta=self.eta,
             noise_sampler=noises[: len(x)],
         )

@@ -71,12 +71,13 @@ class Drawn(NamedTuple):
     device: str
 
 
-def batches(method: Drawer, seeds: Iterable[int], scenes: int, split: Split = "test") -> list[Batch]:
-    """A method's images of a split's first scenes, from every seed."""
-    starts = range(0, scenes, BATCH)
-    return [
-        Batch(method, seed, first, min(BATCH, scenes - first), split) for seed in seeds for first in starts
-    ]
+def batches(
+    method: Drawer, seeds: Iterable[int], scenes: int, split: Split = "test", first: int = 0
+) -> list[Batch]:
+    """A method's images of a split's scenes from `first` on, from every seed."""
+    end = first + scenes
+    starts = range(first, end, BATCH)
+    return [Batch(method, seed, start, min(BATCH, end - start), split) for seed in seeds for start in starts]
 
 
 def held_out(first: int, count: int, split: Split = "test") -> Scenes:

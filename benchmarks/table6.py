@@ -8,11 +8,12 @@ from benchmarks.experiment import Experiment
 from benchmarks.methods import Method
 from benchmarks.report import Question, asking
 from benchmarks.runner import Drawer
-from benchmarks.table6_sweep import JOINED, JUDGED, TRIALS
+from benchmarks.table6_sweep import JOINED, TRIALS
 
 TITLE = "Table 6: the other ways to compose two models, at equal cost"
 SWEEP = Path(__file__).parent / "results" / "table6_sweep.csv"
 PUBLISHED = "AMDM, as published"
+CONTROLS = ("ISR avg", "mIoU avg", "interactions")
 OTHERS = [method for method in TRIALS if method != "AMDM"]
 BELOW = {"AMDM, 10 of 50 steps": Method(JOINED, window=(0, 10))} | {
     f"AMDM, 2M Karras, {steps} steps": Method(JOINED, steps=steps, sampler="dpmpp_2m", schedule="karras")
@@ -28,6 +29,10 @@ NUMBERS = {
 }
 SWAPPED = """The paper's table has the mAP of its last two rows the other way round than its table 1 (31.40 is
 InteractDiffusion(+MIGC)'s there). 140 passes of a network are 70 guided evaluations."""
+UNFAIR = """What the conditions are relative to is here the empty caption, so that the caption, which both
+models are told, counts twice. For `projective` that is another background than its authors ask for: these
+verdicts say nothing against the method. Nor was the guidance of `linear` swept, and `conjunction`'s weights
+are the smallest that were tried. With the caption counted once all have another table below."""
 
 
 def experiment(size: str) -> Experiment:
@@ -48,7 +53,7 @@ def against(method: str, numbers: str = "") -> list[Question]:
     """AMDM controls more than another method, by the paper's numbers if any; and its images are better."""
     pair = ("AMDM", method)
     return [
-        Question(f"AMDM controls more than {method}", numbers, pair, dict.fromkeys(JUDGED, "more")),
+        Question(f"AMDM controls more than {method}", numbers, pair, dict.fromkeys(CONTROLS, "more")),
         Question(f"AMDM's images are better than {method}'s", "", pair, {"KID": "less"}),
     ]
 
@@ -64,5 +69,5 @@ def said(method: str) -> str:
 section = asking(
     [question for method in OTHERS for question in against(method, said(method))],
     paper={"Table 6": paper.TABLE_6},
-    remarks=[SWAPPED],
+    remarks=[UNFAIR, SWAPPED],
 )

@@ -19,8 +19,9 @@ steps, no settings. SuperDiff: all 1000 steps (999 here), guidance 7.5, OR with 
 guidance 1.4, 64 steps of Karras levels, 8 particles; their clamping of the weights is left out. Du: 100
 levels, 20 Langevin moves at those of the upper half, weights of 4; h = 2 beta is their paper's, of which a
 slip leaves 0.035 beta in this script. Which of their scripts fits two models of images is our choice, and so
-is that both conditions weigh alike. AMDM is what table 6 calls "as published": 20 of 50 steps aggregate, the
-share is 0.5, there is no noise. A KID of 10^4 is of broken images, and its interval says no more."""
+is that both conditions weigh alike, relative to the empty caption (see table 6). AMDM is what table 6 calls
+"as published": 20 of 50 steps aggregate, the share is 0.5, there is no noise. A KID of 10^4 is of broken
+images, and its interval says no more."""
 
 
 LANGEVIN = (("kernel", "ula"), ("moves", 20), ("step_size", "2 delta"))

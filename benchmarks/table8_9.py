@@ -27,7 +27,7 @@ CLAIMS: tuple[Question, ...] = (
         "InteractDiffusion(+IP-Adapter) has more of the style", "0.533 to 0.581", (AC, A), {"style": "more"}
     ),
     Question("nearly as much as IP-Adapter", "0.581 and 0.588", (AC, C), {"style": "little less"}),
-    Question("and no fewer interactions", "", (AC, A), {"mAP default full": "not less"}),
+    Question("and no fewer interactions", "", (AC, A), {"interactions": "not less"}),
     Question("all three: style and attributes enter", "figure 5", (ABC, A), ENTER),
     Question("all three, the weights' other reading", "", (ABC_OTHER, A), ENTER),
 )

@@ -1,16 +1,16 @@
 """Distances between sets of images: KID, FID, precision and recall, by torch-fidelity.
 
-All are of `features`, and of as many others as images. KID (Binkowski et al. 2018) is unbiased: it is taken
-in groups, each against every group of the others, so that the mean over groups is what the whole would give
-and their spread says how sure it is. FID (Heusel et al. 2017) is biased in small samples: below FID_FROM
-images it is not given. Precision is how many images look like one of the others, recall how many of the
-others look like one of the images (Kynkaanniemi et al. 2019, 3 neighbours).
+All are of `features`. KID (Binkowski et al. 2018) is unbiased, of any number of others; the jackknife over
+groups of both sets says how sure it is. Precision, recall and FID are of as many others as images. FID
+(Heusel et al. 2017) is biased in small samples: below FID_FROM images it is not given. Precision is how many
+images look like one of the others, recall how many of the others look like one of the images (Kynkaanniemi et
+al. 2019, 3 neighbours).
 """
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,6 +20,7 @@ from shapes.imports import import_beside_torchvision
 FID_FROM = 5000
 
 Features = Float[Tensor, "_ dims"]
+Sums = Float[NDArray[np.float64], "groups groups"]
 
 
 def _fidelity(module: str) -> Any:
@@ -27,22 +28,61 @@ def _fidelity(module: str) -> Any:
     return import_beside_torchvision(f"torch_fidelity.{module}")
 
 
-def kid(images: Features, others: Features, groups: int) -> Float[NDArray[np.float64], " groups"]:
-    """The kernel inception distance of each group of images: times 1000, as it is often given.
+class Kid(NamedTuple):
+    """The kernel inception distance, times 1000 as it is often given."""
 
-    Raises ValueError unless both sets can be cut into as many groups of one size.
+    value: float
+    pseudo: Float[NDArray[np.float64], " groups"]
+    """The jackknife's pseudo-values: the error of their mean is that of the value."""
+
+
+def kid(images: Features, others: Features, groups: int) -> Kid:
+    """The kernel inception distance of all images to all others, and its jackknife over groups of both.
+
+    Group k of the images is left out together with group k of the others: so the spread is that of drawing
+    other images as well as that of drawing other others.
+
+    Raises ValueError unless there are two groups or more, and both sets can be cut into so many of one size.
     """
-    size = len(images) // groups
-    if size < 2 or len(images) % groups or len(others) % size:
+    if groups < 2 or any(len(side) % groups or len(side) < groups for side in (images, others)):
         raise ValueError(
-            f"images are {len(images)} and others {len(others)}, expected {groups} groups of images and "
-            f"any number of others of the same size"
+            f"images are {len(images)}, others {len(others)} and groups {groups}, expected two groups or "
+            "more, and multiples of their number"
         )
-    kernel_mmd = _fidelity("metric_kid").kernel_mmd
-    ours, theirs = (
-        [part.double().cpu().numpy() for part in torch.split(side, size)] for side in (images, others)
-    )
-    return np.array([1000 * np.mean([kernel_mmd(one, other) for other in theirs]) for one in ours])
+    sums = [_within(images, groups), _within(others, groups), _across(images, others, groups)]
+    sizes = len(images) // groups, len(others) // groups
+
+    def of(kept: list[int]) -> float:
+        """The unbiased squared discrepancy of some groups."""
+        n, m = (size * len(kept) for size in sizes)
+        ours, theirs, across = (part[np.ix_(kept, kept)].sum() for part in sums)
+        return float(1000 * (ours / (n * (n - 1)) + theirs / (m * (m - 1)) - 2 * across / (n * m)))
+
+    every = list(range(groups))
+    whole = of(every)
+    without = np.array([of([k for k in every if k != left_out]) for left_out in every])
+    return Kid(whole, groups * whole - (groups - 1) * without)
+
+
+@lru_cache(maxsize=2)  # the others are the same for many rows
+def _within(features: Features, groups: int) -> Sums:
+    """The kernel's sum between each two groups of one set, without any image beside itself."""
+    parts = _kernel_rows(features, features, groups)
+    for k, part in enumerate(parts):
+        np.fill_diagonal(part[:, k], 0)
+    return np.stack([part.sum((0, 2)) for part in parts])
+
+
+def _across(images: Features, others: Features, groups: int) -> Sums:
+    """The kernel's sum between each group of images and each of the others."""
+    return np.stack([part.sum((0, 2)) for part in _kernel_rows(images, others, groups)])
+
+
+def _kernel_rows(images: Features, others: Features, groups: int) -> list[Float[np.ndarray, "size groups _"]]:
+    """For each group of images, the kernel of each with each of the others in their groups."""
+    ours, theirs = (side.double().cpu().numpy() for side in (images, others))
+    kernel = _fidelity("metric_kid").kernel_poly
+    return [kernel(part, theirs).reshape(len(part), groups, -1) for part in np.split(ours, groups)]
 
 
 def fid(images: Features, others: Features) -> float:

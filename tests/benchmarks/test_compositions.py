@@ -7,6 +7,7 @@ import torch
 from tolerances import assert_equal
 
 from benchmarks import table6_published, table6_sweep
+from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition
 from benchmarks.methods import Method
 from benchmarks.runner import held_out
@@ -22,6 +23,9 @@ CASES = [
     Composition("superdiff", 3),
     Composition("superdiff", 2, unconditional="attribute", options=(("combine", "or"),)),
     Composition("fkc", 3, (1.5, 1.5), particles=2),
+    Composition("conjunction", 2, (3.0, 3.0), caption="base"),
+    Composition("fkc", 2, guidance=1.0, caption="base"),
+    Composition("superdiff", 2, caption="base"),
     Composition("mcmc", 3, above=5.0, options=ULA),
     Composition("mcmc", 2, options=HMC),
     Composition("mcmc", 2, options=(("kernel", "mala"), ("moves", 2), ("step_size", 0.01))),
@@ -89,3 +93,14 @@ def test_published_langevin_moves_are_in_the_upper_half():
     method = table6_published.experiment("full").rows["ULA (Du 2023)"]
     assert method.passes == 3 * (100 + 50 * 20)
     assert replace(method, above=0.0).passes == 3 * (100 + 100 * 20)
+
+
+@pytest.mark.slow
+def test_the_caption_once_at_all_steps_is_the_composition_with_the_caption_as_background():
+    """One start, a window of all steps: both weights and the caption's are g."""
+    once = CaptionOnce(
+        ("layout", "attribute"), 3, window=1.0, first="shared", schedule="linspace", guidance=2.0
+    )
+    composed = Composition("conjunction", 3, (2.0, 2.0), guidance=2.0, caption="base")
+    assert_equal(once.draw(SCENES, 0), composed.draw(SCENES, 0), 1e-4)
+    assert (2 * once.calls.total(), composed.passes) == (12, 12)

@@ -135,11 +135,52 @@ def test_which_way_a_difference_goes(name, cell, expected, found):
 
 def test_a_claim_needs_all_its_metrics():
     row = Row(10, 1, None, {"a": Cell(2.0, 1.0, 3.0), "b": Cell(0.5, -1.0, 2.0), "c": Cell(-2.0, -3.0, -1.0)})
-    for paper, yes, no in (("1 to 2", "reproduces", "does not reproduce"), ("", "holds", "does not hold")):
+    for paper, yes, no in (("1 to 2", "reproduces", "does not reproduce"), ("", "supported", "refuted")):
         claims = [
-            report.compare("", paper, row, dict.fromkeys(names, "more")) for names in ("a", "ab", "abc")
+            report.compare("", paper, row, dict.fromkeys(names, "more"))
+            for names in ("a", "ab", "bc", "c", "ac", "abc")
         ]
-        assert [claim.verdict for claim in claims] == [yes, "undecided", no]
+        assert [claim.verdict for claim in claims] == [yes, "undecided", no, no, "mixed", "mixed"]
+
+
+CELLS = [
+    Cell(value, value - low, value + high)
+    for value in (-4.0, -0.5, 0.5, 2.0, 3.5)
+    for low, high in ((1, 2), (2, 1), (0, 0), (5, 5))
+]
+
+
+@pytest.mark.parametrize("name", ["ISR avg", "KID"])
+@pytest.mark.parametrize("expected", ["more", "less", "not more", "not less", "alike", "little less"])
+def test_a_p_value_is_small_where_the_interval_decides(name, expected):
+    for cell in CELLS:
+        decided = report.goes(name, cell, expected) is not None
+        assert (report.p_value(name, cell, expected) < 0.05) == decided, cell
+
+
+def test_p_values_are_those_of_the_law():
+    """1.96 errors from 0 is 5%, 3.29 errors 0.1%; of Student's with 9 degrees of freedom 2.262 and 4.781."""
+    for name, at_5, at_01 in (("ISR avg", 1.959964, 3.290527), ("KID", 2.262157, 4.780913)):
+        cell = Cell(at_01, at_01 - at_5, at_01 + 99)
+        assert report.p_value(name, cell, "more") == pytest.approx(0.001, rel=1e-4)
+        margin = report.MARGIN.get(name, report.POINTS)
+        shifted = Cell(at_01 - margin, at_01 - margin - at_5, at_01 - margin + 99)
+        assert report.p_value(name, shifted, "not less") == pytest.approx(0.001, rel=1e-4)
+
+
+def test_the_correction_is_benjamini_and_hochbergs():
+    """The largest p that is at most its rank's share of 5%: 0.012 is, of rank 2 of 5, the third is not."""
+    assert report.cutoff_of([0.9, 0.012, 0.031, 0.2, 0.001]) == 0.012
+    assert report.cutoff_of([0.9, 0.5]) == 0.0 and report.cutoff_of([]) == 0.0
+
+
+def test_what_a_correction_leaves_of_a_verdict():
+    row = Row(10, 1, None, {"a": Cell(2.0, 0.01, 4.0), "b": Cell(20.0, 19.0, 21.0)})
+    claim = report.compare("", "1 to 2", row, {"a": "more", "b": "more"})
+    assert (claim.verdict, claim.at(0.05), claim.at(0.01)) == ("reproduces", "reproduces", "undecided")
+    only = report.compare("", "1 to 2", row, {"b": "less"})
+    assert only.at(0.01) == only.verdict == "does not reproduce"
+    assert report.corrected(report.Claim("", "", "", "supported"), 0.01) == "not tested"
 
 
 def test_two_rows_that_never_differ_differ_by_the_rule_of_three_at_most():

@@ -22,8 +22,8 @@ def others():
     return features.features(images(1000))
 
 
-def t_statistic(values):
-    return values.mean() / (values.std(ddof=1) / len(values) ** 0.5)
+def t_statistic(found):
+    return found.value / (found.pseudo.std(ddof=1) / len(found.pseudo) ** 0.5)
 
 
 def test_features_read_the_words_and_the_disturbance_of_unseen_renders():
@@ -47,33 +47,59 @@ def _words(scenes):
 
 def test_kid_of_renders_is_zero_within_its_interval(others):
     """Ten groups: |t| of 9 degrees of freedom is below 3.25 in 99% of the draws; the draw is fixed."""
-    values = quality.kid(features.features(images(0)), others, GROUPS)
-    assert abs(t_statistic(values)) < 3.25
+    assert abs(t_statistic(quality.kid(features.features(images(0)), others, GROUPS))) < 3.25
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["noise", "blur"])
 def test_kid_grows_with_noise_and_with_blur(kind, others):
     clean = images(0)
-    means = []
+    found = []
     for level in (0.0, 0.3, 0.6, 1.0):
         levels = torch.tensor([level, 0.0] if kind == "noise" else [0.0, level]).expand(500, 2)
         disturbed = features.disturb(clean, levels, torch.Generator().manual_seed(0))
-        means.append(quality.kid(features.features(disturbed), others, GROUPS))
-    assert all(after.mean() > before.mean() for before, after in pairwise(means))
-    assert t_statistic(means[-1]) > 10
+        found.append(quality.kid(features.features(disturbed), others, GROUPS))
+    assert all(after.value > before.value for before, after in pairwise(found))
+    assert t_statistic(found[-1]) > 10
 
 
-def test_kid_is_torch_fidelitys_own_of_the_whole(others):
-    """One group of all is the unbiased estimate; in groups its mean is the same but for the split."""
-    from torch_fidelity.metric_kid import kid_features_to_metric
+def test_kid_is_torch_fidelitys_own(others):
+    """The unbiased estimate of the whole; a pseudo-value is ten of it less nine without a group."""
+    kernel_distance = quality._fidelity("metric_kid").kid_features_to_metric
+
+    def theirs(one, other):
+        size = {"kid_subsets": 1, "kid_subset_size": len(one), "verbose": False}
+        return 1000 * kernel_distance(one, other, **size)["kernel_inception_distance_mean"]
 
     mine = features.features(latents.decode(0.9 * latents.encode(images(0))))
-    whole = kid_features_to_metric(mine, others, kid_subsets=1, kid_subset_size=500, verbose=False)
-    value = 1000 * whole["kernel_inception_distance_mean"]
-    assert quality.kid(mine, others, 1)[0] == pytest.approx(value, rel=1e-4)
-    groups = quality.kid(mine, others, GROUPS)
-    assert abs(groups.mean() - value) < 3.25 * groups.std(ddof=1) / GROUPS**0.5
+    found = quality.kid(mine, others, GROUPS)
+    assert found.value == pytest.approx(theirs(mine, others), rel=1e-4)
+    assert found.pseudo[0] == pytest.approx(10 * found.value - 9 * theirs(mine[50:], others[50:]), rel=1e-3)
+
+
+def test_kid_of_more_others_is_the_mean_over_parts_of_them(others):
+    """The others' own pairs apart, of which there are more."""
+    mine, (one, other) = features.features(images(0, 250)), others.chunk(2)
+    kernel = quality._fidelity("metric_kid").kernel_poly
+    between = kernel(one.double().numpy(), other.double().numpy()).mean()
+    within = [kernel(part.double().numpy(), part.double().numpy()) for part in (one, other)]
+    inside = [(k.sum() - np.trace(k)) / (250 * 249) for k in within]
+    means = np.mean([quality.kid(mine, part, GROUPS).value for part in (one, other)])
+    # Of the pairs of 500 others 249/499 are within a half.
+    more = 1000 * 250 / 499 * (between - np.mean(inside))
+    assert quality.kid(mine, others, GROUPS).value == pytest.approx(means + more, rel=1e-6)
+
+
+def test_the_interval_of_kid_includes_that_of_the_others():
+    """Of normal features, over many draws of both sets, the jackknife's error is the deviation."""
+    generator = torch.Generator().manual_seed(0)
+    values, errors = [], []
+    for _ in range(100):
+        mine, others = torch.randn(2, 200, 4, generator=generator) + torch.tensor([0.7, 0.0])[:, None, None]
+        found = quality.kid(mine, others, GROUPS)
+        values.append(found.value)
+        errors.append(found.pseudo.std(ddof=1) / GROUPS**0.5)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.2)
 
 
 def test_fid_is_the_closed_form_and_only_of_many(others):
@@ -99,10 +125,10 @@ def test_few_scenes_over_and_over_are_precise_but_miss_most(others):
 
 
 def test_groups_must_fit(others):
-    with pytest.raises(ValueError, match="images are 500 and others 500"):
-        quality.kid(others, others, 7)
-    with pytest.raises(ValueError, match="others 499"):
-        quality.kid(others, others[:499], 10)
+    for images, reference, groups in ((500, 500, 7), (500, 499, 10), (500, 500, 1)):
+        expected = f"images are {images}, others {reference} and groups {groups}, expected two groups or more"
+        with pytest.raises(ValueError, match=expected):
+            quality.kid(others[:images], others[:reference], groups)
 
 
 @pytest.mark.slow

@@ -1,0 +1,216 @@
+"""The caption counted once (`projective_guidance`) beside AMDM: the head table, and what draws it.
+
+AMDM in effect averages two guided predictions, which halves the guidance toward what one model alone is told.
+Here the window's guided prediction is that of all controls, and what all models are told, the caption, counts
+once: the `base` model says what it adds.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from amdm import sample_projective_guidance, seeded_noise
+from amdm.geometry import lerp_fold, slerp_fold
+from amdm.samplers import resolve_window
+from benchmarks import pictures
+from benchmarks.experiment import Experiment
+from benchmarks.measures import LOOKS
+from benchmarks.methods import (
+    SOLVERS,
+    STARTS,
+    Method,
+    Schedule,
+    Solver,
+    extra_args,
+    levels,
+    model,
+    seeds_of,
+    starts_of,
+)
+from benchmarks.report import Direction, Question, Section, asking, signed
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table, markdown
+from shapes import latents
+from shapes.world import Image, Scenes
+
+TITLE = "The caption counted once"
+
+
+@dataclass(frozen=True)
+class CaptionOnce:
+    """Several models joined by projective guidance; by default in 20 of 50 steps, as AMDM.
+
+    Attributes:
+        models: names, the lead first.
+        window: the steps that all controls lead, as `amdm` takes it.
+        guidance: in the window; after it the lead has 3.
+        weights: of every partner's control, or one for each.
+        window_eta: the share of fresh noise in the window.
+        eta: the same after it.
+        first: the window's first step: AMDM's from every model's own start, by the spherical or the linear
+            fold; or all models have the lead's start.
+        background: the model that is told the caption alone.
+        say_style: the captions name the style.
+    """
+
+    models: tuple[str, ...]
+    steps: int = 50
+    window: float | tuple[int, int] = 0.4
+    guidance: float = 3.0
+    weights: float | tuple[float, ...] = 1.0
+    window_eta: float = 0.0
+    eta: float = 0.0
+    first: Literal["spherical", "linear", "shared"] = "spherical"
+    background: str = "base"
+    sampler: Solver = "ddim"
+    schedule: Schedule = "ddim"
+    say_style: bool = True
+
+    @property
+    def calls(self) -> Counter[str]:
+        """The number of evaluations of each network for an image, two passes counted as one."""
+        start, stop = resolve_window(self.window, levels(self.schedule, self.steps).tolist())
+        # Before the joining step and in it partners are guided: two passes.
+        joined = start if self.first == "shared" else start + 1
+        alone = 0 if self.first == "shared" else joined
+        counts = dict.fromkeys(self.models[1:], alone + (stop - joined + 1) // 2)
+        return Counter({self.models[0]: self.steps, **counts, self.background: (stop - joined) // 2})
+
+    def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
+        """Images of scenes from the starts of this seed."""
+        sigmas = levels(self.schedule, self.steps).to(device)
+        x = starts_of(self.models, scenes, seed, sigmas[0])
+        streams = [STARTS.index(name) for name in self.models]
+        noises = [seeded_noise(seeds_of(scenes, seed), latents.SHAPE, stream=stream) for stream in streams]
+        names = [*self.models, self.background]
+        args = [extra_args(name, scenes, device, say_style=self.say_style) for name in names]
+        drawn = sample_projective_guidance(
+            [model(name, 3.0, device) for name in self.models],
+            x[0] if self.first == "shared" else x,
+            sigmas,
+            args,
+            background=model(self.background, 1.0, device),
+            guidance=self.guidance,
+            weights=self.weights if isinstance(self.weights, float) else list(self.weights),
+            window=self.window,
+            fold=lerp_fold if self.first == "linear" else slerp_fold,
+            sampler=SOLVERS[self.sampler],
+            eta=self.eta,
+            window_eta=self.window_eta,
+            noise_sampler=noises[0] if self.first == "shared" else noises,
+            disable=True,
+        )
+        return latents.decode(drawn)
+
+
+LEADS = (("layout", "attribute"), ("attribute", "layout"))
+PUBLISHED, LINEAR = "AMDM as published", "linear fold"
+ONCE, NOISY = "caption once, g = 3", "caption once, g = 2, eta = 1"
+WAYS = (PUBLISHED, LINEAR, ONCE, NOISY)
+SHOWN = {"scene right": "", "interactions": "layout", "colours": "attribute"}  # and the model that is told it
+COLUMNS = ["scene right", "colours", "interactions", "shapes", "ISR avg", "mAP default full"]
+
+
+def label(models: tuple[str, ...], how: str) -> str:
+    """A row's name."""
+    lead, *partners = models
+    return f"{lead}({''.join(f'+{partner}' for partner in partners)}), {how}"
+
+
+def joined(models: tuple[str, ...]) -> dict[str, Drawer]:
+    """The four ways to join two models."""
+    return {
+        PUBLISHED: Method(models),
+        LINEAR: Method(models, fold="lerp", correction=0.0),
+        ONCE: CaptionOnce(models),
+        NOISY: CaptionOnce(models, guidance=2.0, window_eta=1.0),
+    }
+
+
+def experiment(size: str) -> Experiment:
+    """Both leads alone and joined in four ways, on scenes that no other experiment draws."""
+    rows: dict[str, Drawer] = {}
+    pairs = []
+    for models in LEADS:
+        ways = joined(models)
+        rows |= {label(models, how): way for how, way in ways.items()}
+        compared = [(how, PUBLISHED) for how in ways if how != PUBLISHED]
+        compared += [(how, LINEAR) for how in (ONCE, NOISY)] + [(NOISY, ONCE)]
+        pairs += [(label(models, one), label(models, other)) for one, other in compared]
+        pairs += [(label(models, how), models[0]) for how in ways]
+        pairs += [(models[0], label(models, PUBLISHED))]
+    rows |= {models[0]: Method(models[:1]) for models in LEADS}
+    scenes, seeds = (500, 3) if size == "full" else (300, 1)
+    return Experiment(rows, scenes=scenes, seeds=seeds, pairs=pairs, first=1000)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """What is right in the four ways, beside what the model reaches alone that is told it."""
+    whole = pictures.picture(12, 5)
+    whole.suptitle("With the caption counted once, more of each model's control is kept")
+    grid = whole.subplots(len(LEADS), len(SHOWN), squeeze=False, sharey="row", sharex="col")
+    for line, models in zip(grid, LEADS, strict=True):
+        for axes, (metric, told) in zip(line, SHOWN.items(), strict=True):
+            for place, how in enumerate(WAYS):
+                cell = table[label(models, how)].cells[metric]
+                colour = "C0" if how in (ONCE, NOISY) else "0.5"
+                axes.errorbar(
+                    cell.value, place, xerr=pictures.errors([cell]), fmt="o", color=colour, capsize=3
+                )
+            if told:
+                alone = table[told].cells[metric].value
+                axes.axvline(alone, color="C1", ls=":", label=f"{told} alone")
+                axes.legend(fontsize=8, loc="lower left")
+            axes.spines[["top", "right"]].set_visible(False)
+        line[0].set_yticks(range(len(WAYS)), WAYS)
+        line[0].set_ylabel(label(models, "")[:-2])
+        line[0].invert_yaxis()
+    for axes, metric in zip(grid[-1], SHOWN, strict=True):
+        axes.set_xlabel(f"{metric}, % with 95% intervals")
+    return whole
+
+
+def questions() -> Iterator[Question]:
+    """The caption once against AMDM as published, the linear fold and the lead alone."""
+    right: dict[str, Direction] = {"scene right": "more", "interactions": "more"}
+    for models in LEADS:
+        for how in (ONCE, NOISY):
+            name = label(models, how)
+            for other in (PUBLISHED, LINEAR):
+                rows = name, label(models, other)
+                yield Question(f"{name}: more is right than with {other}", "", rows, right)
+                yield Question(f"{name}: images no worse than with {other}", "", rows, {"KID": "not more"})
+        lead = models[0]
+        for how in WAYS:
+            name = label(models, how)
+            kept = next(metric for metric, told in SHOWN.items() if told == lead)
+            yield Question(f"{name}: no fewer {kept} than {lead} alone", "", (name, lead), {kept: "not less"})
+
+
+WHY = """**Does the lead keep what it controls if what both models are told counts once?** Two guided
+predictions that are averaged have the caption's guidance, and half of that of each control: what one model
+alone is told is followed less. With the caption counted once each control keeps all of it, for the same
+number of passes: the partner is not guided by itself, and `base` says what the caption adds. After the window
+the lead goes on alone in all rows. The linear fold is without correction. g and eta are of the window; after
+it they are 3 and 0."""
+GAPS = ("scene right", "colours", "interactions", "KID")
+
+
+def gaps(differences: Table) -> str:
+    """Every way to join, and the lead alone, minus AMDM as published."""
+    lines = [["paired with AMDM as published", *GAPS]]
+    for models in LEADS:
+        base = label(models, PUBLISHED)
+        for row in [*(label(models, how) for how in WAYS if how != PUBLISHED), models[0]]:
+            cells = differences[f"{row} - {base}"].cells
+            lines.append([row, *(signed(cells[metric]) for metric in GAPS)])
+    return markdown(lines)
+
+
+def section(table: Table, differences: Table) -> Section:
+    """The questions, and the differences from AMDM as published."""
+    asked = asking(list(questions()), tables=[COLUMNS, ["style", *LOOKS]])(table, differences)
+    return asked._replace(remarks=[WHY, gaps(differences)])

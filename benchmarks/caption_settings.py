@@ -1,0 +1,93 @@
+"""The caption counted once: one setting at a time, on validation scenes; guidance of AMDM and linear as well.
+
+About two centres: guidance 3 without noise, and guidance 2 with all of DDIM's fresh noise in the window.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from benchmarks import pictures
+from benchmarks.caption_once import CaptionOnce
+from benchmarks.experiment import Experiment
+from benchmarks.measures import LOOKS
+from benchmarks.methods import Method, levels
+from benchmarks.report import Section
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table
+from shapes.world import Image, Scenes
+
+TITLE = "The caption counted once: its settings, on validation scenes"
+MODELS = ("layout", "attribute")
+METRICS = ("scene right", "interactions", "colours", "KID")
+VALUES: dict[str, tuple[float, ...]] = {
+    "guidance": (1.5, 2.0, 3.0, 4.5, 7.5),
+    "window": (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0),
+    "window_eta": (0.0, 0.5, 1.0),
+    "eta": (0.0, 0.5, 1.0),
+}
+CALM, NOISY = CaptionOnce(MODELS), CaptionOnce(MODELS, guidance=2.0, window_eta=1.0)
+AMDM, LINEAR = Method(MODELS), Method(MODELS, fold="lerp", correction=0.0)
+CURVES: dict[str, tuple[Any, ...]] = {
+    "guidance": (CALM, replace(CALM, window_eta=1.0), AMDM, replace(AMDM, eta=1.0), LINEAR),
+    "window": (CALM, NOISY),
+    "window_eta": (CALM, replace(CALM, guidance=2.0)),
+    "eta": (CALM, NOISY),
+}
+FIRST_STEPS: tuple[Literal["linear", "shared"], ...] = ("linear", "shared")
+FIRSTS = [replace(centre, first=first) for centre, first in product((CALM, NOISY), FIRST_STEPS)]
+
+
+def label(method: Any, but: str = "") -> str:
+    """A row's name: the settings but one."""
+    said = {"guidance": f"g = {method.guidance:g}", "window": f"window {method.window:g}"}
+    if isinstance(method, CaptionOnce):
+        kind = "caption once"
+        said |= {"window_eta": f"eta {method.window_eta:g} in it", "eta": f"{method.eta:g} after it"}
+        said["first"] = f"first step {method.first}"
+    else:
+        kind = "linear fold" if method.fold == "lerp" else "AMDM"
+        said["eta"] = f"eta {method.eta:g}"
+    return ", ".join([kind, *(text for name, text in said.items() if name != but)])
+
+
+def experiment(size: str) -> Experiment:
+    """Every value of every setting, and the first step's kinds."""
+    swept = [
+        replace(method, **{setting: value})
+        for setting, methods in CURVES.items()
+        for method, value in product(methods, VALUES[setting])
+    ]
+    rows: dict[str, Drawer] = {label(method): method for method in [*swept, *FIRSTS]}
+    pairs = [(row, label(AMDM)) for row in rows if row != label(AMDM)]
+    return Experiment(rows, scenes=200, pairs=pairs, split="validation")
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """What is right, and KID, over each setting, with a curve for each centre."""
+    whole = pictures.picture(18, 13)
+    grid = whole.subplots(len(METRICS), len(CURVES), sharey="row")
+    for (setting, methods), column in zip(CURVES.items(), grid.T, strict=True):
+        for metric, axes in zip(METRICS, column, strict=True):
+            for method in methods:
+                names = [label(replace(method, **{setting: value})) for value in VALUES[setting]]
+                pictures.curve(axes, VALUES[setting], table, names, metric, label(method, setting))
+            axes.spines[["top", "right"]].set_visible(False)
+            if metric == "KID":
+                axes.set_yscale("symlog", linthresh=20)
+        column[0].legend(fontsize=6)
+        column[-1].set_xlabel(setting.replace("_", " "))
+    for metric, axes in zip(METRICS, grid[:, 0], strict=True):
+        axes.set_ylabel(f"{metric}, {'x 1000' if metric == 'KID' else '%'}")
+    return whole
+
+
+def section(table: Table, differences: Table) -> Section:
+    """The settings' tables."""
+    sigmas, ends = levels("ddim", 50).tolist(), VALUES["window"][:-1]
+    where = ", ".join(f"{end:g} ends at sigma {sigmas[round(50 * end)]:.2g}" for end in ends)
+    remark = f"Windows begin at sigma {sigmas[0]:.3g}; {where}; 1 is all steps."
+    return Section([], tables=[["scene right", "colours", "interactions", "shapes"], LOOKS], remarks=[remark])

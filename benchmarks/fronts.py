@@ -1,0 +1,99 @@
+"""Few steps of DPM-Solver++(2M): what 7 to 70 evaluations reach, of the caption once and of all others.
+
+An evaluation is two passes of a network. Levels are Karras et al.'s.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from benchmarks import pictures
+from benchmarks.caption_once import CaptionOnce
+from benchmarks.compositions import Composition
+from benchmarks.experiment import Experiment
+from benchmarks.measures import LOOKS
+from benchmarks.methods import Method
+from benchmarks.report import Question, asking
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table
+from shapes.world import Image, Scenes
+
+TITLE = "Few steps: what so many evaluations reach"
+BUDGETS = (7, 14, 21, 28, 42, 70)
+METRICS = ("scene right", "interactions", "KID")
+MODELS = ("layout", "attribute")
+LINEAR, ONCE, NOISY = "linear fold", "caption once, g = 3", "caption once, g = 2, eta 1 in the window"
+AMDM = "AMDM"
+
+
+def joined(budget: int) -> int:
+    """The steps of two models of which one runs in 40% of them."""
+    return round(budget / 1.4)
+
+
+def composed(passes: int, kind: str, budget: int, **settings: object) -> Drawer:
+    """A composition whose steps have so many passes."""
+    how = {"kind": kind, "steps": max(1, 2 * budget // passes), "schedule": "karras", **settings}
+    return Composition(**how)  # type: ignore[arg-type]
+
+
+METHODS: dict[str, Callable[[int], Drawer]] = {
+    AMDM: lambda n: Method(MODELS, joined(n), sampler="dpmpp_2m", schedule="karras"),
+    LINEAR: lambda n: Method(
+        MODELS, joined(n), sampler="dpmpp_2m", schedule="karras", fold="lerp", correction=0.0
+    ),
+    ONCE: lambda n: CaptionOnce(MODELS, joined(n), sampler="dpmpp_2m", schedule="karras"),
+    NOISY: lambda n: CaptionOnce(
+        MODELS, joined(n), sampler="dpmpp_2m_sde", schedule="karras", guidance=2.0, window_eta=1.0
+    ),
+    "linear (Liu 2022)": partial(composed, 4, "linear", weights=(0.5, 0.5), solver="dpmpp_2m"),
+    "conjunction (Liu 2022)": partial(composed, 3, "conjunction", weights=(1.5, 1.5), solver="dpmpp_2m"),
+    "projective (Bradley 2025), caption's background": lambda n: composed(
+        4, "conjunction", n, weights=(3.0, 3.0), guidance=3.0, caption="base", solver="dpmpp_2m"
+    ),
+    "SuperDiff AND (Skreta 2025b)": partial(
+        composed, 3, "superdiff", guidance=4.5, options=(("combine", "and"),)
+    ),
+    "FKC (Skreta 2025a), 2 particles": partial(composed, 6, "fkc", weights=(1.5, 1.5), particles=2),
+}
+
+
+def label(method: str, budget: int) -> str:
+    """A row's name."""
+    return f"{method}, {budget} evaluations"
+
+
+def experiment(size: str) -> Experiment:
+    """Every method at every cost."""
+    rows = {label(name, n): method(n) for n in BUDGETS for name, method in METHODS.items()}
+    ours = [(label(ONCE, n), label(other, n)) for n in BUDGETS for other in METHODS if other != ONCE]
+    return Experiment(rows, scenes=200, pairs=ours, first=1000)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Every metric over the evaluations, a curve for every method."""
+    whole = pictures.picture(15, 5)
+    grid = whole.subplots(1, len(METRICS))
+    for metric, axes in zip(METRICS, grid, strict=True):
+        for name in METHODS:
+            pictures.curve(axes, BUDGETS, table, [label(name, n) for n in BUDGETS], metric, name)
+        axes.set(xscale="log", xlabel="evaluations per image", title=metric, xticks=BUDGETS)
+        axes.set_xticklabels(map(str, BUDGETS))
+        axes.minorticks_off()
+    grid[-1].set_yscale("symlog", linthresh=50)
+    grid[0].legend(fontsize=7)
+    return whole
+
+
+QUESTIONS = [
+    Question(
+        f"{n} evaluations: more is right than with {other}",
+        "",
+        (label(ONCE, n), label(other, n)),
+        {"scene right": "more", "interactions": "more"},
+    )
+    for n in BUDGETS
+    for other in (AMDM, LINEAR)
+]
+section = asking(QUESTIONS, tables=[["scene right", "interactions", "colours"], LOOKS])
