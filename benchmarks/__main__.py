@@ -75,7 +75,7 @@ def save(
     folder = out / "results"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(how, indent=1) + "\n")
-    figure.savefig(folder / f"{name}.png", dpi=100)
+    figure.savefig(folder / f"{name}.png", dpi=200)
     if differences:
         tables.write(folder / f"{name}_differences.csv", differences)
     tables.write(folder / f"{name}.csv", table)  # the last: a table that is there has all the rest

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from amdm import sample_amdm, start_noise
+from amdm import plots, sample_amdm, start_noise
 from amdm.samplers import Step
 from amdm.types import Latent
 from benchmarks import pictures
@@ -96,17 +96,18 @@ def has_both(x: Latent, first: Latent, second: Latent) -> Bool[Tensor, " batch"]
 
 def figure(table: Table) -> Figure:
     """The share with both attributes over the part of the way, and over the length; a curve per dimension."""
-    whole = pictures.picture(13, 8)
+    whole = plots.empty(plots.WIDTH, 5.5)
     for row, radius in zip(whole.subplots(2, 2, sharey="row"), RADII, strict=True):
         for n in DIMENSIONS:
             parts = [label(radius, n, f"{part:g} of the way") for part in PARTS]
             lengths = [label(radius, n, how) for how in (NONE, *(f"length {x:g}" for x in LENGTHS))]
             pictures.curve(row[0], PARTS, table, parts, BOTH, f"n = {n}")
             pictures.curve(row[1], [0, *LENGTHS], table, lengths, BOTH, f"n = {n}")
-        row[0].set(title=radius, ylabel="% with both attributes", xlabel="part of the way to the mean")
-        row[1].set(title=radius, xlabel="length (VP)")
+        pictures.describe(row[0], radius, "part of the way to the mean", "% with both attributes")
+        pictures.describe(row[1], radius, "length (VP)")
         row[1].set_xscale("symlog", linthresh=0.1)
-    row[0].legend(fontsize=8)
+        row[1].set_xticks([0, 0.1, 0.3, 1, 3], ["0", "0.1", "0.3", "1", "3"])
+        plots.label_lines(row[1])
     return whole
 
 

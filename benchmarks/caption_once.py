@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from amdm import sample_projective_guidance, seeded_noise
+from amdm import plots, sample_projective_guidance, seeded_noise
 from amdm.geometry import lerp_fold, slerp_fold
 from amdm.samplers import resolve_window
 from benchmarks import pictures
@@ -149,28 +150,38 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """What is right in the four ways, beside what the model reaches alone that is told it."""
-    whole = pictures.picture(12, 5)
-    whole.suptitle("With the caption counted once, more of each model's control is kept")
+    whole = plots.empty(plots.WIDTH, 3.6)
+    whole.suptitle("With the caption counted once, more of each model's control is kept", fontsize=10)
     grid = whole.subplots(len(LEADS), len(SHOWN), squeeze=False, sharey="row", sharex="col")
     for line, models in zip(grid, LEADS, strict=True):
         for axes, (metric, told) in zip(line, SHOWN.items(), strict=True):
-            for place, how in enumerate(WAYS):
-                cell = table[label(models, how)].cells[metric]
-                colour = "C0" if how in (ONCE, NOISY) else "0.5"
-                axes.errorbar(
-                    cell.value, place, xerr=pictures.errors([cell]), fmt="o", color=colour, capsize=3
-                )
-            if told:
-                alone = table[told].cells[metric].value
-                axes.axvline(alone, color="C1", ls=":", label=f"{told} alone")
-                axes.legend(fontsize=8, loc="lower left")
-            axes.spines[["top", "right"]].set_visible(False)
+            draw(axes, table, models, metric, told)
         line[0].set_yticks(range(len(WAYS)), WAYS)
-        line[0].set_ylabel(label(models, "")[:-2])
-        line[0].invert_yaxis()
+        line[0].set_ylim(len(WAYS) - 0.4, -0.6)
+        line[0].set_ylabel(label(models, "")[:-2], fontsize=8)
     for axes, metric in zip(grid[-1], SHOWN, strict=True):
-        axes.set_xlabel(f"{metric}, % with 95% intervals")
+        axes.set_xlabel(f"{metric}, %", fontsize=8)
     return whole
+
+
+def draw(axes: Axes, table: Table, models: tuple[str, ...], metric: str, told: str) -> None:
+    """One metric of the four ways, and a line where the model is that is told it."""
+    for place, how in enumerate(WAYS):
+        colour = plots.COLOURS["vermilion"] if how in (ONCE, NOISY) else plots.colour_of(how)
+        pictures.point(axes, table[label(models, how)].cells[metric], place, colour, label=True)
+    if told:
+        axes.axvline(table[told].cells[metric].value, color="0.5", lw=1, ls=":")
+        axes.annotate(
+            f"{told} alone ",
+            (table[told].cells[metric].value, len(WAYS) - 0.5),
+            ha="right",
+            fontsize=7,
+            color="0.4",
+        )
+    axes.tick_params(labelsize=7)
+    axes.grid(axis="both", lw=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def questions() -> Iterator[Question]:

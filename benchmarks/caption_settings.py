@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import pictures
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.experiment import Experiment
@@ -68,20 +69,20 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """What is right, and KID, over each setting, with a curve for each centre."""
-    whole = pictures.picture(18, 13)
+    whole = plots.empty(plots.WIDTH, 8)
     grid = whole.subplots(len(METRICS), len(CURVES), sharey="row")
     for (setting, methods), column in zip(CURVES.items(), grid.T, strict=True):
         for metric, axes in zip(METRICS, column, strict=True):
             for method in methods:
                 names = [label(replace(method, **{setting: value})) for value in VALUES[setting]]
                 pictures.curve(axes, VALUES[setting], table, names, metric, label(method, setting))
-            axes.spines[["top", "right"]].set_visible(False)
+            pictures.describe(axes, "")
             if metric == "KID":
                 axes.set_yscale("symlog", linthresh=20)
-        column[0].legend(fontsize=6)
-        column[-1].set_xlabel(setting.replace("_", " "))
+        column[0].legend(fontsize=6, frameon=False)
+        column[-1].set_xlabel(setting.replace("_", " "), fontsize=8)
     for metric, axes in zip(METRICS, grid[:, 0], strict=True):
-        axes.set_ylabel(f"{metric}, {'x 1000' if metric == 'KID' else '%'}")
+        axes.set_ylabel(f"{metric}, {'x 1000' if metric == 'KID' else '%'}", fontsize=8)
     return whole
 
 

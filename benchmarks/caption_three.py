@@ -37,7 +37,7 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=300, pairs=pairs, first=1000)
 
 
-figure = partial(pictures.overview, metrics=["scene right", "interactions", "colours", "style"], left=1.2)
+figure = partial(pictures.sheet, metrics=["scene right", "interactions", "colours", "style"])
 section = asking(
     [
         Question(f"{row}: more is right, and of the style, than with {other}", "", (row, other), ALL)

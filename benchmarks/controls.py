@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL
@@ -77,11 +78,9 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Every metric of every row."""
-    whole = pictures.picture(16, 10)
-    for axes, metric in zip(whole.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
-        pictures.bars(axes, table, list(images), [metric])
-        axes.get_legend().remove()
-        axes.set(title=metric, xlabel="x 1000" if metric.startswith("KID") else "%")
+    rows = {row: table[row] for row in images}
+    whole = plots.empty(plots.WIDTH, 0.5 + pictures.LINE * len(rows))
+    pictures.dots(whole, rows, METRICS, (1, len(METRICS)))
     return whole
 
 

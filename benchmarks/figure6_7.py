@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import SUMMARY
@@ -55,16 +56,18 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Figure 6's curves, and figure 7's grid at s = 20 and s = 50."""
-    whole = pictures.picture(17, 10)
-    left, right = pictures.halves(whole)
     shown = {label(fold, s): images[label(fold, s)] for s in (20, 50) for fold in FOLDS}
-    pictures.grid(left, shown, scenes)
-    for axes, metric in zip(right.subplots(3, 2, sharex=True).flat, SUMMARY, strict=True):
-        for fold in FOLDS:
+    size = plots.WIDTH / (1 + len(shown))
+    whole = plots.empty(plots.WIDTH, 4 * size + 5.6, gap=0.02)
+    upper, lower = whole.subfigures(2, 1, squeeze=False, height_ratios=[4 * size + 0.4, 5.2])[:, 0]
+    pictures.grid(upper, shown, scenes, 4)
+    grid = lower.subplots(2, 3, sharex=True)
+    for axes, metric in zip(grid.flat, SUMMARY, strict=True):
+        for fold, colour in plots.colours_of(FOLDS).items():
             rows = ["layout", *(label(fold, s) for s in STEPS)]
-            pictures.curve(axes, [0, *STEPS], table, rows, metric, fold)
-        axes.set(title=metric, xlabel="aggregated steps")
-    axes.legend(fontsize=8)
+            pictures.curve(axes, [0, *STEPS], table, rows, metric, fold, colour)
+        pictures.describe(axes, metric, "aggregated steps")
+    pictures.key(lower, grid[0, 0])
     return whole
 
 

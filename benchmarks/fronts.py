@@ -8,6 +8,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import pictures
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition
@@ -73,16 +74,18 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Every metric over the evaluations, a curve for every method."""
-    whole = pictures.picture(15, 5)
-    grid = whole.subplots(1, len(METRICS))
+    whole = plots.empty(plots.WIDTH, 3.4)
+    grid, colours = whole.subplots(1, len(METRICS)), plots.colours_of(list(METHODS))
     for metric, axes in zip(METRICS, grid, strict=True):
         for name in METHODS:
-            pictures.curve(axes, BUDGETS, table, [label(name, n) for n in BUDGETS], metric, name)
-        axes.set(xscale="log", xlabel="evaluations per image", title=metric, xticks=BUDGETS)
-        axes.set_xticklabels(map(str, BUDGETS))
+            rows = [label(name, n) for n in BUDGETS]
+            pictures.curve(axes, BUDGETS, table, rows, metric, name, colours[name])
+        axes.set_xscale("log")
+        axes.set_xticks(BUDGETS, [str(n) for n in BUDGETS])
         axes.minorticks_off()
+        pictures.describe(axes, metric, "evaluations per image")
     grid[-1].set_yscale("symlog", linthresh=50)
-    grid[0].legend(fontsize=7)
+    pictures.key(whole, grid[0])
     return whole
 
 

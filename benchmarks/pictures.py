@@ -1,4 +1,7 @@
-"""Parts of the experiments' pictures: a grid of scenes as methods drew them, and values with intervals."""
+"""Parts of the experiments' pictures: a grid of scenes as methods drew them, and values with intervals.
+
+All are as wide as a page; a method has the same colour in all of them (`amdm.plots`).
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from textwrap import wrap
@@ -7,13 +10,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks.measures import SUMMARY
-from benchmarks.tables import Table
+from benchmarks.tables import Cell, Table
 from shapes import pictures, scores, world
 from shapes.world import Image, Scenes
 
+BESIDE = 6
+"""So many columns of images, at most, leave room for numbers beside them."""
+LINE = 0.17
+"""Inches for a line of text."""
 
-def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int = 8) -> None:
+
+def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int) -> None:
     """The first scenes, a row each, a column per method; boxes and interactions framed by what is right."""
     few = Scenes(*(field[:count] for field in scenes))
     columns = {"wanted": world.render(few), **images}
@@ -24,31 +33,15 @@ def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int = 
             pictures.show(axes[row, column], drawn[row : row + 1])
             if column > 0:
                 pictures.mark(axes[row, column], found, few, row)
-        lines = wrap(label.replace("(+", " (+"), 18 if len(columns) < 9 else 11, break_long_words=False)
-        axes[0, column].set_title("\n".join(lines), fontsize=8)
+        axes[0, column].set_title("\n".join(title(label, len(columns))), fontsize=7, pad=2)
 
 
-def bars(axes: Axes, table: Table, rows: Sequence[str], metrics: Sequence[str]) -> None:
-    """A group of bars per row, one per metric, with intervals."""
-    width = 0.8 / len(metrics)
-    for i, metric in enumerate(metrics):
-        cells = [table[row].cells[metric] for row in rows]
-        places = [k + width * (i - (len(metrics) - 1) / 2) for k in range(len(rows))]
-        axes.barh(places, [cell.value for cell in cells], width, xerr=errors(cells), label=metric)
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.invert_yaxis()
-    axes.set_xlabel("%, with 95% intervals")
-    axes.legend(fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+def title(label: str, columns: int) -> list[str]:
+    """A column's title in lines that fit."""
+    return wrap(label.replace("(+", " (+"), 15 if columns <= BESIDE + 1 else 11, break_long_words=False)
 
 
-def curve(axes: Axes, x: Sequence[float], table: Table, rows: Sequence[str], metric: str, label: str) -> None:
-    """One metric over rows, with intervals."""
-    cells = [table[row].cells[metric] for row in rows]
-    axes.errorbar(x, [cell.value for cell in cells], errors(cells), marker="o", ms=4, capsize=2, label=label)
-
-
-def overview(
+def sheet(
     table: Table,
     images: Mapping[str, Image],
     scenes: Scenes,
@@ -56,36 +49,32 @@ def overview(
     metrics: Sequence[str],
     rows: Sequence[str] = (),
     shown: Sequence[str] = (),
-    size: tuple[float, float] = (16, 9),
-    left: float = 1.0,
+    decades: Collection[str] = (),
 ) -> Figure:
-    """The grid of the methods in `shown` beside bars of some metrics of `rows`; of all unless named.
+    """The grid of the methods in `shown`, and the metrics of `rows`; of all unless named.
 
-    `left` is the width of the grid beside that of the bars.
+    Few columns have the metrics beside them, one below the other; many stand above them. The metrics in
+    `decades` have axes for many decades.
     """
-    whole = picture(*size)
-    sides = halves(whole, left)
-    grid(sides[0], {row: images[row] for row in shown or images}, scenes)
-    bars(sides[1].subplots(), table, rows or list(images), metrics)
-    return whole
-
-
-def sweep(
-    table: Table,
-    images: Mapping[str, Image],
-    scenes: Scenes,
-    *,
-    curves: Mapping[str, Mapping[float, str]],
-    xlabel: str,
-) -> Figure:
-    """The metrics of SUMMARY over a number, a curve for each `{number: row}`; no images are shown."""
-    whole = picture(15, 9)
-    grid = whole.subplots(2, len(SUMMARY) // 2, sharex=True)
-    for axes, metric in zip(grid.flat, SUMMARY, strict=True):
-        for label, rows in curves.items():
-            curve(axes, list(rows), table, list(rows.values()), metric, label)
-        axes.set(title=metric, xlabel=xlabel)
-    grid[0, 0].legend(fontsize=7)
+    shown, rows = shown or list(images), rows or list(images)
+    columns = 1 + len(shown)
+    beside = columns <= BESIDE
+    size = 0.88 if beside else plots.WIDTH / columns
+    head = 0.12 * max(len(title(label, columns)) for label in shown) + 0.05
+    across = 1 if beside else 2 if len(metrics) == 4 else 3
+    panels = (-(-len(metrics) // across), across)
+    numbers = panels[0] * (LINE * len(rows) + 0.55)
+    count = max(3, min(8, round(numbers / size))) if beside else 4
+    drawn = count * size + head
+    if beside:
+        whole = plots.empty(plots.WIDTH, max(drawn, numbers), gap=0.03)
+        wide = columns * size
+        first, second = whole.subfigures(1, 2, squeeze=False, width_ratios=[wide, plots.WIDTH - wide])[0]
+    else:
+        whole = plots.empty(plots.WIDTH, drawn + numbers, gap=0.02)
+        first, second = whole.subfigures(2, 1, squeeze=False, height_ratios=[drawn, numbers])[:, 0]
+    grid(first, {row: images[row] for row in shown}, scenes, count)
+    dots(second, {row: table[row] for row in rows}, metrics, panels, decades)
     return whole
 
 
@@ -97,61 +86,105 @@ def methods(
     hidden: Collection[str] = (),
     decades: Collection[str] = (),
 ) -> Figure:
-    """The grid of all methods that are not `hidden`, the metrics of SUMMARY, and two over the evaluations.
+    """The grid of all methods that are not `hidden`, and the metrics of SUMMARY for all of them."""
+    shown = [row for row in images if row not in hidden]
+    return sheet(table, images, scenes, metrics=SUMMARY, shown=shown, decades=decades)
 
-    The metrics in `decades` have axes for many decades.
-    """
-    whole = picture(22, 12)
-    left, right = halves(whole, 1 / 1.1)
-    grid(left, {row: drawn for row, drawn in images.items() if row not in hidden}, scenes)
-    upper, lower = right.subfigures(2, 1, squeeze=False, height_ratios=[1.7, 1])[:, 0]
-    rows = {row: table[row] for row in images}
-    dots(upper, rows, decades)
-    quality_over_cost(lower, rows, decades)
+
+def dots(
+    figure: Any,
+    table: Table,
+    metrics: Sequence[str],
+    panels: tuple[int, int],
+    decades: Collection[str] = (),
+) -> None:
+    """A panel per metric, a line per row; the evaluations stand beside the rows' names if they differ."""
+    axes = figure.subplots(*panels, sharey=True, squeeze=False)
+    costs = {row.evaluations for row in table.values()}
+    names = [f"{name}, {row.evaluations}" if len(costs) > 2 else name for name, row in table.items()]
+    for part, metric in zip(axes.flat, metrics, strict=False):
+        for place, (name, row) in enumerate(table.items()):
+            point(part, row.cells[metric], place, plots.colour_of(name), label=len(table) <= BESIDE)
+        unit = " x 1000" if metric.startswith("KID") else ", %"
+        part.set_title("\n".join(wrap(metric + unit, 66 // panels[1])), fontsize=8)
+        if panels[1] == 1 and unit == ", %":
+            part.set_xlim(0, 100)
+        part.grid(axis="both", lw=0.3)
+        part.set_axisbelow(True)
+        part.spines[["top", "left", "right"]].set_visible(False)
+        part.tick_params(axis="x", labelsize=7)
+        part.tick_params(axis="y", length=0, labelsize=7)
+        if metric in decades:
+            part.set_xscale("symlog", linthresh=100)
+    for part in axes.flat[len(metrics) :]:
+        part.remove()
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+
+
+def point(axes: Axes, cell: Cell, place: float, colour: str, *, label: bool) -> None:
+    """A value with its interval, and with its number above it if asked for."""
+    style: dict[str, Any] = {"marker": "o", "ms": 4, "lw": 1.5, "color": colour}
+    axes.errorbar([cell.value], [place], xerr=errors([cell]), **style)
+    if label:
+        text = f"{cell.value:.0f}"
+        axes.annotate(text, (cell.value, place), (0, 4), textcoords="offset points", ha="center", fontsize=7)
+
+
+def curve(
+    axes: Axes,
+    x: Sequence[float],
+    table: Table,
+    rows: Sequence[str],
+    metric: str,
+    label: str,
+    colour: str | None = None,
+) -> None:
+    """One metric over rows, with intervals; in the next colour unless one is given."""
+    cells = [table[row].cells[metric] for row in rows]
+    colour = colour or list(plots.COLOURS.values())[len(axes.lines) % len(plots.COLOURS)]
+    values = [cell.value for cell in cells]
+    axes.plot(x, values, "o-", ms=3, lw=1.2, color=colour, label=label)
+    axes.errorbar(x, values, errors(cells), fmt="none", ecolor=colour, elinewidth=0.8)
+
+
+def sweep(
+    table: Table,
+    images: Mapping[str, Image],
+    scenes: Scenes,
+    *,
+    curves: Mapping[str, Mapping[float, str]],
+    xlabel: str,
+) -> Figure:
+    """The metrics of SUMMARY over a number, a curve for each `{number: row}`; no images are shown."""
+    whole = plots.empty(plots.WIDTH, 2.4 * len(SUMMARY) / 2)
+    grid = whole.subplots(len(SUMMARY) // 2, 2, sharex=True)
+    for axes, metric in zip(grid.flat, SUMMARY, strict=True):
+        for label, rows in curves.items():
+            curve(axes, list(rows), table, list(rows.values()), metric, label)
+        describe(axes, metric)
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel, fontsize=8)
+    key(whole, grid[0, 0])
     return whole
 
 
-def dots(figure: Any, table: Table, decades: Collection[str]) -> None:
-    """The metrics of SUMMARY for every row, with intervals; a row's evaluations stand beside its name."""
-    axes = figure.subplots(-(-len(SUMMARY) // 3), 3, sharey=True, squeeze=False)
-    places = range(len(table))
-    for part, metric in zip(axes.flat, SUMMARY, strict=True):
-        for place, row in zip(places, table.values(), strict=True):
-            cell = row.cells[metric]
-            part.errorbar([cell.value], [place], xerr=errors([cell]), marker="o", ms=4, capsize=2)
-        part.set_title(metric)
-        part.grid(axis="y", alpha=0.3)
-        if metric in decades:
-            part.set_xscale("symlog", linthresh=100)
-    names = [f"{name}, {row.evaluations:.0f}" for name, row in table.items()]
-    axes[0, 0].set_yticks(places, names, fontsize=8)
-    axes[0, 0].invert_yaxis()
+def describe(axes: Axes, name: str, xlabel: str = "", ylabel: str = "") -> None:
+    """Title and labels in a size that can be read, and no frame."""
+    axes.set_title(f"{name} x 1000" if name == "KID" else name, fontsize=9)
+    axes.set_xlabel(xlabel, fontsize=8)
+    axes.set_ylabel(ylabel, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def quality_over_cost(figure: Any, table: Table, decades: Collection[str]) -> None:
-    """Scenes right and KID over the evaluations of a row, with intervals."""
-    axes = figure.subplots(1, 2, sharex=True, squeeze=False)
-    for part, metric in zip(axes.flat, ("scene right", "KID"), strict=True):
-        for i, (name, row) in enumerate(table.items()):
-            cell, style = row.cells[metric], {"marker": "osD^v<>P"[i // 10], "ms": 5, "capsize": 2}
-            part.errorbar([row.evaluations or 0], [cell.value], errors([cell]), label=name, **style)
-        part.set(title=metric, xlabel="evaluations per image", xscale="log")
-        if metric in decades:
-            part.set_yscale("symlog", linthresh=100)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+def key(figure: Any, axes: Axes) -> None:
+    """One key above all panels, for curves that cross too often to be labelled at their ends."""
+    lines = [line for line in axes.lines if str(line.get_label())[0] != "_"]
+    columns = 2 if max(len(str(line.get_label())) for line in lines) > 24 else 4
+    figure.legend(handles=lines, loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
 
 
 def errors(cells: Sequence[Any]) -> list[list[float]]:
     """The lengths of the intervals below and above the values."""
     return [[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]]
-
-
-def picture(width: float, height: float) -> Figure:
-    """An empty figure."""
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def halves(figure: Any, left: float = 1.0) -> tuple[Any, Any]:
-    """Two subfigures side by side, the left one `left` times as wide as the right one."""
-    one, other = figure.subfigures(1, 2, squeeze=False, width_ratios=[left, 1])[0]
-    return one, other

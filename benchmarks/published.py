@@ -80,7 +80,7 @@ def experiment(size: str) -> Experiment:
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Scenes as each row draws them, and what is right in them and in renders."""
     metrics = ["interactions", "ISR avg", "scene right"]
-    return pictures.overview(table, images, scenes, metrics=metrics, rows=list(table), size=(15, 10))
+    return pictures.sheet(table, images, scenes, metrics=metrics, rows=list(table))
 
 
 section = asking(QUESTIONS)

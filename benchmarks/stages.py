@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from amdm import sample_ddim
+from amdm import plots, sample_ddim
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import Estimate, share
@@ -148,13 +148,13 @@ def decided(table: Table, name: str, what: What, attribute: str, schedule: Sched
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """The first conditions' share, over the step and the level at which they were exchanged or silenced."""
-    whole = pictures.picture(14, 13)
+    whole = plots.empty(plots.WIDTH, 8.5)
     *exchanged, silenced = whole.subplots(3, 2, sharey=True)
     for name, _, attribute in SHOWN:
         rows = [label(name, "nothing", step, "ddim") for step in STEPS]
         pictures.curve(silenced[0], STEPS, table, rows, f"{attribute} told first", f"{attribute} ({name})")
     ylabel = "% as was told first"
-    silenced[0].set(title="ddim schedule", ylabel=ylabel, xlabel="told nothing from this step on")
+    pictures.describe(silenced[0], "ddim schedule", "told nothing from this step on", ylabel)
     silenced[1].axis("off")
     for row, schedule in zip(exchanged, SCHEDULES, strict=True):
         sigmas = levels(schedule, 50).tolist()
@@ -163,10 +163,13 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
             metric = f"{attribute} told first"
             pictures.curve(row[0], STEPS, table, rows, metric, f"{attribute} ({name})")
             pictures.curve(row[1], [sigmas[step] for step in STEPS[:-1]], table, rows[:-1], metric, attribute)
-        row[0].set(title=f"{schedule} schedule", ylabel=ylabel, xlabel="told else from this step on")
-        row[1].set(xscale="log", xlabel="told else from this level on (VE)")
+        pictures.describe(row[0], f"{schedule} schedule", "told else from this step on", ylabel)
+        pictures.describe(row[1], "", "told else from this level on (VE)")
+        row[1].set_xscale("log")
         row[1].invert_xaxis()
-        row[0].legend(fontsize=8)
+        plots.plain_log(row[1].xaxis)
+        plots.label_lines(row[1])
+    plots.label_lines(silenced[0])
     return whole
 
 

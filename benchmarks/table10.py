@@ -80,7 +80,7 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=300, seeds=3, pairs=pairs)
 
 
-figure = partial(pictures.overview, metrics=CONTROL)
+figure = partial(pictures.sheet, metrics=CONTROL)
 QUESTIONS = (
     Question(
         "joined by step index, each in its own coordinates, it is worse than InteractDiffusion alone",

@@ -63,9 +63,7 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=500, seeds=3 if size == "full" else 1, pairs=pairs)
 
 
-figure = partial(
-    pictures.overview, metrics=["mAP default full", "ISR avg", "mIoU avg", "scene right"], size=(15, 10)
-)
+figure = partial(pictures.sheet, metrics=["mAP default full", "ISR avg", "mIoU avg", "scene right"])
 
 
 section = asking(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL
@@ -37,7 +38,7 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Four metrics and KID over lengths and over parts of the way."""
-    whole = pictures.picture(13, 8)
+    whole = plots.empty(plots.WIDTH, 5.5)
     by_length, by_part = whole.subplots(2, 2).T
     lengths = {row: x * length_scale() for row, x in PAPER.items()} | UNSCALED
     for axes, rows, label in (
@@ -48,11 +49,12 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
         for metric in CONTROL:
             pictures.curve(axes[0], [rows[row] for row in order], table, order, metric, metric)
         pictures.curve(axes[1], [rows[row] for row in order], table, order, "KID", "KID")
-        axes[0].set(ylabel="%")
-        axes[1].set(ylabel="KID x 1000", xlabel=label)
-        axes[0].legend(fontsize=8)
+        pictures.describe(axes[0], "", ylabel="%")
+        pictures.describe(axes[1], "", label, "KID x 1000")
     for part in by_length:
         part.set_xscale("symlog", linthresh=0.05)
+        part.set_xticks([0, 0.1, 0.3, 1, 3], ["0", "0.1", "0.3", "1", "3"])
+    plots.label_lines(by_part[0])
     return whole
 
 

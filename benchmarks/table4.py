@@ -41,7 +41,7 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=200, seeds=3, pairs=pairs)
 
 
-figure = partial(pictures.overview, metrics=CONTROL, left=1.2)
+figure = partial(pictures.sheet, metrics=CONTROL)
 
 
 QUESTIONS = [

@@ -11,6 +11,7 @@ from itertools import product
 
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import pictures
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition, Kind
@@ -123,15 +124,18 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Scenes right over KID, a point for every trial; the best is up and to the left."""
-    axes = (whole := pictures.picture(9, 6)).subplots()
+    axes = (whole := plots.empty(plots.WIDTH, 5)).subplots()
+    colours = plots.colours_of(list(TRIALS))
     for k, (method, trials) in enumerate(TRIALS.items()):
         cells = [table[label(method, trial)].cells for trial in trials]
         places = [[cell[metric].value for cell in cells] for metric in ("KID", "scene right")]
-        axes.plot(*places, "osD^v<>Ph*X"[k], color=f"C{k % 10}", ms=8 if method == ONCE else 5, label=method)
+        style: dict[str, Any] = {"color": colours[method], "ms": 7 if method == ONCE else 4, "ls": ""}
+        axes.plot(*places, marker="osD^v<>Ph*X"[k], label=method, **style)
     axes.axvline(LIMIT, color="0.7", ls=":")
-    axes.set(xscale="symlog", xlabel="KID x 1000, less is better", ylabel="scene right, %")
-    axes.set_title("Eight settings of every method at 140 passes")
-    axes.legend(fontsize=8)
+    axes.set_xscale("symlog")
+    title = "Eight settings of every method at 140 passes"
+    pictures.describe(axes, title, "KID x 1000, less is better", "scene right, %")
+    pictures.key(whole, axes)
     return whole
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from amdm import plots
 from benchmarks import measures, pictures
 from benchmarks.compositions import Composition, Kind
 from benchmarks.experiment import Experiment
@@ -137,16 +138,17 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Every trial a point, a row per method; the ones chosen filled."""
-    whole = pictures.picture(14, 5)
+    whole = plots.empty(plots.WIDTH, 3.0)
     chosen = best(table)
     for axes, metric in zip(whole.subplots(1, 4, sharey=True), [CHOSEN_BY, *JUDGED], strict=True):
         for place, (method, trials) in enumerate(TRIALS.items()):
             for trial in trials:
                 value = table[label(method, trial)].cells[metric].value
-                face = f"C{place}" if trial == chosen[method] else "none"
-                axes.plot(value, place, "o", color=f"C{place}", markerfacecolor=face)
-        axes.set(title=metric, xlabel="%")
-        axes.spines[["top", "right"]].set_visible(False)
+                colour = plots.colour_of(method)
+                face = colour if trial == chosen[method] else "none"
+                axes.plot(value, place, "o", ms=5, color=colour, markerfacecolor=face)
+        pictures.describe(axes, metric, "%")
+        axes.grid(axis="y", lw=0.3)
         axes.set_yticks(range(len(TRIALS)), list(TRIALS))
     axes.invert_yaxis()
     return whole

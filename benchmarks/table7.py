@@ -7,6 +7,7 @@ ring. Methods that target a product or a mean are there to show what they give i
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from amdm import sample_amdm, sample_ddim, sample_fkc, sample_mcmc, sample_superdiff
+from amdm import plots, sample_amdm, sample_ddim, sample_fkc, sample_mcmc, sample_superdiff
 from amdm.denoisers import compose, conjunction, linear, projective
 from amdm.schedules import karras_sigmas
 from amdm.types import Denoiser
@@ -204,18 +205,20 @@ def over_seeds(values: Sequence[float]) -> Cell:
 
 def figure(table: Table, drawn: dict[str, Points]) -> Figure:
     """Every row's samples of the first seed on the ring's density; likelihood and discrepancy beside."""
-    whole = pictures.picture(24, 16)
-    left, right = pictures.halves(whole, 1.9)
     columns = 8  # an even number: exact and trained side by side
-    axes = left.subplots(-(-len(drawn) // columns), columns, sharex=True, sharey=True)
+    lines, size = -(-len(drawn) // columns), plots.WIDTH / 8
+    heights = [lines * (size + 0.35), 0.5 + pictures.LINE * len(table)]
+    whole = plots.empty(plots.WIDTH, sum(heights), gap=0.02)
+    upper, lower = whole.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = upper.subplots(lines, columns, sharex=True, sharey=True)
     for part in axes.flat[len(drawn) :]:
         part.remove()
-    colors = {row: "C0" if row.endswith("exact") else "C1" for row in drawn}
+    colors = {row: plots.COLOURS["blue" if row.endswith("exact") else "orange"] for row in drawn}
     for part, (row, x) in zip(axes.flat, drawn.items(), strict=False):
         scatter(part, x, colors[row])
-        part.set_title(row, fontsize=7)
+        part.set_title("\n".join(wrap(row, 17)), fontsize=6)
     rows = list(table)
-    for part, metric in zip(right.subplots(1, 2, sharey=True), (MEDIAN, DISCREPANCY[0.5]), strict=True):
+    for part, metric in zip(lower.subplots(1, 2, sharey=True), (MEDIAN, DISCREPANCY[0.5]), strict=True):
         cells = [table[row].cells[metric] for row in rows]
         places, values = range(len(rows)), [cell.value for cell in cells]
         part.barh(places, values, xerr=pictures.errors(cells), color=list(colors.values()))

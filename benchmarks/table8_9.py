@@ -54,11 +54,10 @@ def experiment(size: str) -> Experiment:
 
 
 figure = partial(
-    pictures.overview,
+    pictures.sheet,
     metrics=["style", "mAP default full", "ISR avg"],
     rows=[f"{row}{end}" for row in SHOWN for end in ("", SHORT)],
     shown=SHOWN,
-    size=(16, 10),
 )
 
 

@@ -25,6 +25,7 @@ MODULES = [
     "amdm.diffusers",
     "amdm.diffusers.scheduler",
     "amdm.k_diffusion",
+    "amdm.plots",
 ]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
 OF_SEVERAL = ["amdm", "fkc", "mcmc", "projective_guidance", "superdiff"]
@@ -94,7 +95,7 @@ def test_functions_have_the_options_of_their_generator(name):
 
 
 def test_importing_amdm_imports_neither_k_diffusion_nor_what_it_drags_in():
-    heavy = "k_diffusion torchvision clip skimage scipy diffusers transformers peft sklearn matplotlib"
+    heavy = "k_diffusion torchvision clip skimage scipy diffusers transformers peft sklearn matplotlib PIL"
     code = f"import amdm, sys; print([m for m in {heavy.split()} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -68,7 +68,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(report.table(records))
     report.write_json(records, args.out / "theory.json")
-    report.picture(records).savefig(args.out / "theory.png", dpi=100)
+    report.picture(records).savefig(args.out / "theory.png", dpi=200)
     if "projective_guidance" in args.only:
         gap_by_level.write(args.out, args.size, args.seed)
     console.print(f"Wrote {args.out / 'theory.json'} and {args.out / 'theory.png'}")

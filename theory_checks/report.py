@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.table import Table
 
+from amdm import plots
 from theory_checks.record import Record, Verdict
 
-COLOURS: dict[Verdict, str] = {"holds": "green", "holds but vacuous": "orange", "fails": "red"}
+DOTS: dict[Verdict, str] = {
+    "holds": plots.COLOURS["blue"],
+    "holds but vacuous": plots.COLOURS["orange"],
+    "fails": plots.COLOURS["vermilion"],
+}
 COLUMNS = {"claimed": "claimed", "measured": "measured", "least slack": "slack", "tightness": "tightness"}
 
 
@@ -26,7 +31,7 @@ class Row(NamedTuple):
     @property
     def verdict(self) -> str:
         """The one verdict, or how many settings have each; then whose statement it is, if not ours."""
-        counts = {name: sum(record.verdict == name for record in self.records) for name in COLOURS}
+        counts = {name: sum(record.verdict == name for record in self.records) for name in DOTS}
         there = [(name, count) for name, count in counts.items() if count]
         words = there[0][0] if len(there) == 1 else ", ".join(f"{name}: {count}" for name, count in there)
         return words if all(record.ours for record in self.records) else f"{words} (not our claim)"
@@ -78,32 +83,56 @@ def write_json(records: Sequence[Record], path: Path) -> None:
 
 
 def picture(records: Sequence[Record]) -> Figure:
-    """One page: a line per statement, a dot per setting in its verdict's colour."""
+    """One page: bounds by their tightness, all else by what was measured over what is claimed."""
     lines = rows(records)
-    figure = Figure(figsize=(14, 2 + 0.32 * len(lines)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    dots(left, lines, [[record.tightness for record in row.records] for row in lines])
-    left.set(xlabel="tightness: 1 where nothing sharper can be said", xlim=(0, 1.1))
-    left.set_yticks(range(len(lines)), [row.statement for row in lines])
-    left.set_ylim(len(lines) - 0.5, -0.5)
-    dots(right, lines, [[ratio(record) for record in row.records] for row in lines])
-    right.axvline(1, color="black", lw=0.8)
-    right.set(xlabel="measured / claimed, at most 2 (0/0 is 1)", xlim=(-0.05, 2.05))
-    handles = [Line2D([], [], marker="o", ls="", color=colour) for colour in COLOURS.values()]
-    figure.legend(handles, list(COLOURS), loc="outside upper center", ncols=len(COLOURS))
+    bounds = [row for row in lines if any(math.isfinite(record.tightness) for record in row.records)]
+    others = [row for row in lines if row not in bounds]
+    parts = [part for part in (bounds, others) if part]
+    heights = [len(part) + 1.5 for part in parts]
+    figure = plots.empty(plots.WIDTH, 0.5 + 0.19 * sum(heights))
+    panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, part in zip(panels, parts, strict=True):
+        if part is bounds:
+            dots(axes, part, lambda record: record.tightness)
+            axes.set_title("Bounds: how tight (1: nothing sharper can be said)", fontsize=9)
+            axes.set_xlim(-0.03, 1.05)
+        else:
+            dots(axes, part, ratio)
+            axes.set_title("All else: measured over claimed, at most 2", fontsize=9)
+            axes.set_xlim(-0.06, 2.06)
+            axes.axvline(1, color="black", lw=0.8, zorder=0)
+    handles = [Line2D([], [], marker="o", ls="", color=colour) for colour in DOTS.values()]
+    figure.legend(handles, list(DOTS), loc="outside upper center", ncols=len(DOTS), fontsize=8, frameon=False)
     return figure
 
 
 def ratio(record: Record) -> float:
-    """Measured over claimed, at most 2; where 0 is claimed 1 if that holds, else 2."""
-    if record.claimed == 0 and record.sense == "equal":
-        return 2.0 if record.verdict == "fails" else 1.0
+    """Measured over claimed, at most 2; NaN where 0 is claimed."""
     return min(2.0, record.measured / record.claimed) if record.claimed else math.nan
 
 
-def dots(axes: Axes, lines: Sequence[Row], values: Sequence[Sequence[float]]) -> None:
-    """Values by statement, spread a little so that all can be seen."""
-    for y, (row, line) in enumerate(zip(lines, values, strict=True)):
-        spread = [y + 0.5 * (k / len(line) - 0.5) for k in range(len(line))]
-        axes.scatter(line, spread, s=14, c=[COLOURS[record.verdict] for record in row.records], alpha=0.7)
+def dots(axes: Axes, lines: Sequence[Row], value: Callable[[Record], float]) -> None:
+    """A line per statement, a dot per setting in its verdict's colour; the verdicts in words at the right."""
+    for y, row in enumerate(lines):
+        values = [value(record) for record in row.records]
+        spread = [y + 0.5 * (k / len(values) - 0.5) for k in range(len(values))]
+        axes.scatter(
+            values, spread, s=11, c=[DOTS[record.verdict] for record in row.records], alpha=0.8, lw=0
+        )
+        if all(math.isnan(x) for x in values):
+            most = max(abs(record.measured) for record in row.records)
+            axes.text(0.03, y, f"claimed 0, measured {most:.0e} at most", va="center", fontsize=7)
+    axes.set_yticks(range(len(lines)), [row.statement for row in lines], fontsize=7)
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    words = axes.secondary_yaxis("right")
+    words.set_yticks(range(len(lines)), [row.verdict for row in lines], fontsize=7)
+    for label, row in zip(words.get_yticklabels(), lines, strict=True):
+        label.set_color(
+            DOTS["fails"] if any(record.verdict == "fails" for record in row.records) else "black"
+        )
+    for part in (axes, words):
+        part.tick_params(axis="y", length=0)
+        part.spines[["top", "left", "right"]].set_visible(False)
+    axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="y", lw=0.3)
+    axes.set_axisbelow(True)

@@ -3,25 +3,18 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from amdm import Denoiser, ddim
+from amdm.plots import Separation
 from amdm.samplers import Aggregation, join
 from amdm.types import ExtraArgs
 
 TABLE_5 = Path(__file__).parent / "paper" / "table_5.csv"
-
-
-class Separation(NamedTuple):
-    """The columns of Table 5, the initial noise first: VP lengths, radians, `(rows, batch)`."""
-
-    angle: Float[Tensor, "rows batch"]
-    distance: Float[Tensor, "rows batch"]
-    norm_gap: Float[Tensor, "rows batch"]
 
 
 def paper_rows() -> Separation:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from torch.utils.benchmark import Timer
 
-from benchmarks.pictures import picture
+from amdm import plots
 from benchmarks.provenance import commit, versions
 from benchmarks.tables import markdown
 from shapes.tables import write_csv
@@ -46,7 +46,7 @@ def script(
     args = parser.parse_args()
     lines = measure(args)
     write_table(name, lines, getattr(args, "seed", 0))
-    figure = picture(*size)
+    figure = plots.empty(*size)
     draw(figure.subplots(), lines)
     figure.savefig(RESULTS / f"{name}.png", dpi=120)
 

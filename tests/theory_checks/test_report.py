@@ -50,15 +50,25 @@ def test_the_table_names_every_statement():
     assert list(lines.columns[0].cells) == ["A", "B", "C"]
 
 
-def test_the_picture_has_a_dot_per_setting(tmp_path):
-    figure = picture([HOLDS, FAILS, EXACT])
+def test_the_picture_has_a_dot_per_setting_and_no_empty_lines(tmp_path):
+    bound = replace(HOLDS, tightness=0.25)
+    zero = record("D", claimed=0.0, measured=1e-16, low=0.0, high=0.0, sense="equal", tolerance=1e-9)
+    figure = picture([bound, FAILS, replace(FAILS, measured=0.01), EXACT, zero])
     figure.savefig(tmp_path / "t.png")
-    assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [1, 1, 1]
+    bounds, others = figure.axes
+    (dot,) = bounds.collections
+    assert dot.get_offsets()[:, 0].tolist() == [0.25]
+    placed = [dots.get_offsets()[:, 0].tolist() for dots in others.collections]
+    assert placed[:2] == [[2.0, pytest.approx(0.2)], [1.0]]
+    assert [text.get_text() for text in others.texts] == ["claimed 0, measured 1e-16 at most"]
+    assert [label.get_text() for label in others.get_yticklabels()] == ["B", "C", "D"]
+
+
+def test_a_picture_without_bounds_has_one_panel():
+    assert len(picture([EXACT]).axes) == 1
 
 
 def test_ratios():
-    none = record(sense="equal", claimed=0.0, measured=0.1, low=-0.1, high=0.2)
-    assert ratio(none) == 1 and ratio(replace(none, low=0.05)) == 2
     assert ratio(HOLDS) == pytest.approx(0.2) and ratio(FAILS) == 2 and math.isnan(ratio(record(claimed=0.0)))
 
 

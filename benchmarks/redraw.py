@@ -1,0 +1,62 @@
+"""Redraw pictures from committed tables: `python -m benchmarks.redraw [NAME ...]`.
+
+Only the few scenes that a picture shows are drawn again, the ones that its table begins with. Of `table7`
+every sample would be needed: it is left out.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks import tables
+from benchmarks.__main__ import EXPERIMENTS, HERE, WITHOUT_IMAGES, modules
+from benchmarks.experiment import Experiment
+from benchmarks.runner import held_out
+from shapes.world import Image
+
+SCENES = 8
+
+
+class Shown(Mapping[str, Image]):
+    """The first scenes as an experiment's rows draw them, when they are asked for."""
+
+    def __init__(self, plan: Experiment) -> None:
+        self.plan = plan
+        self.scenes = held_out(plan.first, SCENES, plan.split)
+
+    def __getitem__(self, row: str) -> Image:
+        """Draw the row's scenes."""
+        return self.plan.rows[row].draw(self.scenes, 0, "cpu")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plan.rows)
+
+    def __len__(self) -> int:
+        return len(self.plan.rows)
+
+
+def redraw(name: str, folder: Path) -> None:
+    """Write one experiment's picture again."""
+    module = modules([name])[name]
+    table = tables.read(folder / f"{name}.csv")
+    if name in WITHOUT_IMAGES:
+        figure = module.figure(table)
+    else:
+        images = Shown(module.experiment("full"))
+        figure = module.figure(table, images, images.scenes)
+    figure.savefig(folder / f"{name}.png", dpi=200)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Redraw the pictures that are named, or all that can be."""
+    able = [name for name in EXPERIMENTS if name != "table7"]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.redraw", description="Redraw pictures.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(able)}")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the tables")
+    args = parser.parse_args(argv)
+    for name in args.names or able:
+        redraw(name, args.results)
+
+
+if __name__ == "__main__":
+    main()
