@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check fuzz mutants benchmarks speed lock clean
+.PHONY: demo test test-slow check docs fuzz mutants benchmarks speed lock clean
 
 demo: .venv/installed
 	$(BIN)/python examples/two_models.py --out out/demo
@@ -21,6 +21,12 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# build/docs/index.html. A warning is an error; nothing is fetched, and no page loads from another host.
+docs: .venv/installed
+	rm -rf build/docs
+	$(BIN)/sphinx-build -q -n -W --keep-going -d build/doctrees docs build/docs
+	$(BIN)/python docs/check.py build/docs
 
 # 100,000 calls of the public functions, right and wrong ones: minutes. SEED=n repeats the one call n.
 fuzz: .venv/installed
