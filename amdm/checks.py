@@ -105,9 +105,14 @@ def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) ->
 
 
 def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
-    """Raise unless `extra_args` is None or a mapping."""
-    if extra_args is not None and not isinstance(extra_args, Mapping):
+    """Raise unless `extra_args` is None or a mapping from names."""
+    if extra_args is None:
+        return
+    if not isinstance(extra_args, Mapping):
         raise TypeError(f"{name} is {kind_of(extra_args)}, expected a dictionary or None")
+    for key in extra_args:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} has the key {key!r}, expected names of arguments")
 
 
 def check_conditions(conditions: object, name: str, expected: str = "") -> None:

@@ -257,6 +257,11 @@ def guided(model=conditional, scale=2.0, x=X, sigma=ONES, cond=GIVEN, uncond=GIV
     return denoisers.Guided(model, scale)(x, sigma, cond=cond, uncond=uncond)
 
 
+def pair(conditional=ONE, unconditional=TWO, scale=2.0):
+    """Make a `GuidedPair` and call it."""
+    return denoisers.GuidedPair(conditional, unconditional, scale)(X, ONES)
+
+
 def mixture(means=ZEROS, variances=ONES, weights=None, factors=None, x=X, sigma=1.0):
     """Make a mixture and call it."""
     return denoisers.GaussianMixture(means, variances, weights, factors)(x, sigma)
@@ -490,6 +495,14 @@ TARGETS: dict[str, Target] = {
             "sigma": PER_SAMPLE,
             "cond": Argument((given(),), CONDITIONS),
             "uncond": Argument((given(),), CONDITIONS),
+        },
+    ),
+    "GuidedPair": Target(
+        pair,
+        {
+            "conditional": function(ONE),
+            "unconditional": function(ONE),
+            "scale": number(0, 1, -1.0),
         },
     ),
     "scaling": Target(
@@ -851,7 +864,29 @@ OPTIONS: dict[str, dict[str, Argument]] = {
         "generator": GENERATOR,
     },
 }
+OPTIONS["projective_guidance"] = {
+    "background": function(
+        ONE,
+        [ONE],
+        bad=([], [ONE, ONE], [3], lambda x, sigma: None, lambda x, sigma: x[:1], lambda x, sigma: x * NAN),
+    ),
+    "guidance": number(1.0, 1, none=True, bad=(2.0,)),
+    "weights": Argument(
+        (
+            *(1.0, -2, [0.5], T(0.5), T([0.5]), [T([0.2, -0.7])], torch.rand(2, 6), lambda controls: [0.5]),
+            *([each] for each in PER_ELEMENT),
+        ),
+        (
+            *(None, "1", NAN, INF, True, [], [1.0, 1.0], {}, 1j, [T([NAN, 1.0])], [torch.ones(3)]),
+            *([torch.eye(2, 6) * NAN], [torch.ones(2, 3)], [torch.ones(2, 6) > 0], [torch.ones(2, 6) * 1j]),
+            *([torch.empty(2, device="meta")], lambda controls: None, lambda controls: [NAN]),
+        ),
+    ),
+    "window_eta": number(0.5, 1, none=True, bad=(-0.1,)),
+    **{name: OPTIONS["amdm"][name] for name in ("window", "fold", "sampler", "eta")},
+}
 ALSO: dict[str, dict[str, dict[str, Any]]] = {
+    "projective_guidance": {"fold": {"x": [START, START.flip(0)]}, "noise_sampler": {"window_eta": 1.0}},
     "mcmc": {"acceptance": {"kernel": "hmc"}, "log_densities": {"kernel": "hmc"}},
     "superdiff": {"temperature": {"combine": "or"}, "weights": {"combine": "or"}},
     "amdm": {"noise_sampler": {"eta": 1.0}},
@@ -877,7 +912,8 @@ for _name, _generator in SAMPLERS.items():
     if _name in ("heun", "dpmpp_2m"):  # which draw nothing
         _arguments["noise_sampler"] = function(lambda a, b: X, none=True)
         _also = {}
-    TARGETS[_name] = Target(run(_generator), _arguments, _generator, (*_first, "x", "sigmas"), _also)
+    _required = (*_first, "x", "sigmas", *(["background"] if _name == "projective_guidance" else []))
+    TARGETS[_name] = Target(run(_generator), _arguments, _generator, _required, _also)
 
 
 def inpainted(latent=X, mask=MASK, noise=None, sigmas=SIGMAS):
@@ -961,9 +997,12 @@ TARGETS["Partners"] = Target(
             ),
         ),
         "fold": function(geometry.slerp_fold, lambda xs, weights: xs[0]),
+        "background": function(ONE, [ONE], none=True, bad=([], [ONE, ONE], [3])),
+        "guidance": number(2.0, 1, -1),
     },
     Partners,
     ("models",),
+    {"background": {"guidance": 2.0}, "guidance": {"background": ONE}},
 )
 
 PUBLIC = {

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 NO_FUNCTIONS = {
     # vocabulary, records and rules, whose fields are the samplers' options
     "Denoiser", "NoiseSampler", "Sampler", "Step", "Restart", "LatentSpace", "Aggregation", "At", "Moves",
-    "Particles", "Rule", "Superposition", "AMDM", "DDIM", "Composed", "Prediction", "FOLDS", "SAMPLERS",
-    "INFINITE_SIGMA", "denoisers", "geometry", "samplers", "schedules",
+    "Particles", "Rule", "Controls", "AMDM", "DDIM", "Composed", "Prediction", "FOLDS", "SAMPLERS",
+    "Superposition", "INFINITE_SIGMA", "denoisers", "geometry", "samplers", "schedules",
     # how samplers are made, and what they call with what they have checked
     "of_models", "of_one_model", "auto_length", "join", "resolve_window", "effective_samples",
     "systematic_resample",

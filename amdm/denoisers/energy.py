@@ -1,12 +1,13 @@
 """Energies from scores: the gradient field nearest to a score."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_callable, check_latent
+from amdm.checks import check_callable, check_latent, kind_of
 from amdm.geometry.rows import float64
 
 Features = Callable[[Float[Tensor, "batch n"]], Float[Tensor, "batch features"]]
@@ -50,7 +51,14 @@ def conservative_projection(
             raise ValueError(f"{name} is on the meta device, which has no values: expected a device that has")
     if score.shape != x.shape or x.ndim != 2:
         raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
-    gradients: Tensor = torch.func.vmap(torch.func.jacrev(lambda row: features(row[None])[0]))(float64(x))
+
+    def of_row(row: Tensor) -> Tensor:
+        found: Any = features(row[None])
+        if not isinstance(found, Tensor) or found.ndim != 2:
+            raise TypeError(f"features returned {kind_of(found)}, expected a tensor of a row for each of x's")
+        return found[0]
+
+    gradients: Tensor = torch.func.vmap(torch.func.jacrev(of_row))(float64(x))
     design = gradients.transpose(1, 2).flatten(0, 1)
     # On the CPU, whose least squares alone take features that depend on each other.
     target = -float64(score).flatten()[:, None]

@@ -68,10 +68,8 @@ class Guided:
             ValueError: they have different keywords, or rows that are not the batch's; `uncond` differs in
                 shape, dtype or device; or the model returned another shape.
         """
-        check_latent(x)
-        check_sigma(sigma, x)
         if self.scale == 1:
-            _check_conditions(cond, uncond, len(x))
+            _check_conditions(cond, uncond, x, sigma)
             return self.model(x, sigma, **cond, **extra_args)
         without, given = self.both(x, sigma, cond=cond, uncond=uncond, **extra_args)
         return without + self.scale * (given - without)
@@ -86,7 +84,7 @@ class Guided:
         **extra_args: Any,
     ) -> tuple[Latent, Latent]:
         """Return the unconditional and the conditional prediction, from one batched call."""
-        _check_conditions(cond, uncond, len(x))
+        _check_conditions(cond, uncond, x, sigma)
         _check_alike(cond, uncond)
         both = {key: torch.cat([uncond[key], cond[key]]) for key in cond}
         joined = torch.cat([x, x])
@@ -105,8 +103,7 @@ class Guided:
         **extra_args: Any,
     ) -> Latent:
         """Return the conditional prediction, from a call on the plain batch. `uncond` is not used."""
-        check_conditions(cond, "cond")
-        _check_rows(cond, "cond", len(x))
+        _check_conditions(cond, cond, x, sigma)
         return self.model(x, sigma, **cond, **extra_args)
 
     def guidance_at(self, sigma: PerSample) -> float:
@@ -135,6 +132,11 @@ class GuidedPair:
     unconditional: Denoiser
     scale: float
 
+    def __post_init__(self) -> None:
+        check_model(self.conditional, "conditional")
+        check_model(self.unconditional, "unconditional")
+        check_finite(self.scale, "scale")
+
     def __getattr__(self, name: str) -> Any:
         """Pass on the conditional model's latent space and levels."""
         if name not in ("latent_space", "sigma_min", "sigma_max"):
@@ -157,14 +159,18 @@ class GuidedPair:
         return self.scale
 
 
-def _check_conditions(cond: Mapping[str, Tensor], uncond: Mapping[str, Tensor], batch: int) -> None:
-    """Raise unless both have the same keywords, with a row for every sample."""
+def _check_conditions(
+    cond: Mapping[str, Tensor], uncond: Mapping[str, Tensor], x: Latent, sigma: PerSample
+) -> None:
+    """Raise unless both have the same keywords, with a row for every sample of the batch."""
+    check_latent(x)
+    check_sigma(sigma, x)
     check_conditions(cond, "cond")
     check_conditions(uncond, "uncond")
     if cond.keys() != uncond.keys():
         raise ValueError(f"cond has the keys {sorted(cond)} but uncond has {sorted(uncond)}")
-    _check_rows(cond, "cond", batch)
-    _check_rows(uncond, "uncond", batch)
+    _check_rows(cond, "cond", len(x))
+    _check_rows(uncond, "uncond", len(x))
 
 
 def _check_rows(conditions: Mapping[str, Tensor], name: str, batch: int) -> None:

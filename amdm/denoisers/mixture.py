@@ -155,7 +155,7 @@ class GaussianMixture:
             beside(t, x) for t in (self.means.flatten(1), self._rest, self._axes, self._spread)
         )
         noise = beside(sigma, x).reshape(-1, 1, 1) ** 2
-        offset = x.reshape(len(x), 1, -1) - means
+        offset = x.reshape(len(x), 1, means.shape[-1]) - means
         along = torch.einsum("bkn,krn->bkr", offset, axes)
         across = offset - torch.einsum("bkr,krn->bkn", along, axes)
         total_rest, total_axes = rest + noise, rest[:, :1] + spread + noise

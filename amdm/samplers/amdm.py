@@ -168,28 +168,7 @@ class Algorithm1(AMDM):
         if at.i + 1 == stop and not at.last and not self.debug_nans:
             at.watch.read()  # before models 2..N are gone
         if start <= at.i < stop:
-            # Eqs. (7) and (8): the results are folded, and each model pulls the fold toward its own mean.
-            weights = self.weights(lead) if callable(self.weights) else self.weights
-            if callable(self.weights):
-                for k, share in enumerate(as_weights(weights, len(steps))):
-                    if isinstance(share, Tensor):
-                        at.watch.within(share, f"weights[{k}] that the function returned", SHARE, 1.0)
-            joined = join(
-                [step.x_next.to(lead.x) for step in steps],
-                [step.mean.to(lead.x) for step in steps],
-                at.sigma_next,
-                weights=weights,
-                correction=self._lengths(lead),
-                fold=self.fold,
-                mask=None if region is None else region.masks[at.i],
-            )
-            if callable(self.correction):
-                for k, length in enumerate(joined.lengths):
-                    if isinstance(length, Tensor):
-                        at.watch.within(length, f"correction[{k}] that the function returned", LENGTH)
-            at.watch.finite(joined.merged, "fold returned")
-            if any(isinstance(length, Tensor) for length in joined.lengths):
-                at.watch.finite(joined.corrected[0], "correction led to")
+            joined = self._joined(at, steps)
             latents = [corrected.to(own) for corrected, own in zip(joined.corrected, latents, strict=True)]
             lead = replace(lead, x_next=latents[0], aggregation=joined)
             if at.i == start and any(latent is not x for latent, _ in running):
@@ -198,6 +177,28 @@ class Algorithm1(AMDM):
             lead = replace(lead, denoised=region.put(lead.denoised, 0.0, at.i))
         partners = list(zip(latents[1:], memories[1:], strict=True)) if at.i + 1 < stop else ()
         return lead, Together(memories[0], partners, steps)
+
+    def _joined(self, at: At, steps: Sequence[Step]) -> Aggregation:
+        """Fold the models' results, eq. (7), and pull the fold toward the mean of each step, eq. (8)."""
+        lead = steps[0]
+        weights = self.weights(lead) if callable(self.weights) else self.weights
+        joined = join(
+            [step.x_next.to(lead.x) for step in steps],
+            [step.mean.to(lead.x) for step in steps],
+            at.sigma_next,
+            weights=weights,
+            correction=self._lengths(lead),
+            fold=self.fold,
+            mask=None if self.region is None else self.region.masks[at.i],
+        )
+        if callable(self.weights):
+            at.watch.within(as_weights(weights, len(steps)), "weights", SHARE, 1.0)
+        if callable(self.correction):
+            at.watch.within(joined.lengths, "correction", LENGTH)
+        at.watch.finite(joined.merged, "fold returned")
+        if any(isinstance(length, Tensor) for length in joined.lengths):
+            at.watch.finite(joined.corrected[0], "correction led to")
+        return joined
 
     def retake(
         self, at: At, step: Step, was: Written, memory: Together, after: Together
@@ -277,6 +278,7 @@ def join(
         merged = torch.where(free, merged, 0.0)
     so_far = Aggregation(tuple(xs), tuple(means), merged, corrected=(), lengths=(), scale=scale)
     lengths = as_lengths(correction(so_far) if callable(correction) else correction, len(xs), n)
+    lengths = [per_sample(length, merged, f"correction[{k}]", LENGTH) for k, length in enumerate(lengths)]
     corrected = [radial_correct(merged, mean, r * scale) for mean, r in zip(means, lengths, strict=True)]
     if mask is not None:
         corrected = [torch.where(free, joined, x) for joined, x in zip(corrected, own, strict=True)]
@@ -286,12 +288,12 @@ def join(
 LENGTH = "a finite length of 0 or more"
 
 
-def check_option(value: Share, name: str, expected: str, most: float = math.inf) -> None:
-    """Read an option that is a tensor; raise unless its numbers are from 0 to `most`, and finite."""
+def check_option(value: Share, name: str, expected: str, most: float = math.inf, least: float = 0.0) -> None:
+    """Read an option that is a tensor; raise unless its numbers are from `least` to `most`, and finite."""
     if not isinstance(value, Tensor) or value.is_meta:
         return
     check_real(value, name, expected)
-    wrong = (~((value >= 0) & (value <= most) & value.isfinite())).nonzero()
+    wrong = (~((value >= least) & (value <= most) & value.isfinite())).nonzero()
     if len(wrong) > 0:
         first = tuple(wrong[0].tolist())
         where = f" for sample {first[0]}" if first else ""

@@ -381,11 +381,13 @@ class Watch:
         self.notes.append(Note(total, self.i, self.sigma, f"{what} NaN or infinity"))
         return values
 
-    def within(self, values: Tensor, name: str, expected: str, most: float = math.inf) -> None:
-        """Note whether each of an option's values, one or some per sample, is from 0 to `most`."""
-        inside = ((values >= 0) & (values <= most)).reshape(len(values) if values.ndim > 0 else 1, -1).all(1)
-        inside = torch.where(inside, 0.0, math.nan)
-        self.notes.append(Note(inside, self.i, self.sigma, f"{name} is not {expected}"))
+    def within(self, values: Sequence[Any], name: str, expected: str, most: float = math.inf) -> None:
+        """Note whether the tensors that a function returned as an option are from 0 to `most`."""
+        for k, each in enumerate(values):
+            if isinstance(each, Tensor):
+                inside = ((each >= 0) & (each <= most)).reshape(len(each) if each.ndim > 0 else 1, -1).all(1)
+                what = f"{name}[{k}] that the function returned is not {expected}"
+                self.notes.append(Note(torch.where(inside, 0.0, math.nan), self.i, self.sigma, what))
 
     def levels(self, model: Any, name: str, levels: Sequence[float]) -> None:
         """Check that a model knows these levels: when the notes are read if its bounds lie on a device."""

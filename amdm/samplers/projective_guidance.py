@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, cast
@@ -13,7 +14,7 @@ from torch import Tensor
 from amdm.checks import check_callable, check_finite, check_models, check_number
 from amdm.geometry import angle, slerp_fold
 from amdm.geometry.rows import norms, per_element
-from amdm.samplers.amdm import Algorithm1, Fold, Together, Window, resolve_window, rule_of
+from amdm.samplers.amdm import Algorithm1, Fold, Together, Window, check_option, resolve_window, rule_of
 from amdm.samplers.ddim import ddim
 from amdm.samplers.march import At, Rule, Start, Watched, of_models
 from amdm.samplers.step import Sampler, Step, Written
@@ -166,7 +167,8 @@ class ProjectiveGuidance(Rule):
         check_callable(self.fold, "fold", "fold(xs, weights)")
         count = len(xs)
         if not callable(self.weights):
-            as_control_weights(self.weights, count, xs[0])
+            for k, weight in enumerate(as_control_weights(self.weights, count, xs[0])):
+                check_option(weight, f"weights[{k}]", "a finite number", least=-math.inf)
         start, stop = resolve_window(self.window, levels, warn=count > 1)
         if count == 1 or start == stop:
             start, stop, xs = 0, 0, xs[:1]

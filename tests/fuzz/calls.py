@@ -65,7 +65,7 @@ def of_the_user(error: BaseException) -> bool:
     return THE_USERS_OWN.search(str(error)) is not None
 
 
-UNREAD = ("weights", "weight", "models", "unconditional", "background", "model", "network")
+UNREAD = ("noise_sampler", "weights", "weight", "models", "unconditional", "background", "model", "network")
 """Arguments whose tensors geometry does not read, or functions: with alien values the result may be NaN."""
 EVERY_VALUE = [
     value
