@@ -62,3 +62,12 @@ def unchecked() -> Iterator[None]:
 def rng() -> torch.Generator:
     """A generator of its own for every test."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def few_renders(request, monkeypatch):
+    """Fewer renders to compare images with: 8,000 take half a minute."""
+    if request.path.parent.name == "benchmarks":
+        from benchmarks import measures
+
+        monkeypatch.setattr(measures, "RENDERS", 500)

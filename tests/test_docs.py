@@ -22,6 +22,7 @@ MODULES = [
     "geometry",
     "k_diffusion",
     "noise",
+    "plots",
 ]
 MODULES += ["samplers", "schedules", "types", "environment"]
 

@@ -311,6 +311,8 @@ def runs(rng: random.Random, told: list[str]) -> None:
         options |= {"eta": 1.0, "combine": "or"}
     if name == "mcmc":
         options |= {"moves": 1, "kernel": rng.choice(["ula", "mala", "uhmc", "hmc"])}
+    if name == "projective_guidance":
+        options |= {"background": draw_model(rng, n), "window": rng.randint(0, steps)}
     if name == "amdm":
         window = rng.choice([0, steps, rng.randint(0, steps)])
         fold = rng.choice([geometry.slerp_fold, geometry.lerp_fold])
@@ -364,6 +366,8 @@ def broken(rng: random.Random, told: list[str]) -> None:
         options["combine"] = rng.choice(["and", "or"])
     if name == "mcmc":
         options |= {"moves": 1, "kernel": rng.choice(["ula", "mala", "uhmc", "hmc"])}
+    if name == "projective_guidance":
+        options |= {"window": steps, "background": mixtures[-1]}
     if name == "amdm":
         options |= {"window": steps, "fold": rng.choice(list(geometry.FOLDS.values()))}
     k, at, value = rng.randrange(batch), rng.randint(0, 3), rng.choice([math.nan, math.inf, -math.inf])
@@ -423,6 +427,8 @@ def from_infinity(rng: random.Random, told: list[str]) -> None:
         options["eta"] = rng.choice([0.0, 1.0])
     if name in ("fkc", "mcmc"):
         options["exponents"] = [1 / len(models)] * len(models)
+    if name == "projective_guidance":
+        options |= {"background": model}
     if name == "amdm":
         options |= {"sampler": rng.choice([samplers.ddim, samplers.dpmpp_2m_sde, samplers.heun])}
         options["eta"] = 0.0 if options["sampler"] is samplers.heun else options["eta"]
