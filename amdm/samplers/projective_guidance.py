@@ -363,13 +363,27 @@ class Composition(Regulated):
         controls = Controls(sigma, cond, *directions(self.partners, self.backgrounds, x, sigma, there))
         self.seen.append(controls)
         weights = self.weights(controls) if callable(self.weights) else self.weights
-        composed = cond.to(torch.promote_types(x.dtype, torch.float32))
         shares = as_control_weights(weights, 1 + len(self.partners), x)
-        for share, direction in zip(shares, controls.directions, strict=True):
-            composed = composed + share * direction
-        if uncond is not None:
-            composed = uncond + column_of(guidance, composed) * (composed - uncond)
-        return composed.to(x.dtype)
+        return guided_projection(uncond, cond, controls.directions, shares, guidance).to(x.dtype)
+
+
+def guided_projection(
+    unconditional: Tensor | None,
+    conditional: Tensor,
+    directions: Sequence[Tensor],
+    weights: Sequence[float | Tensor],
+    guidance: float | Tensor,
+) -> Tensor:
+    """Return D = u_1 + g (c_1 + sum_i w_i (c_i - c_0) - u_1), in float32 or better.
+
+    Without an unconditional prediction g is 1, for which u_1 has no effect.
+    """
+    composed = conditional.to(torch.promote_types(conditional.dtype, torch.float32))
+    for weight, direction in zip(weights, directions, strict=True):
+        composed = composed + weight * direction
+    if unconditional is None:
+        return composed
+    return unconditional + column_of(guidance, composed) * (composed - unconditional)
 
 
 def directions(
