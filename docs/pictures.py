@@ -27,6 +27,7 @@ from amdm import (
     sample_fkc,
     sample_heun,
     sample_mcmc,
+    sample_projective_guidance,
     sample_superdiff,
 )
 from amdm.denoisers import GaussianMixture, average_state_dicts, conjunction, linear, projective, scaling
@@ -164,6 +165,14 @@ def compositions() -> list[dict[str, Any]]:
         sample_amdm(pair, [start(), start().flip(0)], schedule(50), disable=True) for pair in ([A, B], [B, A])
     ]
     rows = several("amdm", [("A(+B)", 70, aggregated[0], None), ("B(+A)", 70, aggregated[1], None)])
+    guided: dict[str, Any] = {"background": BACKGROUND, "eta": 1.0, "disable": True}
+    first = sample_projective_guidance(models, start(), schedule(50), window=0.4, **guided)
+    all_steps = sample_projective_guidance(models, start(), schedule(50), window=1.0, **guided)
+    rows += several("projective_guidance", [
+        ("AMDM, 20 of 50 steps", 70, aggregated[0], log_projective),
+        ("20 of 50 steps", 90, first, log_projective),
+        ("all 50 steps", 150, all_steps, log_projective),
+    ])  # fmt: skip
     rows += several("linear", [
         ("target: geometric mean", 0, exact(log_mean, 1), log_mean),
         ("linear", 200, sample_ddim(linear(models), start(), sigmas, **noisy), log_mean),

@@ -152,7 +152,11 @@ class GuidedPair:
 
     def both(self, x: Latent, sigma: PerSample, **extra_args: Any) -> tuple[Latent, Latent]:
         """Return the unconditional and the conditional prediction, from a call of each model."""
-        return self.unconditional(x, sigma, **extra_args), self.conditional(x, sigma, **extra_args)
+        check_latent(x)
+        both = self.unconditional(x, sigma, **extra_args), self.conditional(x, sigma, **extra_args)
+        for name, denoised in zip(("unconditional", "conditional"), both, strict=True):
+            check_result(denoised, x, tuple(x.shape), name)
+        return both
 
     def guidance_at(self, sigma: PerSample) -> float:
         """Return the scale, the same at all levels."""

@@ -67,12 +67,15 @@ def of_the_user(error: BaseException) -> bool:
 
 UNREAD = ("noise_sampler", "weights", "weight", "models", "unconditional", "background", "model", "network")
 """Arguments whose tensors geometry does not read, or functions: with alien values the result may be NaN."""
+MOST = 10**6
+"""A larger count of models, moves or samples is no fault of a function that takes its time and memory."""
 EVERY_VALUE = [
     value
     for target in TARGETS.values()
     for argument in target.arguments.values()
     for value in (*argument.good, *argument.bad)
     if not any(value is function for function in PUBLIC.values())  # as a model they name their own arguments
+    and not (isinstance(value, int) and value > MOST)
 ]
 
 
