@@ -20,6 +20,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from amdm import (
+    plots,
     sample_amdm,
     sample_ddim,
     sample_dpmpp_2m,
@@ -32,6 +33,8 @@ from amdm import (
 )
 from amdm.denoisers import GaussianMixture, average_state_dicts, conjunction, linear, projective, scaling
 from amdm.schedules import karras_sigmas
+from benchmarks import caption_once, pictures, tables
+from benchmarks.runner import held_out
 
 HERE = Path(__file__).parent / "pictures"
 A_COLOUR, B_COLOUR, DRAWN, GREY = "#0072B2", "#D55E00", "#009E73", "0.55"
@@ -283,6 +286,27 @@ def coordinates() -> None:
     save(figure, "coordinates")
 
 
+def readme() -> None:
+    """Three scenes as each model draws them alone and as two methods join them; the README's picture."""
+    plan, scenes = caption_once.experiment("quick"), held_out(1000, 3)
+    table = tables.read(Path(__file__).parent.parent / "benchmarks/results/caption_once.csv")
+    joined = caption_once.label(caption_once.LEADS[0], "")
+    shown = {
+        "layout": "A knows shapes,\ninteractions",
+        "attribute": "B knows colours\n",
+        f"{joined}{caption_once.PUBLISHED}": "A(+B)\nby AMDM",
+        f"{joined}{caption_once.NOISY}": "A(+B) by\nprojective guidance",
+    }
+    images = {row: plan.rows[row].draw(scenes, 0, "cpu") for row in shown}
+    figure = plots.empty(plots.WIDTH, 5.6, gap=0.02)
+    pictures.grid(figure, images, scenes, len(scenes.seeds))
+    figure.axes[0].set_title("wanted", fontsize=9)
+    for axes, (row, title) in zip(figure.axes[1:], shown.items(), strict=False):
+        right = table[row].cells["scene right"].value
+        axes.set_title(f"{title}\n{right:.0f}% of scenes right", fontsize=9)
+    save(figure, "readme")
+
+
 GROUPS = {
     "Lemma A.1": "Lemma A.1: norms concentrate",
     "Proposition 3.1, norm gap": "Prop. 3.1: norm gap",
@@ -342,6 +366,7 @@ def theory() -> None:
 def main() -> None:
     """Draw everything."""
     HERE.mkdir(exist_ok=True)
+    readme()
     coordinates()
     theory()
     shell()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import amdm
 from shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")
+ROOT = Path(__file__).parent.parent
 MODULES = [
     "amdm",
     "amdm.types",
@@ -101,42 +101,18 @@ def test_importing_amdm_imports_neither_k_diffusion_nor_what_it_drags_in():
     assert result.stdout.strip() == "[]"
 
 
-def readme_blocks():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    return re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def test_the_example_of_the_readme_runs(k_diffusion, monkeypatch):
-    monkeypatch.setitem(sys.modules, "k_diffusion", k_diffusion)
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    seen = []
-
-    def network(x, t, cond):
-        seen.append((cond, tuple(x.shape)))
-        return 0.9 * x
-
-    namespace = {
-        "layout_unet": network,
-        "colour_unet": network,
-        "alphas_cumprod": (1 - betas).cumprod(0),
-        "boxes": "boxes",
-        "colours": "colours",
-    }
-    first, _, _, in_place_of_euler = readme_blocks()
-    for block in (first, in_place_of_euler):  # the second goes on from the first
-        seen.clear()
-        exec(block, namespace)
-        assert namespace["latent"].shape == (2, 4, 64, 64) and namespace["latent"].isfinite().all()
-        assert seen.count(("boxes", (2, 4, 64, 64))) == 50 and seen.count(("colours", (2, 4, 64, 64))) == 20
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_the_readmes_stable_diffusion_runs(tmp_path, monkeypatch):
-    """On tiny pipelines in the place of loaded ones; the second block goes on from the first.
-
-    A and B are the pipelines' own pictures of the seed, and A(+B) is the same by either way, to a grey level.
-    """
+    """On tiny pipelines in the place of loaded ones: A and B are their own pictures, to a grey level."""
     monkeypatch.chdir(tmp_path)
     from adapters import tiny_diffusers as tiny
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -149,23 +125,21 @@ def test_the_readmes_stable_diffusion_runs(tmp_path, monkeypatch):
         image_encoder=tiny.seeded(CLIPVisionModelWithProjection, vision),
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32),
     )
-    namespace = {
-        "gligen": gligen,
-        "ip_adapter": ip_adapter,
-        "picture": Image.new("RGB", (40, 40), (200, 30, 60)),
-    }
-    _, from_both, in_a_call, _ = readme_blocks()
-    exec(from_both, namespace)
-    a, b, joined, call = (namespace[name] for name in ("a", "b", "image", "call"))
-    told = {"gligen_phrases": namespace["phrases"], "gligen_boxes": namespace["boxes"]}
-    assert same(a, gligen(**call, **told, generator=torch.Generator().manual_seed(0)).images[0])
-    picture = namespace["picture"]
-    theirs = ip_adapter(**call, ip_adapter_image=picture, generator=torch.Generator().manual_seed(0))
-    assert same(b, theirs.images[0])
+    picture = Image.new("RGB", (40, 40), (200, 30, 60))
+    found = {"gligen": gligen, "ip_adapter": ip_adapter, "picture": picture}
+    (block,) = blocks("README.md")
+    exec(block, found)
+    told = {"gligen_phrases": found["phrases"], "gligen_boxes": found["boxes"]}
+    first, second = found["only_a"], found["only_b"]
+    assert same(first, gligen(**found["call"], **told, generator=found["seed"]()).images[0])
+    theirs = ip_adapter(**found["call"], ip_adapter_image=picture, generator=found["seed"]())
+    assert same(second, theirs.images[0])
     assert Image.open(tmp_path / "a_b_ab.png").size == (3 * 64, 64)
-    exec(in_a_call, namespace)
-    assert same(joined, namespace["image"])
-    assert not same(a, b) and not same(a, joined) and not same(b, joined)
+    joined = found["a"].decode(found["x"]).images[0]
+    assert not same(first, second) and not same(first, joined) and not same(second, joined)
+    published = "sample_amdm(models, [a.x, b.x], a.sigmas)"
+    assert published in (ROOT / "README.md").read_text()
+    assert eval(published, found | {"sample_amdm": amdm.sample_amdm}).isfinite().all()
 
 
 def same(one, other):
