@@ -38,6 +38,16 @@ CURVES: dict[str, tuple[Any, ...]] = {
     "window_eta": (CALM, replace(CALM, guidance=2.0)),
     "eta": (CALM, NOISY),
 }
+NAMES: dict[Any, str] = {
+    CALM: "once, g = 3",
+    NOISY: "once, g = 2, eta = 1 in the window",
+    replace(CALM, window_eta=1.0): "once, eta = 1 in the window",
+    replace(CALM, guidance=2.0): "once, g = 2",
+    AMDM: "AMDM",
+    replace(AMDM, eta=1.0): "AMDM, eta = 1",
+    LINEAR: "linear fold",
+}
+"""The centres in the picture."""
 FIRST_STEPS: tuple[Literal["linear", "shared"], ...] = ("linear", "shared")
 FIRSTS = [replace(centre, first=first) for centre, first in product((CALM, NOISY), FIRST_STEPS)]
 
@@ -69,20 +79,22 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """What is right, and KID, over each setting, with a curve for each centre."""
-    whole = plots.empty(plots.WIDTH, 8)
+    whole, colours = plots.empty(plots.WIDTH, 8), plots.colours_of(list(NAMES.values()))
     grid = whole.subplots(len(METRICS), len(CURVES), sharey="row")
     for (setting, methods), column in zip(CURVES.items(), grid.T, strict=True):
         for metric, axes in zip(METRICS, column, strict=True):
             for method in methods:
                 names = [label(replace(method, **{setting: value})) for value in VALUES[setting]]
-                pictures.curve(axes, VALUES[setting], table, names, metric, label(method, setting))
+                name = NAMES[method]
+                pictures.curve(axes, VALUES[setting], table, names, metric, name, colours[name])
             pictures.describe(axes, "")
             if metric == "KID":
                 axes.set_yscale("symlog", linthresh=20)
-        column[0].legend(fontsize=6, frameon=False)
         column[-1].set_xlabel(setting.replace("_", " "), fontsize=8)
     for metric, axes in zip(METRICS, grid[:, 0], strict=True):
         axes.set_ylabel(f"{metric}, {'x 1000' if metric == 'KID' else '%'}", fontsize=8)
+    lines = {line.get_label(): line for axes in grid[0] for line in axes.lines if line.get_label()[0] != "_"}
+    whole.legend(handles=list(lines.values()), loc="outside upper center", ncols=4, fontsize=7, frameon=False)
     return whole
 
 

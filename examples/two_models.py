@@ -1,9 +1,10 @@
-"""Two trained diffusion models that control one thing each, joined by AMDM: scenes of coloured shapes.
+"""Two trained diffusion models that control one thing each, joined: scenes of coloured shapes.
 
 Model A (`layout`) is told where which shapes are and how they interact, model B (`attribute`) where which
 colours are; both get the caption, which says what there is but not where. Both are latent diffusion models in
-diffusers' classes, trained on `shapes.world` and stored in `shapes/weights`. The same held-out scenes
-and the same starts for all four methods; detectors that see pixels and boxes only say what is right.
+diffusers' classes, trained on `shapes.world` and stored in `shapes/weights`. They are joined by projective
+guidance, for which the model `base` says what the caption alone makes of an image, and by AMDM. The same
+held-out scenes and the same starts for all; detectors that see pixels and boxes only say what is right.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from amdm import sample_amdm, start_noise
+from amdm import sample_amdm, sample_projective_guidance, seeded_noise, start_noise
+from amdm.denoisers import Guided
+from amdm.samplers.march import Callback
+from amdm.types import Latent
 from shapes import denoisers, latents, pictures, scores, world
 from shapes.commands import parser_of
 from shapes.scores import Counts, Found
@@ -26,6 +30,8 @@ METHODS = {
     "B": ("attribute",),
     "A(+B)": ("layout", "attribute"),
     "B(+A)": ("attribute", "layout"),
+    "A(+B), AMDM": ("layout", "attribute"),
+    "B(+A), AMDM": ("attribute", "layout"),
 }
 STARTS = ("layout", "attribute")  # each model has a start of its own, the same in every method
 JUDGED = ("shapes", "colours", "interactions", "all three")
@@ -35,30 +41,44 @@ Table = dict[str, dict[str, Counts]]  # by method and by what is judged
 
 
 def draw(scenes: Scenes, guidance: float, quiet: bool) -> dict[str, Image]:
-    """Every method's images, with the library's defaults: the first 12 of 30 DDIM steps aggregated."""
-    models = {name: denoisers.load(name, guidance) for name in STARTS}
-    sigmas = denoisers.sigmas(STEPS)
+    """Every method's images. The models are joined in the first 12 of 30 DDIM steps."""
+    models = {name: denoisers.load(name, guidance) for name in (*STARTS, "base")}
     parts = world.split(scenes, BATCH)
     images = {}
     with tqdm(total=len(METHODS) * len(parts) * STEPS, unit="step", disable=quiet) as bar:
-        for method, names in METHODS.items():
+        for method in METHODS:
             bar.set_description(method)
-            drawn = []
-            for part in parts:
-                noise = start_noise(part.seeds.tolist(), latents.SHAPE, sigmas[0], len(STARTS))
-                starts = dict(zip(STARTS, noise, strict=True))
-                args = [denoisers.extra_args(name, part) for name in names]
-                x = sample_amdm(
-                    [models[name] for name in names],
-                    [starts[name] for name in names],
-                    sigmas,
-                    args,
-                    callback=lambda _: bar.update(),
-                    disable=True,
-                )
-                drawn.append(latents.decode(x))
-            images[method] = torch.cat(drawn)
+            drawn = [sample(method, models, part, lambda _: bar.update()) for part in parts]
+            images[method] = latents.decode(torch.cat(drawn))
     return images
+
+
+def sample(method: str, models: dict[str, Guided], part: Scenes, callback: Callback) -> Latent:
+    """One batch by one method.
+
+    AMDM, and a model alone, have the library's defaults. Projective guidance has guidance 2 and fresh noise
+    in the steps that join the models.
+    """
+    names, sigmas, seeds = METHODS[method], denoisers.sigmas(STEPS), part.seeds.tolist()
+    starts = dict(
+        zip(STARTS, start_noise(seeds, latents.SHAPE, sigmas[0], num_models=len(STARTS)), strict=True)
+    )
+    x, joined = [starts[name] for name in names], [models[name] for name in names]
+    args = [denoisers.extra_args(name, part) for name in names]
+    if len(names) == 1 or "AMDM" in method:
+        return sample_amdm(joined, x, sigmas, args, callback, disable=True)
+    return sample_projective_guidance(
+        joined,
+        x,
+        sigmas,
+        [*args, denoisers.extra_args("base", part)],
+        callback,
+        disable=True,
+        background=models["base"],
+        guidance=2.0,
+        window_eta=1.0,
+        noise_sampler=[seeded_noise(seeds, latents.SHAPE, stream=k) for k in range(len(names))],
+    )
 
 
 def judge(found: Found, scenes: Scenes) -> dict[str, Counts]:
@@ -83,7 +103,8 @@ def report(table: Table, scenes: Scenes) -> str:
     chances = "".join(f"{100 * random[what][0]:5.1f}{'':15}" for what in JUDGED[:3])
     lines.append(f"{'objects put at random':24}{chances}")
     lines.append(f"\nAll three right, scene by scene (n = {len(scenes.seeds)}):")
-    lines += [verdict(table, "A(+B)", "A"), verdict(table, "B(+A)", "B"), verdict(table, "A(+B)", "B(+A)")]
+    pairs = [("A(+B)", "A"), ("B(+A)", "B"), ("A(+B)", "A(+B), AMDM"), ("B(+A)", "B(+A), AMDM")]
+    lines += [verdict(table, one, other) for one, other in pairs]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import runner, table1_2
+from benchmarks import measures, runner, table1_2
 from benchmarks.__main__ import run
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method
@@ -17,7 +17,7 @@ def experiment(scenes=20, seeds=1):
 
 
 if __name__ == "__main__":
-    runner.BATCH = 20
+    runner.BATCH, measures.RENDERS = 20, 300
     assert processes().num_processes == int(os.environ.get("WORLD_SIZE", "1"))
     run("tiny", table1_2, experiment(60), Path(sys.argv[1]), quiet=True)
     processes().destroy_process_group()  # as the command does
