@@ -141,6 +141,10 @@ class Rule:
         """Return what is left of the memory after a `Restart`."""
         return None
 
+    def composes(self, i: int) -> bool:
+        """Whether the prediction of step i is made of several models' and not the first one's alone."""
+        return not self.each_its_latent
+
     @property
     def holds_slope(self) -> bool:
         """Whether (x - denoised)/sigma stays if a callback writes into x, as in `sample_euler`."""
@@ -236,8 +240,8 @@ def _loop(
         if last or rule.debug_nans:
             watch.finite(step.x_next, f"{type(rule).__name__}.step led to")
         if last and own and rule.validate:
-            whole = len(denoise) == 1 or rule.each_its_latent
-            watch.last(step, denoise[0].name if whole else "the composition of the models", sigma_before)
+            composed = len(denoise) > 1 and rule.composes(i)
+            watch.last(step, "the composition of the models" if composed else denoise[0].name, sigma_before)
         if reads and (last or rule.debug_nans):
             watch.read()
         sent: Any = yield step

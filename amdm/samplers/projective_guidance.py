@@ -254,6 +254,10 @@ class InWindow(ProjectiveGuidance):
         together = memory.samplers
         return memory._replace(samplers=Together(self.inner.restarted(together.lead), together.partners))
 
+    def composes(self, i: int) -> bool:
+        """Whether step i is taken with D."""
+        return i in self._window and i != self.joins
+
     @property
     def _window(self) -> range:
         return range(*cast("tuple[int, int]", self.window))

@@ -525,11 +525,12 @@ def test_a_window_counts_the_steps_that_the_pipeline_takes(end, window):
     assert len(calls) == 2 * expected > 0
 
 
+@pytest.mark.parametrize("options", [{}, {"background": identity, "guidance": 5.0}], ids=["amdm", "guided"])
 @pytest.mark.parametrize("stop", ["denoising_end", "interrupt"])
-def test_nan_is_told_though_the_pipeline_stops_before_the_window_closes(stop):
+def test_nan_is_told_though_the_pipeline_stops_before_the_window_closes(stop, options):
     pipe, kwargs = tiny.sdxl(tiny.ddim(), num_inference_steps=6)
     pipe.scheduler = AggregatingScheduler.of(
-        pipe.scheduler, Partners([lambda x, sigma: x * float("nan")], window=1.0)
+        pipe.scheduler, Partners([lambda x, sigma: x * float("nan")], window=1.0, **options)
     )
     if stop == "denoising_end":
         kwargs["denoising_end"] = 0.5

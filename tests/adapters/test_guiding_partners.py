@@ -141,3 +141,24 @@ def test_a_background_that_returns_nan_is_named():
         FloatingPointError, match=r"^background returned NaN or infinity for sample 0, first at step 0"
     ):
         pipe(**kwargs)
+
+
+@pytest.mark.parametrize("starts", [None, STARTS])
+def test_a_window_counts_the_steps_that_the_pipeline_takes(starts):
+    """SDXL's base, which stops before its refiner."""
+    pipe, kwargs = tiny.sdxl(tiny.ddim(), num_inference_steps=STEPS)
+    kwargs["denoising_end"] = 0.5
+    prepared, other = (
+        from_pipeline(pipe, **kwargs),
+        tiny.sdxl_ip_adapter(tiny.ddim(), num_inference_steps=STEPS),
+    )
+    partner = from_pipeline(other[0], **other[1], denoising_end=0.5)
+    options = {"background": partner.without_control(), "window": 0.4}
+    scale = math.sqrt(1 + prepared.sigmas[0].item() ** 2)
+    x = prepared.x if starts is None else [prepared.x, scale * starts[0]]
+    models = [prepared.model, partner.model]
+    expected = sample_projective_guidance(models, x, prepared.sigmas, **options, disable=True)
+    guidance = prepared.model.guidance
+    joining = Partners([partner.model], starts, guidance=guidance, **options)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, joining)
+    assert_equal(pipe(**kwargs).images, prepared.decode(expected).images, 5e-6)

@@ -120,6 +120,19 @@ def test_the_distance_that_is_told(sigmas, reach, factor, told):
         assert f"expected {reach * 14:.4g} or less" in found[0]
 
 
+@pytest.mark.parametrize("starts", [1, 2])
+@pytest.mark.parametrize(
+    ("window", "name"), [(1.0, "the composition of the models"), (9, "models[0]"), ((9, 10), None)]
+)
+def test_who_made_the_last_prediction_is_named(window, name, starts):
+    """In the window of projective guidance all models do; where starts are joined each predicts alone."""
+    eps, x = [mixture(seed, n=N).eps for seed in (0, 1)], [start(), start(seed=1)]
+    options = {"background": mixture(2, n=N).eps, "window": window}
+    (message,) = messages(projective_guidance(eps, x[0] if starts == 1 else x, SIGMAS, **options))
+    name = name or {1: "the composition of the models", 2: "models[0]"}[starts]
+    assert message.startswith(f"{name} returned |denoised - x| = ")
+
+
 def test_the_sample_is_named():
     x = start(seed=3, batch=3)
     x[1] /= 14.6
