@@ -25,8 +25,8 @@ from sklearn.svm import SVC
 from torch import Tensor
 from tqdm import tqdm
 
-from amdm import Denoiser, amdm, sample_amdm, sample_ddim, start_noise
-from amdm.denoisers import GaussianMixture, conjunction, projective
+from amdm import Denoiser, amdm, sample_amdm, sample_ddim, sample_projective_guidance, start_noise
+from amdm.denoisers import GaussianMixture, conjunction
 from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
 from shapes.commands import parser_of
 from shapes.scores import verdict
@@ -127,14 +127,14 @@ def sample(models: Sequence[Denoiser], x: Tensor | Sequence[Tensor]) -> tuple[Te
 def sample_projective(
     models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser
 ) -> tuple[Tensor, int]:
-    """AMDM's first step, then projective composition to the end of its window, then model 1 alone.
+    """Projective guidance with the library's defaults, and its evaluations per sample.
 
-    The composition's background is the model that is told nothing: here there is no caption.
+    The background is the model that is told nothing: here there is no caption. Without guidance it is AMDM's
+    first step, then projective composition to the end of its window, then model 1 alone.
     """
-    x = next(amdm(models, xs, SIGMAS)).x_next
-    x = sample_ddim(projective(untold, models), x, SIGMAS[1 : WINDOW + 1], disable=True)
+    x = sample_projective_guidance(models, xs, SIGMAS, background=untold, disable=True)
     evaluations = len(models) + (len(models) + 1) * (WINDOW - 1) + len(SIGMAS) - 1 - WINDOW
-    return sample_ddim(models[0], x, SIGMAS[WINDOW:], disable=True), evaluations
+    return x, evaluations
 
 
 def sample_guided(models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser) -> tuple[Tensor, int]:
