@@ -999,6 +999,10 @@ TARGETS["Partners"] = Target(
         "fold": function(geometry.slerp_fold, lambda xs, weights: xs[0]),
         "background": function(ONE, [ONE], none=True, bad=([], [ONE, ONE], [3])),
         "guidance": number(2.0, 1, -1),
+        "control_weights": Argument(
+            (1.0, -2, [0.5], T(0.5), T([0.5]), [T([0.2, -0.7])], torch.rand(2, 6)),
+            (None, "1", NAN, INF, True, [], [1.0, 1.0], {}, 1j, [T([NAN, 1.0])], [torch.ones(2, 6) * 1j]),
+        ),
     },
     Partners,
     ("models",),

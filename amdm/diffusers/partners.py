@@ -37,8 +37,10 @@ from amdm.samplers.amdm import (
 from amdm.samplers.known import Mask, masks_of
 from amdm.samplers.march import Watch, Watched
 from amdm.samplers.projective_guidance import (
+    FINITE,
     ControlWeights,
     as_control_weights,
+    as_factors,
     directions,
     named_backgrounds,
 )
@@ -103,6 +105,9 @@ class Partners:
         for name, background in self.backgrounds.items():
             check_callable(background, name, "model(x, sigma)")
             check_finite(self.guidance, "guidance")
+        weights = as_control_weights(self.control_weights, len(self.models) + 1, "control_weights")
+        for k, weight in enumerate(weights):
+            check_option(weight, f"control_weights[{k}]", FINITE, least=-math.inf)
 
     @property
     def backgrounds(self) -> dict[str, Denoiser]:
@@ -199,7 +204,7 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timesteps: list[int], sa
     run = Run(timesteps, levels, latents, start, stop, watch, masks)
     if partners.background is not None:
         run.guided_from = start + any(latent is not None for latent in partners.starts)
-        as_control_weights(partners.control_weights, 1 + len(latents), sample, "control_weights")
+        as_factors(partners.control_weights, 1 + len(latents), sample, "control_weights")
     run.latents = run.outside(latents, sample, 0)
     return run
 
@@ -274,8 +279,8 @@ def guided(
     models = [Watched(model, f"models[{i}]", run.watch) for i, model in enumerate(partners.models)]
     backgrounds = [Watched(model, name, run.watch) for name, model in partners.backgrounds.items()]
     _, controls = directions(models, backgrounds, x, sigma, [x] * len(models))
-    shares = as_control_weights(partners.control_weights, 1 + len(models), x)
-    total = sum(share * control for share, control in zip(shares, controls, strict=True))
+    factors = as_factors(partners.control_weights, 1 + len(models), x, "control_weights")
+    total = sum(factor * control for factor, control in zip(factors, controls, strict=True))
     if run.masks is not None:
         total = torch.where(run.masks[index] > 0, total, 0.0)
     _, _, c_out = scaling(scheduler.config.prediction_type, torch.tensor(sigma, dtype=torch.float64))

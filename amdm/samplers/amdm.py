@@ -303,7 +303,7 @@ def check_option(value: Share, name: str, expected: str, most: float = math.inf,
 def as_weights(value: Any, num_models: int) -> list[Share]:
     """`amdm`'s weights as N - 1 shares, checked (tensors are not read)."""
     more = ", one a merge; for shares that change with the step, a function of the Step"
-    return _each(value, num_models - 1, num_models, "weights", SHARE, 1.0, more)
+    return listed(value, num_models - 1, num_models, "weights", SHARE, most=1.0, more=more)
 
 
 def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
@@ -312,7 +312,7 @@ def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
         if value != "auto":
             raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")
         value = [auto_length(n)] * num_models
-    return _each(value, num_models, num_models, "correction", LENGTH, math.inf)
+    return listed(value, num_models, num_models, "correction", LENGTH)
 
 
 def auto_length(n: int | Tensor) -> Any:
@@ -323,10 +323,18 @@ def auto_length(n: int | Tensor) -> Any:
     return 0.3 * (n / 16384).sqrt() if isinstance(n, Tensor) else 0.3 * math.sqrt(n / 16384)
 
 
-def _each(
-    value: Any, count: int, num_models: int, name: str, expected: str, most: float, more: str = ""
+def listed(
+    value: Any,
+    count: int,
+    num_models: int,
+    name: str,
+    expected: str,
+    *,
+    least: float = 0.0,
+    most: float = math.inf,
+    more: str = "",
 ) -> list[Any]:
-    """A list, tuple or 1-D array as a list, anything else `count` times; numbers checked to be 0 to `most`.
+    """A list, tuple or 1-D array as a list, anything else `count` times; numbers checked to be in the range.
 
     Numbers become Python floats: numpy's float32 would take all it is multiplied with down to float32.
     """
@@ -338,7 +346,7 @@ def _each(
         )
     for k, each in enumerate(values):
         if not isinstance(each, Tensor):
-            check_number(each, f"{name}[{k}]", expected, lambda number: 0 <= number <= most)
+            check_number(each, f"{name}[{k}]", expected, lambda number: least <= number <= most)
     return [each if isinstance(each, Tensor) else float(each) for each in values]
 
 

@@ -335,6 +335,11 @@ class Watched:
             function = self.model
         return self._checked(function(x, _level(x, sigma), **self.extra_args), x)
 
+    def guidance_at(self, x: Tensor, sigma: float | Tensor) -> float | Tensor:
+        """The model's own scale of guidance at a level, a number or one per sample; 1 without guidance."""
+        scale = getattr(self.model, "guidance_at", None)
+        return 1.0 if scale is None else cast("float | Tensor", scale(_level(x, sigma)))
+
     def _checked(self, denoised: Tensor, x: Tensor, watched: bool = True) -> Tensor:
         check_result(denoised, x, tuple(x.shape), self.name)
         if denoised.dtype != x.dtype:

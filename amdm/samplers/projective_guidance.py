@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -14,7 +15,16 @@ from torch import Tensor
 from amdm.checks import check_callable, check_finite, check_models, check_number
 from amdm.geometry import angle, slerp_fold
 from amdm.geometry.rows import norms, per_element
-from amdm.samplers.amdm import Algorithm1, Fold, Together, Window, check_option, resolve_window, rule_of
+from amdm.samplers.amdm import (
+    Algorithm1,
+    Fold,
+    Together,
+    Window,
+    check_option,
+    listed,
+    resolve_window,
+    rule_of,
+)
 from amdm.samplers.ddim import ddim
 from amdm.samplers.march import At, Rule, Start, Watched, of_models
 from amdm.samplers.step import Sampler, Step, Written
@@ -54,6 +64,7 @@ class Controls:
 
 
 ControlWeights = Share | Sequence[Share]
+FINITE = "a finite number"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,16 +178,15 @@ class ProjectiveGuidance(Rule):
         check_callable(self.fold, "fold", "fold(xs, weights)")
         count = len(xs)
         if not callable(self.weights):
-            for k, weight in enumerate(as_control_weights(self.weights, count, xs[0])):
-                check_option(weight, f"weights[{k}]", "a finite number", least=-math.inf)
+            for k, weight in enumerate(as_factors(self.weights, count, xs[0])):
+                check_option(weight, f"weights[{k}]", FINITE, least=-math.inf)
         start, stop = resolve_window(self.window, levels, warn=count > 1)
         if count == 1 or start == stop:
             start, stop, xs = 0, 0, xs[:1]
         apart = any(x is not xs[0] for x in xs)
         finish, inner = self._inner(xs, levels)
-        own = {option.name: getattr(self, option.name) for option in fields(ProjectiveGuidance)}
         rule = InWindow(
-            **{**own, "window": (start, stop)},
+            **{**vars(self), "window": (start, stop)},
             inner=inner[0].rule,
             finish=finish,
             joins=start if apart else None,
@@ -184,7 +194,7 @@ class ProjectiveGuidance(Rule):
         )
         (x, memory), *partners = [(each.x, each.memory) for each in inner]
         reach = [len(levels) - 1] + [stop] * (num_models - 1)
-        return Start(rule, x, Memory(Together(memory, partners if apart else ())), reach)
+        return Start(rule, x, Memory(Together(memory, partners if apart else ()), seen=[]), reach)
 
     def _inner(self, xs: Sequence[Tensor], levels: Sequence[float]) -> tuple[Rule, list[Start]]:
         """Return the sampler's rule outside the window, and its beginning from each start with that in it."""
@@ -204,8 +214,10 @@ class Memory(NamedTuple):
 
     samplers: Together
     """The lead's sampler's memory, and the partners' latents and memories until they are joined."""
+    seen: list[Controls]
+    """What D was made of in this step; the sampler's first evaluation comes first."""
     models: Sequence[Watched] = ()
-    """The models as the steps call them; made at the first."""
+    """The models as the steps call them; made at the first, since generators keep theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,24 +239,23 @@ class InWindow(ProjectiveGuidance):
     def step(self, at: At, x: Tensor, memory: Memory) -> tuple[Step, Memory]:
         """Join the models, or take the sampler's step with D in the window and with the lead after it."""
         at, inner, together = self._with_models(at, memory), self._inner_at(at), self._kept(at, memory)
+        memory.seen.clear()
         if self.joins is not None and at.i <= self.joins:
             step, together = self._algorithm1(inner).step(at, x, together)
-            return step, Memory(self._joined(at, together), at.denoise)
-        composed = cast("Composition", at.denoise[0])
-        composed.seen.clear()
+            return step, memory._replace(samplers=self._joined(at, together), models=at.denoise)
         step, lead = inner.step(at._replace(denoise=at.denoise[:1]), x, together.lead)
-        if composed.seen:
-            step = replace(step, record=composed.seen[0])
+        if memory.seen:
+            step = replace(step, record=memory.seen[0])
         if at.i + 1 == self._window.stop and not at.last and not self.debug_nans:
             at.watch.read()  # before the partners are gone
-        return step, Memory(Together(lead), at.denoise)
+        return step, memory._replace(samplers=Together(lead), models=at.denoise)
 
     def retake(self, at: At, step: Step, was: Written, memory: Memory, after: Memory) -> tuple[Step, Memory]:
         """The same from what was written; in the first step from N starts as `amdm` does it."""
         at, inner, together = self._with_models(at, memory), self._inner_at(at), self._kept(at, memory)
         if self.joins is not None and at.i <= self.joins:
             taken, samplers = self._algorithm1(inner).retake(at, step, was, together, after.samplers)
-            return taken, Memory(self._joined(at, samplers), after.models)
+            return taken, after._replace(samplers=self._joined(at, samplers))
         given = [inner.predicted(was, step.x, step.denoised)]
         taken, now = self.step(at.given(given), step.x, memory)
         return replace(taken, record=step.record), now._replace(models=after.models)
@@ -284,91 +295,62 @@ class InWindow(ProjectiveGuidance):
         return Algorithm1(window=self.window, fold=self.fold, inner=inner, debug_nans=self.debug_nans)
 
     def _with_models(self, at: At, memory: Memory) -> At:
-        """Exchange the models for those that guide as the window says: one `Composition` and its partners."""
-        if isinstance(at.denoise[0], Composition):
+        """Exchange the models' predictions: D for the lead's, and for all g while they are joined."""
+        if isinstance(at.denoise[0], Exchanged):
             return at
         if memory.models:
             return at._replace(denoise=memory.models)
-        start, stop = self._window.start, self._window.stop
-        count, guidance = len(self.places), self.guidance
-        joining = range(start, start + 1) if self.joins is not None and guidance is not None else range(0)
-        partners = [Regulated(**vars(each), guidance=guidance, steps=joining) for each in at.denoise[1:count]]
-        lead = Composition(
-            **vars(at.denoise[0]),
-            guidance=guidance,
-            steps=joining,
-            window=range(start if self.joins is None else start + 1, stop),
-            partners=partners,
-            backgrounds=at.denoise[count:],
-            weights=self.weights,
-            places=self.places,
-        )
-        return at._replace(denoise=[lead, *partners])
+        count, joins, g = len(self.places), self.joins, self.guidance
+        (lead, *partners), backgrounds = at.denoise[:count], at.denoise[count:]
+        composed = partial(self._composed, lead, partners, backgrounds, memory.seen)
+        instead: list[dict[int, Predict]] = [{} for _ in range(count)]
+        instead[0] = dict.fromkeys(filter(self.composes, self._window), composed)
+        if joins is not None and g is not None:
+            instead[0][joins] = partial(guided, lead, g)
+            for each, partner in zip(instead[1:], partners, strict=True):
+                each[joins] = partial(reguided, partner, g)
+        models = zip(at.denoise[:count], instead, strict=True)
+        return at._replace(denoise=[Exchanged(**vars(model), instead=each) for model, each in models])
+
+    def _composed(
+        self,
+        lead: Watched,
+        partners: Sequence[Watched],
+        backgrounds: Sequence[Watched],
+        seen: list[Controls],
+        x: Tensor,
+        sigma: float | Tensor,
+    ) -> Tensor:
+        """Return D, and note what it is made of."""
+        guidance = lead.guidance_at(x, sigma) if self.guidance is None else self.guidance
+        uncond, cond = told(lead, guidance, x, sigma)
+        there = [x.to(*place) for place in self.places[1:]]
+        controls = Controls(sigma, cond, *directions(partners, backgrounds, x, sigma, there))
+        seen.append(controls)
+        weights = self.weights(controls) if callable(self.weights) else self.weights
+        factors = as_factors(weights, len(self.places), x)
+        composed = guided_projection(uncond, cond, controls.directions, factors, guidance).to(x.dtype)
+        return lead.watch.finite(composed, "weights led to") if callable(self.weights) else composed
+
+
+Predict = Callable[[Tensor, float | Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Regulated(Watched):
-    """A model that is guided by another scale than its own at some steps, if it is guided at all."""
+class Exchanged(Watched):
+    """A model with other predictions in the place of its own, by step."""
 
-    guidance: float | None = None
-    steps: range = range(0)
+    instead: Mapping[int, Predict] = field(default_factory=dict)
 
     def __call__(
         self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
     ) -> Tensor:
         """The prediction at a level."""
-        if self.given or self.watch.i not in self.steps or not self.is_guided(x, sigma):
-            return super().__call__(x, sigma, watched, **extra_args)
-        if self.guidance == 1:
-            return self.conditional(x, sigma)
-        uncond, cond = self.both(x, sigma)
-        return uncond + cast("float", self.guidance) * (cond - uncond)
-
-    def is_guided(self, x: Tensor, sigma: float | Tensor) -> bool:
-        """Whether the model has guidance, whose scale can be another."""
-        own = self.own_scale(x, sigma)
-        return hasattr(self.model, "both") and not (isinstance(own, float | int) and own == 1)
-
-    def own_scale(self, x: Tensor, sigma: float | Tensor) -> float | Tensor:
-        """The model's own scale of guidance; 1 without."""
-        scale = getattr(self.model, "guidance_at", None)
-        if scale is None:
-            return 1.0
-        own: float | Tensor = scale(sigma if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma))
-        return own
+        predict = None if self.given else self.instead.get(self.watch.i)
+        return super().__call__(x, sigma, watched, **extra_args) if predict is None else predict(x, sigma)
 
 
-@dataclass(frozen=True)
-class Composition(Regulated):
-    """The lead, and D in the window."""
-
-    window: range = range(0)
-    partners: Sequence[Watched] = ()
-    backgrounds: Sequence[Watched] = ()
-    weights: Any = 1.0
-    places: Sequence[tuple[torch.device, torch.dtype]] = ()
-    seen: list[Controls] = field(default_factory=list)
-    """What D was made of in this step; the sampler's first evaluation comes first."""
-
-    def is_guided(self, x: Tensor, sigma: float | Tensor) -> bool:
-        """Whether the lead can be guided: D is, also where its own scale is 1."""
-        return hasattr(self.model, "both")
-
-    def __call__(
-        self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
-    ) -> Tensor:
-        """The prediction at a level: D in the window."""
-        if self.given or self.watch.i not in self.window:
-            return super().__call__(x, sigma, watched, **extra_args)
-        guidance = self.own_scale(x, sigma) if self.guidance is None else self.guidance
-        alone = isinstance(guidance, float | int) and guidance == 1
-        uncond, cond = (None, self.conditional(x, sigma)) if alone else self.both(x, sigma)
-        there = [x.to(*place) for place in self.places[1:]]
-        controls = Controls(sigma, cond, *directions(self.partners, self.backgrounds, x, sigma, there))
-        self.seen.append(controls)
-        weights = self.weights(controls) if callable(self.weights) else self.weights
-        shares = as_control_weights(weights, 1 + len(self.partners), x)
-        return guided_projection(uncond, cond, controls.directions, shares, guidance).to(x.dtype)
+# The formula
 
 
 def guided_projection(
@@ -410,6 +392,37 @@ def directions(
     return common, tuple(each.conditional(y, sigma).to(x) - own for each, y, own in predictions)
 
 
+# One model's guidance
+
+
+def told(
+    model: Watched, guidance: float | Tensor, x: Tensor, sigma: float | Tensor
+) -> tuple[Tensor | None, Tensor]:
+    """The unconditional prediction, None for a guidance of 1, which needs none; and the conditional one."""
+    return (None, model.conditional(x, sigma)) if is_one(guidance) else model.both(x, sigma)
+
+
+def guided(model: Watched, guidance: float, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """The prediction with this guidance in the place of the model's own."""
+    uncond, cond = told(model, guidance, x, sigma)
+    return cond if uncond is None else uncond + guidance * (cond - uncond)
+
+
+def reguided(model: Watched, guidance: float, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """The same of a model with guidance of its own; one without predicts as ever."""
+    if not hasattr(model.model, "both") or is_one(model.guidance_at(x, sigma)):
+        return model(x, sigma)
+    return guided(model, guidance, x, sigma)
+
+
+def is_one(guidance: float | Tensor) -> bool:
+    """Whether it is the number 1; tensors are not read."""
+    return isinstance(guidance, float | int) and guidance == 1
+
+
+# The options
+
+
 def named_backgrounds(
     background: Denoiser | Sequence[Denoiser] | None, num_models: int
 ) -> dict[str, Denoiser]:
@@ -436,24 +449,19 @@ def column_of(value: float | Tensor, x: Tensor) -> float | Tensor:
     return value.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def as_control_weights(value: Any, num_models: int, x: Tensor, name: str = "weights") -> list[float | Tensor]:
-    """The weights of N - 1 controls as factors of latents like `x`, checked (tensors are not read)."""
-    several = isinstance(value, list | tuple) or (
-        getattr(value, "ndim", 0) == 1 and hasattr(value, "__len__")
-    )
-    values = list(value) if several else [value] * (num_models - 1)
-    if len(values) != num_models - 1:
-        raise ValueError(
-            f"{name} has {len(values)} entries but there are {num_models} models: expected "
-            f"{num_models - 1}, one for each partner"
-        )
+def as_control_weights(value: Any, num_models: int, name: str = "weights") -> list[Share]:
+    """The weights of N - 1 controls, checked (tensors are not read)."""
+    more = ", one for each partner"
+    return listed(value, num_models - 1, num_models, name, FINITE, least=-math.inf, more=more)
+
+
+def as_factors(value: Any, num_models: int, x: Tensor, name: str = "weights") -> list[float | Tensor]:
+    """The same as factors of latents like `x`; raise for a tensor of another shape."""
     factors: list[float | Tensor] = []
-    for k, each in enumerate(values):
-        if isinstance(each, Tensor):
-            each = column_of(per_element(each, x, f"{name}[{k}]", "a finite number"), x)
-        else:
-            check_finite(each, f"{name}[{k}]")
-        factors.append(each if isinstance(each, Tensor) else float(each))
+    for k, weight in enumerate(as_control_weights(value, num_models, name)):
+        if isinstance(weight, Tensor):
+            weight = per_element(weight, x, f"{name}[{k}]", FINITE)
+        factors.append(column_of(weight, x))
     return factors
 
 

@@ -122,13 +122,19 @@ def test_what_is_refused():
         Partners([model], background=[model, model], guidance=7.5)
     with pytest.raises(TypeError, match=r"^background is int, expected a callable"):
         Partners([model], background=3, guidance=7.5)
-    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
     options = {"background": model, "guidance": 7.5}
-    partners = Partners([model], control_weights=[1.0, 1.0], **options)
-    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
     with pytest.raises(
-        ValueError, match=r"^control_weights has 2 entries but there are 2 models: expected 1"
+        ValueError, match=r"^control_weights has 2 entries but there are 2 models: expected 1, one for each"
     ):
+        Partners([model], control_weights=[1.0, 1.0], **options)
+    with pytest.raises(
+        ValueError, match=r"^control_weights\[0\] is nan for sample 1, expected a finite number"
+    ):
+        Partners([model], control_weights=[torch.tensor([1.0, math.nan])], **options)
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=4)
+    partners = Partners([model], control_weights=[torch.ones(3)], **options)
+    pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
+    with pytest.raises(ValueError, match=r"^control_weights\[0\] has shape \(3,\), expected a number or one"):
         pipe(**kwargs)
 
 

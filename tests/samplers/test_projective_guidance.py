@@ -515,6 +515,14 @@ def test_what_is_not_finite_is_named():
             list(steps)
 
 
+def test_weights_that_a_function_returns_are_watched():
+    weights = lambda controls: [torch.tensor([1.0, 1.0, math.nan, 1.0]).double(), 1.0]
+    with pytest.raises(
+        FloatingPointError, match=r"^weights led to NaN or infinity for sample 2, first at step 0"
+    ):
+        list(projective_guidance(MODELS, X, SIGMAS, background=BACKGROUND, weights=weights))
+
+
 WRONG = [
     ({}, TypeError, "^background is None, expected a denoiser of what all models are told"),
     ({"background": 3}, TypeError, "^background is int, expected a callable model"),
