@@ -13,9 +13,15 @@ TITLE = "Guidance: tables 1 and 2 at other scales"
 SCALES = (1.0, 2.0, 3.0, 4.0, 7.5)
 AT = {scale: f", guidance {scale:g}" for scale in SCALES}
 CLAIMS = (
-    ("InteractDiffusion gains attribute control", "ISR 34.06 to 54.78", (AB, A), "ISR avg"),
-    ("InteractDiffusion gains interactions too", "29.53 to 31.40", (AB, A), "interactions"),
-    ("MIGC gains interaction control", "16.87 to 26.04", (BA, B), "interactions"),
+    ("InteractDiffusion gains attribute control", "ISR 34.06 to 54.78", (AB, A), "ISR avg", "table 2"),
+    (
+        "InteractDiffusion gains interactions too",
+        "Default Full 29.53 to 31.40",
+        (AB, A),
+        "interactions",
+        "table 1",
+    ),
+    ("MIGC gains interaction control", "Default Full 16.87 to 26.04", (BA, B), "interactions", "table 1"),
 )
 
 
@@ -32,7 +38,21 @@ figure = partial(
     xlabel="guidance scale",
 )
 QUESTIONS = [
-    Question(claim + end, f"{numbers} (7.5 in the published code)", both(pair, end), {metric: "more"})
-    for (claim, numbers, pair, metric), end in product(CLAIMS, AT.values())
+    Question(
+        claim + end,
+        numbers,
+        both(pair, end),
+        {metric: "more"},
+        place=place,
+        line=f"{claim}, guidance 1 to 7.5",
+    )
+    for (claim, numbers, pair, metric, place), end in product(CLAIMS, AT.values())
 ]
-section = asking(QUESTIONS)
+QUESTION = "Do the results of tables 1 and 2 depend on the guidance scale?"
+SAYS = (
+    "The gains do not: at every scale each model gains what the other controls.",
+    "What `layout` loses in interactions shrinks as guidance grows.",
+    "The paper's published code has 7.5, the other experiments here have 3.",
+)
+SHOWN = [row + AT[scale] for row in (A, AB) for scale in (1.0, 3.0, 7.5)]
+section = asking(QUESTIONS, QUESTION, SAYS, rows=SHOWN)

@@ -1,5 +1,8 @@
 """The paper's tables 1 to 4 and 6 to 10 (arXiv:2410.01262), by the names of its rows."""
 
+from collections.abc import Iterator
+from typing import Any
+
 TABLE_1 = {
     "columns": ("Default Full", "Default Rare", "Known Full", "Known Rare", "FID", "CLIP"),
     "MIGC": (16.87, 18.05, 17.84, 19.02, 30.53, 27.36),
@@ -91,3 +94,15 @@ TABLE_10 = {
         *(33.01, 28.95),
     ),
 }
+
+
+def numbers() -> Iterator[tuple[str, str, str, float]]:
+    """Yield the numbers of all tables, each with its table, row and column."""
+    tables: dict[str, dict[str, Any]] = {
+        name: of for name, of in globals().items() if name.startswith("TABLE_")
+    }
+    for name, table in tables.items():
+        columns, *rows = table.items()
+        for row, values in rows:
+            for column, value in zip(columns[1], values, strict=True):
+                yield name.replace("_", " ").lower(), row, column, value

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method, length_scale, levels, sample, starts_of
-from benchmarks.report import Question, asking
+from benchmarks.report import Direction, Question, asking
 from benchmarks.runner import Drawer
 from benchmarks.table1_2 import AB
 from benchmarks.tables import Table
@@ -21,7 +21,7 @@ from examples.published_code import published
 from shapes import denoisers, latents
 from shapes.world import Image, Scenes
 
-TITLE = "The published settings beside Algorithm 1"
+TITLE = "Published settings: the authors' code beside Algorithm 1"
 OMEGA = 0.5
 # The pulls of model 1 and model 2 with the steps that they are published with.
 PULLS = {(1, 3): (45.0, 55.0), (1, 7): (55.0, 45.0)}
@@ -57,15 +57,26 @@ def label(first: int, last: int) -> str:
     return f"{AB}, published, steps {first} to {last}"
 
 
+MORE: dict[str, Direction] = {"scene right": "more"}
+AHEAD = "Algorithm 1 has more scenes right than the published code"
 QUESTIONS = [
-    Question(claim, "", rows, {"scene right": "more"})
+    Question(claim, "", rows, MORE, line=AHEAD)
     for claim, rows in (
         ("Algorithm 1 in the published steps 1 to 7 has more scenes right", (EARLY, label(1, 7))),
         ("Algorithm 1 has more scenes right than the published steps 1 to 3", (ALGORITHM, label(1, 3))),
         ("Algorithm 1 has more scenes right than the published steps 1 to 7", (ALGORITHM, label(1, 7))),
-        ("The published steps 1 to 7 have more scenes right than model 1 alone", (label(1, 7), "layout")),
     )
 ]
+ALONE = "The published steps 1 to 7 have more scenes right than model 1 alone"
+QUESTIONS += [Question(ALONE, "", (label(1, 7), "layout"), MORE)]
+
+
+QUESTION = "How does the authors' published code compare with Algorithm 1?"
+SAYS = (
+    "It gains over `layout` alone, and has 34 to 35 points fewer scenes right than Algorithm 1.",
+    "It aggregates in fewer steps (1 to 3 or 1 to 7), folds otherwise and pulls toward another mean.",
+    "In the same steps 1 to 7 Algorithm 1 leads by 18 points.",
+)
 
 
 def experiment(size: str) -> Experiment:
@@ -83,4 +94,4 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     return pictures.sheet(table, images, scenes, metrics=metrics, rows=list(table))
 
 
-section = asking(QUESTIONS)
+section = asking(QUESTIONS, QUESTION, SAYS)

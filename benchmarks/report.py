@@ -1,8 +1,9 @@
-"""REPORT.md, made from the tables: pictures, the paper's claims and numbers beside ours, verdicts."""
+"""REPORT.md, made from the tables: all claims with their verdicts, then a section for every experiment."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
@@ -11,12 +12,14 @@ import numpy as np
 from scipy.stats import false_discovery_control, norm
 from scipy.stats import t as student
 
-from benchmarks import tables
-from benchmarks.measures import CONTROL, GROUPS, LOOKS
+from benchmarks import overview, paper, tables
+from benchmarks.measures import GROUPS
+from benchmarks.overview import Line
 from benchmarks.tables import Cell, Row, Table
+from shapes.tables import write_csv
 
 Direction = Literal["more", "less", "not more", "not less", "alike", "little less"]
-DEFAULT_TABLES = ([*CONTROL, *LOOKS],)
+COLUMNS = ("scene right", "interactions", "ISR avg", "KID above renders")
 MARGIN = {"KID": 15.0}  # what counts as no difference: points of a share, unless given here
 POINTS = 3.0
 LITTLE = 5.7  # points: what the paper calls a minor loss, ISR 55.46 to 49.78
@@ -36,6 +39,9 @@ class Claim(NamedTuple):
 
     Attributes:
         tested: the metrics that it is judged by, under every condition; "" is as the paper has it.
+        place: where the paper says so; "" for a claim of ours.
+        line: the line of the overview that it is counted in, if not one of its own.
+        measured: the metrics that it is judged by, as the paper has it.
     """
 
     claim: str
@@ -43,6 +49,9 @@ class Claim(NamedTuple):
     ours: str
     verdict: str
     tested: Mapping[str, Sequence[Tested]] = {}
+    place: str = ""
+    line: str = ""
+    measured: Mapping[str, Cell] = {}
 
     def at(self, cutoff: float) -> str:
         """The verdict if only p-values up to the cutoff decide; as it is if none is known."""
@@ -54,12 +63,12 @@ class Claim(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The content of an experiment's section: claims, columns of our tables, the paper's tables, remarks."""
+    """The content of an experiment's section: claims, a question, what was found, a table in print."""
 
     claims: Sequence[Claim]
-    tables: Sequence[Sequence[str]] = DEFAULT_TABLES
-    paper: Mapping[str, Mapping[str, Any]] = {}
-    remarks: Sequence[str] = ()
+    question: str
+    says: Sequence[str]
+    lines: Sequence[Sequence[str]] = ()
 
 
 class Question(NamedTuple):
@@ -68,6 +77,8 @@ class Question(NamedTuple):
     Attributes:
         expected: the direction of every metric that it is judged by.
         under: other conditions, and the two rows that are compared under each.
+        place: where the paper says so, if `paper` does not say that itself.
+        line: the line of the overview that it is counted in, if not one of its own.
     """
 
     claim: str
@@ -75,6 +86,8 @@ class Question(NamedTuple):
     rows: tuple[str, str]
     expected: Mapping[str, Direction]
     under: Mapping[str, tuple[str, str]] = {}
+    place: str = ""
+    line: str = ""
 
 
 def both(rows: tuple[str, str], end: str) -> tuple[str, str]:
@@ -84,18 +97,23 @@ def both(rows: tuple[str, str], end: str) -> tuple[str, str]:
 
 def asking(
     questions: Sequence[Question],
-    tables: Sequence[Sequence[str]] = DEFAULT_TABLES,
-    paper: Mapping[str, Mapping[str, Any]] = {},
-    remarks: Sequence[str] = (),
+    question: str,
+    says: Sequence[str],
+    columns: Sequence[str] = COLUMNS,
+    rows: Sequence[str] | None = None,
 ) -> Callable[[Table, Table], Section]:
-    """A section whose claims are questions about the differences of rows."""
+    """A section whose claims are questions about the differences of rows; it shows these rows, or all "
+    "drawn.
+    """
 
     def section(table: Table, differences: Table) -> Section:
         claims = []
-        for claim, numbers, rows, expected, under in questions:
-            conditions = {name: differences[" - ".join(pair)] for name, pair in under.items()}
-            claims.append(compare(claim, numbers, differences[" - ".join(rows)], expected, conditions))
-        return Section(claims, tables, paper, remarks)
+        for claim, numbers, pair, expected, under, place, line in questions:
+            conditions = {name: differences[" - ".join(other)] for name, other in under.items()}
+            found = compare(claim, numbers, differences[" - ".join(pair)], expected, conditions)
+            claims.append(found._replace(place=place or numbers, line=line))
+        shown = {row: table[row] for row in rows or table if row in table and row != "renders"}
+        return Section(claims, question, says, tables.lines(shown, present(shown, columns)))
 
     return section
 
@@ -127,7 +145,8 @@ def compare(
     for condition in shown:
         text = ", ".join(f"{name} {signed(rows[condition].cells[name])}" for name in expected)
         texts.append(f"{condition}: {text}" if condition else text)
-    return Claim(claim, numbers, "; ".join(texts), verdict, tested)
+    measured = {name: difference.cells[name] for name in expected}
+    return Claim(claim, numbers, "; ".join(texts), verdict, tested, paper, measured=measured)
 
 
 def verdict_of(tested: Mapping[str, Sequence[Tested]], paper: str) -> str:
@@ -201,7 +220,7 @@ def signed(cell: Cell) -> str:
 
 
 def write(out: Path, experiments: Mapping[str, ModuleType]) -> Path:
-    """The report of all experiments that have a table in `out`/results."""
+    """Write the report of all experiments that have a table in `out`/results, and its claims as CSV."""
     found = {}
     for name, module in experiments.items():
         path = out / "results" / f"{name}.csv"
@@ -210,15 +229,63 @@ def write(out: Path, experiments: Mapping[str, ModuleType]) -> Path:
             how = json.loads(path.with_suffix(".json").read_text())
             differences = tables.read(gaps) if gaps.exists() else {}
             found[name] = module, tables.read(path), differences, how
-    sections = [module.section(table, differences) for module, table, differences, _ in found.values()]
-    claims = [claim for section in sections for claim in section.claims]
-    tested = [each.p for claim in claims for found in claim.tested.values() for each in found]
+    sections = {module.TITLE: module.section(*both) for module, *both, _ in found.values()}
+    tested = [
+        each.p
+        for section in sections.values()
+        for claim in section.claims
+        for metrics in claim.tested.values()
+        for each in metrics
+    ]
     cutoff = cutoff_of(tested)
-    parts = [HEAD, CORRECTED.format(count=len(tested), cutoff=cutoff)]
-    parts += [text(name, *each, cutoff) for name, each in found.items()]
+    lines = [line for title, section in sections.items() for line in lines_of(section, title, cutoff)]
+    theirs = [*overview.of_theory(), *(line for line in lines if line.place)]
+    ours = [*overview.of_theory(ours=True), *(line for line in lines if not line.place)]
+    parts = [HEAD, overview.markdown(theirs), NOT_LISTED, MARKS, overview.markdown_of_ours(ours)]
+    parts += [f"{READING}\n{CORRECTED.format(count=len(tested), cutoff=cutoff)}", overview.section()]
+    parts += [text(name, *each) for name, each in found.items()]
     target = out / "REPORT.md"
     target.write_text("\n\n".join(parts) + "\n")
+    (out / CLAIMS).parent.mkdir(parents=True, exist_ok=True)
+    write_csv(out / CLAIMS, claims_of(sections, cutoff))
+    write_csv(out / PAPER, [("table", "row", "column", "number"), *paper.numbers()])
     return target
+
+
+def claims_of(sections: Mapping[str, Section], cutoff: float) -> Iterator[Sequence[str]]:
+    """Yield a head, then every claim of the sections by title, with its verdict and the corrected one."""
+    yield "experiment", "claim", "paper", "here", "verdict", "corrected"
+    for title, section in sections.items():
+        yield from ((title, *claim[:4], corrected(claim, cutoff)) for claim in section.claims)
+
+
+def lines_of(section: Section, title: str, cutoff: float) -> Iterator[Line]:
+    """The overview's lines of an experiment: claims of one place and line are counted."""
+    groups: dict[tuple[str, str], list[Claim]] = {}
+    for claim in section.claims:
+        groups.setdefault((claim.place, claim.line or claim.claim), []).append(claim)
+    for (place, line), claims in groups.items():
+        verdicts = Counter(
+            claim.verdict + ("" if corrected(claim, cutoff) in ("the same", "not tested") else overview.MARK)
+            for claim in claims
+        )
+        papers = dict.fromkeys(claim.paper for claim in claims if claim.paper != place)
+        yield Line(place, title, line, "; ".join(papers) if len(papers) == 1 else "", here(claims), verdicts)
+
+
+def here(claims: Sequence[Claim]) -> str:
+    """Our figures for some claims: one with its interval, else the least and the largest."""
+    if not all(claim.measured for claim in claims):
+        return claims[0].ours
+    if len(claims) == 1 and len(claims[0].measured) == 1:
+        return ", ".join(f"{name} {signed(cell)}" for name, cell in claims[0].measured.items())
+    values: dict[str, list[float]] = {}
+    alike = all(claim.measured.keys() == claims[0].measured.keys() for claim in claims)
+    for claim in claims:
+        for name, cell in claim.measured.items():
+            values.setdefault(name if alike else "", []).append(cell.value)
+    spans = {name: [f"{value:+.1f}" for value in (min(of), max(of))] for name, of in values.items()}
+    return ", ".join(f"{name} {' to '.join(dict.fromkeys(ends))}".strip() for name, ends in spans.items())
 
 
 def cutoff_of(p_values: Sequence[float]) -> float:
@@ -227,30 +294,23 @@ def cutoff_of(p_values: Sequence[float]) -> float:
     return max((p for p, q in zip(p_values, adjusted, strict=True) if q <= ALPHA), default=0.0)
 
 
-def text(
-    name: str,
-    module: ModuleType,
-    table: Table,
-    differences: Table,
-    how: Mapping[str, Any],
-    cutoff: float = ALPHA,
-) -> str:
-    """A section of the report; `cutoff` is the largest p-value that counts among all of the report's."""
+def text(name: str, module: ModuleType, table: Table, differences: Table, how: Mapping[str, Any]) -> str:
+    """A section of the report: question, picture, what was found, a table, and where all data are."""
     section = module.section(table, differences)
-    seconds = {row: str(part["seconds per image"]) for row, part in how.get("rows", {}).items()}
-    lines = [f"## {module.TITLE}", f"![{module.TITLE}](results/{name}.png)"]
-    if section.claims:
-        head = ["claim", "the paper", "in this world", "verdict", "corrected"]
-        rows = [[*claim[:4], corrected(claim, cutoff)] for claim in section.claims]
-        lines.append(tables.markdown([head, *rows]))
+    parts = [
+        f"## {module.TITLE}",
+        f"*{section.question}*",
+        f"![{overview.short(module.TITLE)}](results/{name}.png)",
+    ]
+    parts += [" ".join(section.says), *([tables.markdown(section.lines)] if section.lines else [])]
+    links = [f"[All metrics](results/{name}.csv)"]
+    links += [f"[differences](results/{name}_differences.csv)"] if differences else []
+    links += [f"[settings](results/{name}.json)"]
+    drawn = next(row for row_name, row in reversed(table.items()) if row_name != "renders")
+    links += [f"{drawn.scenes} x {drawn.seeds} {getattr(module, 'UNIT', 'images')}"]
     if any("KID" in row.cells for row in table.values()) and RENDERS not in how:
-        lines.append(FEW_RENDERS)
-    lines += section.remarks
-    lines += [tables.render(table, present(table, columns), seconds) for columns in section.tables]
-    for title, rows in section.paper.items():
-        named = {f"paper, {title}" if row == "columns" else row: numbers for row, numbers in rows.items()}
-        lines.append(tables.markdown([[row, *map(str, numbers)] for row, numbers in named.items()]))
-    return "\n\n".join(lines)
+        links.append(FEW_RENDERS)
+    return "\n\n".join([*parts, ", ".join(links) + "."])
 
 
 def corrected(claim: Claim, cutoff: float) -> str:
@@ -266,43 +326,38 @@ def present(table: Table, columns: Iterable[str]) -> list[str]:
     return [column for column in columns if any(column in row.cells for row in table.values())]
 
 
-HEAD = f"""# The paper's experiments on `shapes`
+HEAD = """# The paper's claims, tested
 
-Made from the tables in `results` by `python -m benchmarks`. All of it is of one small world: renders of
-32 x 32 pixels, networks of 1.2 M parameters, `layout`, `attribute` and `style` in the roles of the paper's
-models. A claim of the paper that does not reproduce does not do so in this world.
+Made by `python -m benchmarks` from the tables in `results`. Every number is of one small world, `shapes`:
+renders of 32 x 32 pixels, networks of 1.2 M parameters. `layout` plays InteractDiffusion and is told shapes,
+boxes and interactions. `attribute` plays MIGC and is told colours. `style` plays IP-Adapter. A claim that
+does not reproduce does not do so in this world. Propositions and equations are tested on exact models.
+Brackets are 95% intervals; see [how to read this](#how-to-read-this)."""
+NOT_LISTED = """Not listed: equations (1), (3), (4), (7), (8) and Algorithm 1, which are definitions; table 5,
+which is in the notebook `appendix_e2_e3_geometry`."""
+MARKS = f"""{overview.MARK} Another verdict once corrected for the number of tests.
+[All claims](results/claims.csv) has each claim with its intervals and both verdicts.
+The paper's tables are [here](results/paper.csv)."""
+READING = f"""## How to read this
 
-Intervals are of 95%, over scenes; those of differences are paired. A claim about more or less *reproduces* if
-the whole interval of every difference that it names is on the paper's side of 0, *does not* if one is on the
-other side; a claim that two are alike, or that one is not worse, if the whole interval is within {POINTS:g}
-points (KID: {MARGIN["KID"]:g}) of 0. It is *mixed* if some of its metrics are on the one side and some on the
-other, else *undecided*. *Under a condition*: not as the paper has it, but if something named is otherwise.
-Claims marked {OURS} are not the paper's: they are *supported* or *refuted* by the same rule. That is more
-than *holds* in `theory_checks`, which means that no interval excludes the statement.
+Brackets and ± are 95% intervals over scenes; ± is the longer side. Differences are paired, in points. A claim
+of more or less **reproduces** if the whole interval of every metric is on the paper's side of 0. It **does
+not reproduce** if one is on the other side. A claim that two are alike, or one no worse, needs an interval
+within {POINTS:g} points (KID: {MARGIN["KID"]:g}). **Mixed**: some metrics go one way, some the other.
+**Undecided**: all else. Our claims are **supported** or **refuted** by the same rule. A statement **holds**
+if no interval excludes it, which is less; it is **vacuous** where it says what is known anyway. Tightness is
+the true value over the bound: 1 where nothing sharper holds.
 
-* **ISR**, **mIoU** by the number of objects (L2, L3, L4) and on average: COCO-MIG's, with objects and boxes
-  found in the image. An object found in the right cell of the world overlaps by half nearly always, so that
-  ISR asks for shape and colour in the right cell, and mIoU says little more.
-* **shapes**, **colours**, **interactions**: how many are right, read in the wanted boxes; **scene right**:
-  all of them in a scene. Claims about interactions are judged by the share that is right.
-* **mAP**: HICO-DET's, of kinds of interaction and shapes of their object; rare are two of four kinds. It
-  stands in the paper's tables, and here beside the share: it is smaller in larger samples, so that the
-  bootstrap's draws, which repeat scenes, are off its value, and its intervals are off centre.
-* **style**: the detected style. **caption**: the words seen in an image and those wanted, shared over all
-  (Jaccard).
-* **KID** is times 1000, of a small classifier's features, against 8,000 renders of other scenes where nothing
-  else is said; its interval is the jackknife's over images and renders. **KID above renders** has that of
-  flawless images of the same scenes taken off, paired. **precision**, **recall** with 3 neighbours. FID would
-  need 5,000 scenes.
-* **evaluations** are guided ones, two passes of a network each; **seconds** per image on two cores,
-  busy or not, by one process or two.
-* Tables 1 and 2 are of two benchmarks in the paper (HICO-DET, and COCO-MIG with the action "and"), here of
-  the same scenes."""
-CORRECTED = """* **corrected**: what is left of a verdict if the claims of the whole report are taken as one
-  family: of {count} tests, one for each metric of each claim, those with p up to {cutoff:.4f} count, by
-  Benjamini and Hochberg's procedure at 5%. It bounds the share of wrong ones among what is decided, which is
-  what a reader of so many verdicts needs (Holm's bounds the probability of a single one), and allows the
-  positive dependence of tests that share images. p is read off the interval: normal, KID's Student's."""
+* **ISR**, **mIoU**: success and overlap of instances (COCO-MIG's). **mAP**: of interactions (HICO-DET's).
+* **colours**, **interactions**: the share that is right. **scene right**: all of them, and all shapes.
+* **KID**, times 1000, is smaller for better images. It is measured against 8,000 renders of other scenes;
+  *few renders*: as many as there are images, whose draw its interval leaves out. **KID above renders**:
+  beyond that of flawless images of the same scenes.
+* **evaluations**: guided ones for an image, two passes of a network each.
+* **images**: scenes x seeds, for a row."""
+CORRECTED = """* **corrected**: of all {count} tests, those with p up to {cutoff:.4f} count (Benjamini and
+  Hochberg). This bounds the expected share of wrong ones among what is decided at 5%."""
 RENDERS = "KID's renders"
-FEW_RENDERS = """KID is here against as many renders as there are images: one draw of them, which its interval
-leaves out, so that a difference may be that draw's."""
+FEW_RENDERS = "few renders"
+CLAIMS = Path("results") / "claims.csv"
+PAPER = Path("results") / "paper.csv"

@@ -23,7 +23,7 @@ from benchmarks.measures import Estimate, share
 from benchmarks.methods import Schedule, extra_args, levels, model, starts_of
 from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
-from benchmarks.tables import Table, markdown
+from benchmarks.tables import Cell, Table
 from shapes import denoisers, latents, scores, world
 from shapes.instances import instances
 from shapes.reading import read
@@ -49,11 +49,13 @@ SHOWN: tuple[tuple[str, What, str], ...] = (
     ("style", "attributes", "style"),
 )
 
-CAUSES = (
-    "Nothing is lost after 20 steps in which nobody says otherwise (interactions lose a little), but whoever "
-    "speaks later can overwrite it: all of it is more the later model's than the first's. What settles an "
-    "attribute is the noise level, not the step: on the shifted schedule the steps are other ones and the "
-    "levels the same, within their intervals. Windows given in steps do not carry over to another schedule."
+QUESTION = "At which step is each attribute decided?"
+SAYS = (
+    "What a model was told is kept after step 20 if nothing else is said (interactions lose some), but "
+    "what is said later overwrites it.",
+    "The noise level decides, not the step: on a shifted schedule the steps are other ones, the levels the "
+    "same.",
+    "So windows given in steps do not carry over to another schedule.",
 )
 
 
@@ -182,16 +184,18 @@ def section(table: Table, differences: Table) -> Section:
         one, other = (label(name, "nothing", step, "ddim") for step in (EARLY, 50))
         silent, spoken = differences[f"{one} - {other}"], table[label(name, what, EARLY, "ddim")]
         kept = f"{attribute} told first"
-        claims.append(compare(f"{first} nothing {stay}", "figures 8, 12", silent, {kept: "little less"}))
+        told_nothing = compare(f"{first} nothing {stay}", "figures 8, 12", silent, {kept: "little less"})
+        claims.append(told_nothing._replace(line=f"what comes first stays: told nothing after step {EARLY}"))
         gap = f"{attribute}, gap"
-        claims.append(compare(f"{first} else {stay}", "figures 8, 12", spoken, {gap: "more"}))
+        told_else = compare(f"{first} else {stay}", "figures 8, 12", spoken, {gap: "more"})
+        claims.append(told_else._replace(line=f"what comes first stays: told else after step {EARLY}"))
         found = []
         for schedule in SCHEDULES:
             steps = decided(table, name, what, attribute, schedule)
             sigmas = np.interp(steps, range(51), levels(schedule, 50).numpy())
-            found.append(
-                "step {:.1f} [{:.1f}, {:.1f}], ".format(*steps)
-                + "sigma {0:.2f} [{2:.2f}, {1:.2f}]".format(*sigmas)
-            )
+            words = (f"{what} {Cell(*values).short(form)}" for what, values, form in (
+                ("step", steps, ".1f"), ("sigma", [sigmas[0], *sigmas[:0:-1]], ".2f")
+            ))  # fmt: skip
+            found.append(", ".join(words))
         lines.append([f"{attribute} ({name})", *found])
-    return Section(claims, tables=[], remarks=[markdown(lines), CAUSES])
+    return Section(claims, QUESTION, SAYS, lines)

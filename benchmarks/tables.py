@@ -25,6 +25,12 @@ class Cell(NamedTuple):
         value, *ends = (f"{number:{form}}" for number in self if number is not None)
         return f"{value} [{', '.join(ends)}]" if ends else value
 
+    def short(self, form: str = ".1f") -> str:
+        """The value and the longer side of its interval in print."""
+        ends = [end for end in (self.low, self.high) if end is not None]
+        sides = [abs(end - self.value) for end in ends]
+        return f"{self.value:{form}}±{max(sides):{form.lstrip('+')}}" if sides else f"{self.value:{form}}"
+
     def __str__(self) -> str:
         return self.text()
 
@@ -78,22 +84,18 @@ def read(path: Path) -> Table:
     return table
 
 
-def render(table: Table, metrics: Sequence[str], seconds: Mapping[str, str]) -> str:
-    """Some columns as a table in Markdown; every row has its cost for an image and its sample size."""
-    lines = [["", *metrics, "evaluations", "seconds", "scenes x seeds"]]
+def lines(table: Table, metrics: Sequence[str]) -> list[list[str]]:
+    """Some columns in print, first a head; the last column is the cost of an image if it differs."""
+    costs = {name: "" if row.evaluations is None else str(row.evaluations) for name, row in table.items()}
+    known = len(set(costs.values())) > 1
+    found = [["row", *metrics, *(["evaluations"] if known else [])]]
     for name, row in table.items():
-        cells = [str(row.cells[m]) if m in row.cells else "" for m in metrics]
-        images = f"{row.scenes} x {row.seeds}"
-        cost = "" if row.evaluations is None else str(row.evaluations)
-        lines.append([name, *cells, cost, seconds.get(name, ""), images])
-    return markdown(lines)
+        cells = [row.cells[m].short() if m in row.cells else "" for m in metrics]
+        found.append([name, *cells, *([costs[name]] if known else [])])
+    return found
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a table in Markdown, in columns of one width; the first line is the head."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rule = ["-" * width for width in widths]
-    rows = [lines[0], rule, *lines[1:]]
-    return "\n".join(
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows
-    )
+    """Lines of cells as a table in Markdown; the first line is the head, whose first cell is not empty."""
+    head, *rows = (" | ".join(line) for line in lines)
+    return "\n".join([head, "|".join(["---"] * len(lines[0])), *rows])

@@ -174,6 +174,11 @@ def test_the_correction_is_benjamini_and_hochbergs():
     assert report.cutoff_of([0.9, 0.5]) == 0.0 and report.cutoff_of([]) == 0.0
 
 
+def test_a_cell_in_short_has_the_longer_side_of_its_interval():
+    assert Cell(2.0, 1.0, 4.0).short() == "2.0±2.0" and Cell(2.0).short() == "2.0"
+    assert Cell(2.0, -1.5, 4.0).short("+.2f") == "+2.00±3.50"
+
+
 def test_what_a_correction_leaves_of_a_verdict():
     row = Row(10, 1, None, {"a": Cell(2.0, 0.01, 4.0), "b": Cell(20.0, 19.0, 21.0)})
     claim = report.compare("", "1 to 2", row, {"a": "more", "b": "more"})
