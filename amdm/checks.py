@@ -1,4 +1,4 @@
-"""The argument checks at the boundary: once, before the first step, naming what was wrong."""
+"""Argument checks at the boundary. They run once, before the first step, and name what was wrong."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -14,7 +14,7 @@ from amdm.types import Denoiser
 
 
 def check_latent(x: Tensor, name: str = "x", like: Tensor | None = None) -> None:
-    """Raise unless `x` is a batch of floating-point latents, of the shape of `like` if that is given."""
+    """Raise unless `x` is a batch of floating-point latents and, if `like` is given, has its shape."""
     check_floating(x, name)
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (batch, *event), batch 1 or more")
@@ -23,7 +23,10 @@ def check_latent(x: Tensor, name: str = "x", like: Tensor | None = None) -> None
 
 
 def check_sigmas(sigmas: Tensor) -> list[float]:
-    """The schedule as numbers, read from its device once; raise unless finite, decreasing, 0 or more."""
+    """Return the schedule as numbers; raise unless it is finite, decreasing and 0 or more.
+
+    The tensor is read from its device once.
+    """
     levels = check_each_level(sigmas)
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         if sigma_next >= sigma:
@@ -32,7 +35,7 @@ def check_sigmas(sigmas: Tensor) -> list[float]:
 
 
 def check_each_level(sigmas: Tensor) -> list[float]:
-    """Levels in any order as numbers, read from their device; raise unless finite, 0 or more."""
+    """Return levels in any order as numbers, read from their device; raise unless finite, 0 or more."""
     levels = check_axis(sigmas, "sigmas", "one axis of steps + 1 levels")
     for i, sigma in enumerate(levels):
         if not math.isfinite(sigma) or sigma < 0:
@@ -41,7 +44,7 @@ def check_each_level(sigmas: Tensor) -> list[float]:
 
 
 def check_axis(values: object, name: str, expected: str) -> list[float]:
-    """The numbers of a floating-point tensor, read from its device; raise unless it has one axis of some."""
+    """Return the numbers of a floating-point tensor; raise unless it has one axis and is not empty."""
     check_floating(values, name)
     assert isinstance(values, Tensor)
     if values.ndim != 1 or len(values) == 0:
@@ -59,7 +62,7 @@ def check_floating(value: object, name: str) -> None:
 
 
 def check_holds(x: Tensor, sigma: float, name: str = "x") -> None:
-    """Raise unless the dtype of `x` has numbers as large as its level."""
+    """Raise unless the dtype of `x` can represent numbers as large as its level."""
     largest = torch.finfo(x.dtype).max
     if sigma > largest:
         raise ValueError(
@@ -69,13 +72,13 @@ def check_holds(x: Tensor, sigma: float, name: str = "x") -> None:
 
 
 def check_real(value: Tensor, name: str, expected: str) -> None:
-    """Raise unless the numbers of a tensor are whole or floating point: not bool, not complex."""
+    """Raise unless a tensor holds integers or floating-point numbers: not bool, not complex."""
     if value.dtype == torch.bool or value.is_complex():
         raise TypeError(f"{name} is {kind_of(value)}, expected {expected}")
 
 
 def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
-    """Raise unless there are some. Each of them is checked by `check_model`."""
+    """Raise unless there is at least one model. `check_model` checks each of them."""
     if not isinstance(models, Sequence) or isinstance(models, str | bytes):
         raise TypeError(f"{name} is {kind_of(models)}, expected a list of denoisers")
     if len(models) == 0:
@@ -83,7 +86,7 @@ def check_models(models: Sequence[Denoiser], name: str = "models") -> None:
 
 
 def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[float]:
-    """N exponents of a product that has a start, as numbers: None for ones; raise unless their sum is > 0."""
+    """Return N exponents as numbers, ones for None; raise unless their sum is > 0, so that a start exists."""
     exponents = [1.0] * num_models if exponents is None else exponents
     check_count(exponents, num_models, "exponents")
     for i, exponent in enumerate(exponents):
@@ -96,7 +99,7 @@ def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[
 
 
 def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) -> None:
-    """Raise unless there are none, or N that can be called with (x, sigma); results: `check_result`."""
+    """Raise unless `log_densities` is None or N callables of (x, sigma). `check_result` checks results."""
     if log_densities is None:
         return
     check_count(log_densities, num_models, "log_densities")
@@ -105,7 +108,7 @@ def check_log_densities(log_densities: Sequence[Any] | None, num_models: int) ->
 
 
 def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
-    """Raise unless `extra_args` is None or a mapping from names."""
+    """Raise unless `extra_args` is None or a mapping with names as keys."""
     if extra_args is None:
         return
     if not isinstance(extra_args, Mapping):
@@ -116,7 +119,7 @@ def check_extra_args(extra_args: object, name: str = "extra_args") -> None:
 
 
 def check_conditions(conditions: object, name: str, expected: str = "") -> None:
-    """Raise unless `conditions` is a mapping from names, by default of keyword arguments, to tensors."""
+    """Raise unless `conditions` maps names, by default of keyword arguments, to tensors."""
     call = f"a dictionary of the model's keyword arguments and tensors: {name}={{'name': tensor}}"
     expected = expected or call
     if not isinstance(conditions, Mapping):
@@ -127,13 +130,13 @@ def check_conditions(conditions: object, name: str, expected: str = "") -> None:
 
 
 def check_generator(generator: object) -> None:
-    """Raise unless `generator` is one of torch's, or None for the global one."""
+    """Raise unless `generator` is a `torch.Generator`, or None for the global one."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator is {kind_of(generator)}, expected a torch.Generator or None")
 
 
 def as_step(sigma: object, sigma_next: object, eta: object = 0.0) -> tuple[float, float, float]:
-    """Levels and eta of a step as floats, 0-d tensors read on the host; raise if they are none."""
+    """Return a step's levels and eta as floats; 0-d tensors are read on the host. Raise for other types."""
     floats = type(sigma) is float and type(sigma_next) is float and type(eta) is float
     if floats and 0 <= sigma_next < sigma < math.inf and 0 <= eta < math.inf:  # type: ignore[operator]
         return sigma, sigma_next, eta  # type: ignore[return-value]
@@ -164,7 +167,7 @@ RANGE_RTOL = 1e-3
 
 
 def check_model(model: object, name: str, levels: Sequence[float] = (), rtol: float = RANGE_RTOL) -> None:
-    """Raise unless `model` can be called as a denoiser, at these levels (0 aside) if it knows its range."""
+    """Raise unless `model` is callable as a denoiser and its range, if known, covers these levels (but 0)."""
     if hasattr(model, "components") and hasattr(model, "scheduler"):
         raise TypeError(
             f"{name} is {kind_of(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
@@ -185,7 +188,7 @@ def check_model(model: object, name: str, levels: Sequence[float] = (), rtol: fl
 def check_result(
     result: object, x: Tensor, shape: tuple[int, ...], name: str, *, same_device: bool = True
 ) -> None:
-    """Raise unless what `name` returned for `x` is a floating-point tensor of this shape on its device."""
+    """Raise unless `name` returned a floating-point tensor of this shape on the device of `x`."""
     if not isinstance(result, Tensor) or not result.is_floating_point():
         raise TypeError(f"{name} returned {kind_of(result)}, expected a floating-point tensor")
     if result.shape != shape:
@@ -196,7 +199,7 @@ def check_result(
 
 
 def per_model(value: Any, num_models: int, name: str) -> list[Any]:
-    """One entry per model: a list as it is, anything else N times."""
+    """Return one entry per model: a list as it is, anything else repeated N times."""
     if not isinstance(value, list | tuple):
         return [value] * num_models
     if len(value) != num_models:
@@ -212,14 +215,14 @@ def check_finite(value: object, name: str) -> None:
 
 
 def check_number(value: object, name: str, expected: str, holds: Callable[[float], bool]) -> None:
-    """Raise unless `value` is a finite number for which `holds`; numpy's are numbers, bools not."""
+    """Raise unless `value` is a finite number for which `holds` is true; numpy's count, bools do not."""
     number = as_number(value, name, expected)
     if not (math.isfinite(number) and holds(number)):
         raise ValueError(f"{name} is {value}, expected {expected}")
 
 
 def as_number(value: object, name: str, expected: str) -> float:
-    """A number, infinite or not, as Python's float; raise if it is none."""
+    """Return a number, infinite or not, as a Python float; raise if `value` is not a number."""
     if type(value) is float:
         return value
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -233,7 +236,7 @@ def as_number(value: object, name: str, expected: str) -> float:
 def as_level(
     value: object, name: str, expected: str = "a finite level of 0 or more", *, zero: bool = True
 ) -> float:
-    """A level given as a number or a 0-d tensor, read on the host; raise unless finite, 0 or more."""
+    """Return a level, a number or a 0-d tensor read on the host; raise unless it is finite and 0 or more."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point() and not value.is_meta:
         value = value.item()
     number = as_number(value, name, expected)
@@ -243,7 +246,7 @@ def as_level(
 
 
 def check_whole(value: object, name: str, expected: str, holds: Callable[[int], bool]) -> None:
-    """Raise unless `value` is a whole number for which `holds`; numpy's are such."""
+    """Raise unless `value` is a whole number for which `holds` is true; numpy's integers count."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}, expected {expected}")
     if not holds(int(value)):
@@ -251,13 +254,13 @@ def check_whole(value: object, name: str, expected: str, holds: Callable[[int], 
 
 
 def check_switch(value: object, name: str) -> None:
-    """Raise unless `value` is True or False; numpy's and whole numbers are such."""
+    """Raise unless `value` is True or False; numpy's bools and integers count."""
     if type(value) is not bool and not isinstance(value, Integral | np.bool_):
         raise TypeError(f"{name} is {kind_of(value)}, expected True or False")
 
 
 def check_count(values: object, num_models: int, name: str) -> None:
-    """Raise unless `values` is a list of as many entries as there are models."""
+    """Raise unless `values` is a list with one entry per model."""
     if not is_list(values):
         raise TypeError(f"{name} is {kind_of(values)}, expected a list of {num_models}, one per model")
     assert isinstance(values, Sized)
@@ -266,14 +269,14 @@ def check_count(values: object, num_models: int, name: str) -> None:
 
 
 def is_list(values: Any) -> bool:
-    """Whether entries can be taken by number: of a list, a tuple, an array or a tensor."""
+    """Return True for a sequence whose entries have indices: a list, a tuple, an array or a tensor."""
     if isinstance(values, str | bytes | Mapping):
         return False
     return isinstance(values, Sequence) or getattr(values, "ndim", 0) > 0
 
 
 def check_sigma(sigma: object, x: Tensor) -> None:
-    """Raise unless `sigma` is a tensor of one level per sample of `x`."""
+    """Raise unless `sigma` is a tensor with one level per sample of `x`."""
     check_floating(sigma, "sigma")
     assert isinstance(sigma, Tensor)
     if sigma.shape != x.shape[:1]:
@@ -292,7 +295,7 @@ def check_shape(shape: Any, name: str = "shape") -> None:
 
 
 def as_device(value: object, name: str = "device") -> torch.device:
-    """A device that is there; None is the CPU."""
+    """Return an available device; None is the CPU."""
     try:
         found = torch.device("cpu" if value is None else value)  # type: ignore[call-overload]
         return torch.empty(0, device=found).device
@@ -301,12 +304,12 @@ def as_device(value: object, name: str = "device") -> torch.device:
 
 
 def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
-    """Raise unless `value` is one of these strings."""
+    """Raise unless `value` is one of the given strings."""
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
         raise ValueError(f"{name} is {value!r}, expected {listed}")
 
 
 def kind_of(value: object) -> str:
-    """A value's kind, for messages."""
+    """Return the kind of a value, for messages."""
     return f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"{type(value).__name__}"

@@ -12,9 +12,9 @@ from amdm.types import Denoiser
 
 
 class LatentSpace(NamedTuple):
-    """The space that a model denoises in; None where something is not known.
+    """The space that a model denoises in; None for what is not known.
 
-    Put it on a denoiser as the attribute `latent_space` for `check_same_ecosystem` to compare.
+    Set it as a denoiser's attribute `latent_space`, and `check_same_ecosystem` compares it.
     """
 
     autoencoder: str | None = None
@@ -36,8 +36,8 @@ def check_same_ecosystem(
     `sigma_min` and `sigma_max` where it has them (k-diffusion's wrappers do), up to `rtol`; a last level
     of 0 is not evaluated.
 
-    No model is called: a network that was not wrapped as a denoiser passes. The samplers warn of one when
-    they have run (`validate`).
+    No model is called, so a network that was not wrapped as a denoiser passes. The samplers warn about one
+    at the end of a run (`validate`).
 
     Raises:
         TypeError: `models` is not a list of denoisers, or `sigmas` not a tensor.

@@ -1,4 +1,4 @@
-"""Report versions, devices and dtypes, for a bug report: `python -m amdm.environment`."""
+"""Report versions, devices and dtypes for a bug report: `python -m amdm.environment`."""
 
 import importlib.metadata
 import platform
@@ -27,7 +27,7 @@ def _version(package: str) -> str:
 
 
 def _devices() -> Iterator[torch.device]:
-    """The CPU, and every accelerator that torch sees."""
+    """Yield the CPU and every accelerator that torch sees."""
     yield torch.device("cpu")
     for kind in ("cuda", "xpu", "mps"):
         module = getattr(torch, kind, None)

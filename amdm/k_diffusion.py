@@ -31,14 +31,14 @@ def sampler_with(
 
     Args:
         partners: models 2..N. Model 1 is an argument of the function.
-        extra_args: the partners': one dictionary for all, or one each.
+        extra_args: the partners' extra arguments: one dictionary for all, or one each.
         options: keywords of `sample_amdm`: weights, correction, window, fold, sampler, eta, ...; others raise
             TypeError.
 
     Returns:
         `sample(model, x, sigmas, extra_args=None, callback=None, disable=None, s_churn=0., s_tmin=0.,
         s_tmax=inf, s_noise=1.)`. It raises ValueError for `s_churn` other than 0; without churn the other
-        three do nothing.
+        three have no effect.
     """
     check_models(partners, "partners")
     for i, partner in enumerate(partners):

@@ -18,20 +18,21 @@ VAST = 1e150
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0) -> NoiseSampler:
-    """A noise sampler with one generator per sample, so that a sample depends on its own seed alone.
+    """Return a noise sampler with one generator per sample: each sample depends on its own seed alone.
 
-    The draws are made on the CPU in float32 (a sampler moves them to its latent): they are the same on
-    every device and dtype, whatever the other samples of the batch and their order.
+    The draws are made on the CPU in float32, and samplers move them to their latent. So they are the same on
+    every device and in every dtype, whatever the other samples of the batch and their order.
 
     Args:
         seeds: one per sample of the batch, 0 or more.
-        shape: of one sample, the event shape.
-        stream: seeds have independent streams 0, 1, 2, ...: give every model its own,
+        shape: the event shape, that of one sample.
+        stream: each seed has independent streams 0, 1, 2, ...; give every model its own:
             `[seeded_noise(seeds, shape, stream=i) for i in range(N)]`. All are independent of
             `start_noise`.
 
     Returns:
-        `noise_sampler(sigma, sigma_next) -> (len(seeds), *shape)`. It has a state: each call goes on.
+        `noise_sampler(sigma, sigma_next) -> (len(seeds), *shape)`. It has a state: each call
+        continues the stream.
 
     >>> one, both = seeded_noise([7], [3]), seeded_noise([5, 7], [3])
     >>> bool((one(0.0, 0.0)[0] == both(0.0, 0.0)[1]).all())
@@ -44,10 +45,10 @@ def seeded_noise(seeds: Sequence[int], shape: Sequence[int], *, stream: int = 0)
 
 
 def shared_noise(noise_sampler: NoiseSampler, num_models: int) -> list[NoiseSampler]:
-    """N noise samplers that give N models the same draw at every step.
+    """Return N noise samplers that give N models the same draw at every step.
 
-    Each returned sampler is for one model, called once per step; `noise_sampler` is drawn from once per
-    step for all.
+    Each returned sampler is for one model and is called once per step. `noise_sampler` is called once per
+    step for all of them.
     """
     check_callable(noise_sampler, "noise_sampler", "noise_sampler(sigma, sigma_next)")
     check_whole(num_models, "num_models", "a whole number of 1 or more", lambda count: count >= 1)
@@ -80,30 +81,32 @@ def start_noise(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> list[Tensor]:
-    """Independent starting latents for every model, in VE coordinates; a sample depends on its seed alone.
+    """Return independent starting latents for every model, in VE coordinates.
 
-    Two conventions are in use for the start at `sigma`. "vp", the paper's and diffusers': z ~ N(0, I), so
-    x = sqrt(1 + sigma^2) noise. "ve", k-diffusion's: x = sigma noise. They differ by 0.23% at SD's sigma
+    Each sample depends on its own seed alone.
+
+    There are two conventions for the start at `sigma`. "vp" is the paper's and diffusers': z ~ N(0, I), so
+    x = sqrt(1 + sigma^2) noise. "ve" is k-diffusion's: x = sigma noise. They differ by 0.23% at SD's sigma
     of 14.6.
 
-    The draws are numpy's: seed 0 here is not the seed 0 of `torch.Generator().manual_seed(0)`, with which
-    diffusers' pipelines are called. Where a result is compared with what a pipeline draws itself, take the
-    pipeline's own start: `from_pipeline(pipe, generator=..., ...).x`.
+    The draws are numpy's: seed 0 here is not the seed 0 of `torch.Generator().manual_seed(0)`, which
+    diffusers' pipelines take. To compare a result with what a pipeline draws itself, take the pipeline's
+    own start: `from_pipeline(pipe, generator=..., ...).x`.
 
     Args:
         seeds: a list, one per sample of the batch, 0 or more.
-        shape: of one sample, the event shape.
+        shape: the event shape, that of one sample.
         sigma: the first level of the schedule.
         num_models: N.
         convention: "vp" or "ve".
-        dtype: of the result; the draws are float32.
-        device: of the result; the draws are made on the CPU.
+        dtype: dtype of the result; the draws are float32.
+        device: device of the result; the draws are made on the CPU.
 
     Returns:
-        N latents `(len(seeds), *shape)`. For models that share their start take the first.
+        N latents `(len(seeds), *shape)`. For models that share a start take the first one.
 
     Raises:
-        TypeError: seeds or shape is no list of whole numbers, or another argument is of the wrong kind.
+        TypeError: seeds or shape is not a list of whole numbers, or another argument is of the wrong kind.
         ValueError: an unknown convention, a sigma that is not positive and finite, no seeds, or a latent that
             `dtype` cannot hold.
     """

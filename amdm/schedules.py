@@ -39,13 +39,13 @@ Spacing = Literal["leading", "trailing", "linspace"]
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Levels:
-    """Levels whose `rho`-th roots are evenly spaced, then 0: k-diffusion's `get_sigmas_karras`.
+    """Return levels with evenly spaced `rho`-th roots, then 0: k-diffusion's `get_sigmas_karras`.
 
     Args:
         steps: 1 or more.
         sigma_min: the last level above 0, VE.
         sigma_max: the first level, VE.
-        rho: 7 is Karras et al.'s; 1 is evenly spaced. Positive, and such that float64 tells the levels apart.
+        rho: positive; 7 is Karras et al.'s, 1 is evenly spaced. In float64 the levels must differ.
 
     Returns:
         `(steps + 1,)`, decreasing, ending in 0.
@@ -74,7 +74,7 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
 def ddim_sigmas(
     table: Float[Tensor, " trained"], steps: int, spacing: Spacing = "leading", offset: int = 1
 ) -> Levels:
-    """The levels that diffusers' `DDIMScheduler` calls its network at, then 0.
+    """Return the levels at which diffusers' `DDIMScheduler` calls its network, then 0.
 
     Args:
         table: the level of every training step, increasing: `sigmas_from_betas(betas)`.
@@ -123,15 +123,17 @@ def ddim_sigmas(
 
 
 def stable_diffusion_betas(steps: int = 1000) -> Float[Tensor, " trained"]:
-    """Stable Diffusion's betas ("scaled_linear"): their roots are even from 0.00085^(1/2) to 0.012^(1/2)."""
+    """Return Stable Diffusion's betas ("scaled_linear"): even roots from 0.00085^(1/2) to 0.012^(1/2)."""
     _check_steps(steps)
     return torch.linspace(0.00085**0.5, 0.012**0.5, steps, dtype=torch.float64, device="cpu").square()
 
 
 def sigmas_from_betas(betas: Float[Tensor, " trained"]) -> Float[Tensor, " trained"]:
-    """The level of every training step, increasing: sigma^2 = (1 - abar)/abar, abar = cumprod(1 - beta).
+    """Return the level of every training step, increasing.
 
-    The infinite level of a zero terminal signal-to-noise ratio is 1e6.
+    sigma^2 = (1 - abar)/abar with abar = cumprod(1 - beta).
+
+    The infinite level of a zero terminal signal-to-noise ratio becomes 1e6.
     """
     for i, beta in enumerate(check_axis(betas, "betas", "one axis of training steps")):
         if not 0 <= beta <= 1:
@@ -141,13 +143,13 @@ def sigmas_from_betas(betas: Float[Tensor, " trained"]) -> Float[Tensor, " train
 
 
 def flow_times(steps: int, shift: float = 1.0) -> Levels:
-    """The times in [0, 1] of diffusers' `FlowMatchEulerDiscreteScheduler`, decreasing from 1, then 0.
+    """Return the times in [0, 1] of diffusers' `FlowMatchEulerDiscreteScheduler`, decreasing from 1, then 0.
 
-    Even times s become shift s/(1 + (shift - 1) s); the last one above 0 comes from s = 1/1000.
+    Evenly spaced times s become shift s/(1 + (shift - 1) s); the last one above 0 is that of s = 1/1000.
 
     Args:
         steps: 1 or more.
-        shift: 1 for none; SD3's scheduler has 3.
+        shift: 1 for no shift; SD3's scheduler has 3.
 
     References:
         Esser et al. 2024, arXiv:2403.03206, section 5.3.2.
@@ -164,9 +166,9 @@ def flow_times(steps: int, shift: float = 1.0) -> Levels:
 
 
 def flow_sigmas(times: Levels) -> Levels:
-    """VE noise levels s/(1 - s) for flow times s in [0, 1]; the infinite level of s = 1 becomes 1e6.
+    """Return VE noise levels s/(1 - s) for flow times s in [0, 1]; the infinite level of s = 1 becomes 1e6.
 
-    float16, which has no 1e6, gives float32.
+    float16 input, which cannot represent 1e6, gives float32.
 
     >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
     tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
@@ -192,7 +194,7 @@ def _check_steps(steps: int) -> None:
 
 
 def _ending_in_zero(sigmas: Float[Tensor, " steps"], given: str = "") -> Levels:
-    """The levels and a last 0; raise, naming the argument that was `given`, unless they decrease to it."""
+    """Return the levels and a last 0; raise, naming the argument `given`, unless they decrease to it."""
     levels = torch.cat([sigmas, sigmas.new_zeros(1)])
     if given and not bool((levels.isfinite() & (levels.diff(append=-levels[:1]) < 0)).all()):
         raise ValueError(f"{given}, expected one with which float64 tells the levels apart")

@@ -32,29 +32,29 @@ ExtraArgs = Mapping[str, Any]
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """k-diffusion's model contract: the posterior mean E[x0 | x] of x = x0 + sigma * noise (VE)."""
+    """A model as in k-diffusion: it returns the posterior mean E[x0 | x] of x = x0 + sigma * noise (VE)."""
 
     def __call__(self, x: Latent, sigma: PerSample, /, *args: Any, **extra_args: Any) -> Latent:
-        """The prediction at noise level `sigma`, one per sample."""
+        """Return the prediction at noise level `sigma`, one per sample."""
 
 
 @runtime_checkable
 class GuidedDenoiser(Denoiser, Protocol):
-    """A denoiser with classifier-free guidance that tells the two predictions it is made of."""
+    """A denoiser with classifier-free guidance that also returns its two predictions."""
 
     def both(self, x: Latent, sigma: PerSample, /, **extra_args: Any) -> tuple[Latent, Latent]:
-        """The unconditional and the conditional prediction, from one batched call where there is one."""
+        """Return the unconditional and the conditional prediction, from one batched call if possible."""
 
     def conditional(self, x: Latent, sigma: PerSample, /, **extra_args: Any) -> Latent:
-        """The conditional prediction alone, for half the cost of both."""
+        """Return the conditional prediction alone, at half the cost of both."""
 
     def guidance_at(self, sigma: PerSample, /) -> float | Tensor:
-        """The scale at these levels, a number or one per sample; 1 where there is no guidance."""
+        """Return the scale at these levels, a number or one per sample; 1 if there is no guidance."""
 
 
 @runtime_checkable
 class NoiseSampler(Protocol):
-    """k-diffusion's noise contract: standard normal noise for the step from sigma to sigma_next."""
+    """A noise sampler as in k-diffusion: standard normal noise for the step from sigma to sigma_next."""
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor, /) -> Tensor:
-        """Noise of the latent's shape."""
+        """Return noise of the latent's shape."""

@@ -1,4 +1,4 @@
-"""Whether a tensor was written into since a moment."""
+"""Detection of writes into a tensor since some moment."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from torch import Tensor
 def writes_to(tensor: Tensor) -> int | None:
     """Return how many writes torch has counted; None for inference tensors, whose writes it does not count.
 
-    No number is looked at, so the host does not wait. Writes around torch (numpy's, through `data`) are not
+    No values are read, so the host does not wait. Writes around torch (numpy's, through `data`) are not
     counted.
     """
     return None if tensor.is_inference() else tensor._version
 
 
 class Seen(NamedTuple):
-    """A tensor, and what it was at a moment."""
+    """A tensor, and its values at some moment."""
 
     tensor: Tensor
     was: Tensor
     version: int | None
-    """The count of writes; None where numbers are to be compared: it is cheap on the CPU, and sees numpy's
-    writes; and inference tensors have no count."""
+    """The count of writes. None if values are compared instead: on the CPU, where that is cheap and detects
+    numpy's writes too, and for inference tensors, which have no count."""
 
     @classmethod
     def of(cls, tensor: Tensor) -> Seen:
-        """Remember it."""
+        """Record the tensor as it is now."""
         return cls(tensor, tensor.clone(), None if tensor.device.type == "cpu" else writes_to(tensor))
 
     def is_written(self) -> bool:
-        """Whether it was written into since. The host waits for a device's inference tensors alone."""
+        """Return True if the tensor was written into. Waits for the device of inference tensors only."""
         if self.version is None:
             return not torch.equal(self.tensor, self.was)
         return self.tensor._version != self.version
 
     def is_untouched(self, now: Tensor) -> bool:
-        """Whether `now` is this tensor and certainly as it was. The host does not wait."""
+        """Return True if `now` is this tensor and certainly unchanged. The host does not wait."""
         waits = self.version is None and now.device.type != "cpu"
         return now is self.tensor and not waits and not self.is_written()

@@ -1,8 +1,8 @@
 """The paper's experiments on `shapes`: `python -m benchmarks [NAME ...] --size quick|full`.
 
-Every experiment leaves a table, the differences of its rows, a picture and a manifest in <out>/results, and
-its section in <out>/REPORT.md. What was drawn before is not drawn again. `accelerate launch -m benchmarks`
-draws with all GPUs, `torchrun --nproc_per_node N -m benchmarks` with N processes.
+Every experiment writes a table, the differences of its rows, a picture and a manifest to <out>/results, and
+its section to <out>/REPORT.md. Images that were drawn before are not drawn again. `accelerate launch -m
+benchmarks` draws with all GPUs, `torchrun --nproc_per_node N -m benchmarks` with N processes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 
 
 def modules(names: Iterable[str] = EXPERIMENTS) -> dict[str, ModuleType]:
-    """The experiments' modules by name."""
+    """Return the experiments' modules by name."""
     return {name: import_module(f"benchmarks.{name}") for name in names}
 
 
@@ -83,7 +83,7 @@ def save(
 
 
 def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table, Table]:
-    """The table of all rows, first one of flawless images (KID's floor, the others' ceiling); differences."""
+    """Return the table of rows, first of flawless images (KID's floor, others' ceiling), and differences."""
     scenes = plan.wanted
     row_of = partial(tables.row_of, scenes=plan.scenes, seeds=plan.seeds)
     measured = {label: plan.measure(drawn, scenes, plan.rows[label]) for label, drawn in images.items()}
@@ -103,9 +103,9 @@ def measure(plan: Experiment, images: Mapping[str, world.Image]) -> tuple[Table,
 
 
 def manifest(plan: Experiment, rows: Mapping[str, Sequence[Drawn]]) -> dict[str, Any]:
-    """The settings, scenes, devices and versions of a table.
+    """Return the settings, scenes, devices and versions of a table.
 
-    Seconds are the median batch's, on the machine as it was, busy or not.
+    Seconds are the median batch's, on the machine as it was during the run, busy or not.
     """
     drawn = [batch for row in rows.values() for batch in row]
     first = SPLITS[plan.split].start + plan.first
@@ -149,7 +149,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def planned(module: ModuleType, args: argparse.Namespace) -> Experiment:
-    """An experiment of the size and the number of scenes that were asked for."""
+    """Return an experiment of the requested size and number of scenes."""
     plan: Experiment = module.experiment(args.size)
     return plan if args.scenes is None else plan._replace(scenes=args.scenes)
 

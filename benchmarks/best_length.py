@@ -51,12 +51,12 @@ SAYS = (
 
 
 def label(radius: str, n: int, how: str) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"n = {n}, {radius}, {how}"
 
 
 def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
-    """A row per dimension, radius and length or part of the way, all from the same starts."""
+    """Return a row per dimension, radius and length or part of the way, all from the same starts."""
     table = {}
     settings = list(product(RADII, DIMENSIONS))
     with tqdm(total=len(settings) * len(HOW), unit="row", disable=quiet) as bar:
@@ -74,7 +74,7 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
 
 
 def sample(n: int, radius: float, value: Length, unit: str) -> tuple[Bool[Tensor, " samples"], float]:
-    """True for samples with both attributes; and |x' - mean| in VP, the mean over samples and steps."""
+    """Return True for samples with both attributes, and the mean |x' - mean| over samples and steps, VP."""
     models = attribute_pair((n,), radius)
     sigmas = levels("ddim", 50)
     starts = start_noise(range(SAMPLES), (n,), sigmas[0], len(models))
@@ -93,7 +93,7 @@ def sample(n: int, radius: float, value: Length, unit: str) -> tuple[Bool[Tensor
 
 
 def has_both(x: Latent, first: Latent, second: Latent) -> Bool[Tensor, " batch"]:
-    """True where the nearest of all modes is the one that both models have, their first.
+    """Return True if the nearest of all modes is the one that both models have, their first.
 
     The first model's modes are u_0 + v_j, the second's u_i + v_0; all are u_i + v_j.
     """
@@ -102,7 +102,7 @@ def has_both(x: Latent, first: Latent, second: Latent) -> Bool[Tensor, " batch"]
 
 
 def figure(table: Table) -> Figure:
-    """The share with both attributes over the part of the way, and over the length; a curve per dimension."""
+    """Return a picture of the share with both attributes over the part of the way and over the length."""
     whole = plots.empty(plots.WIDTH, 5.5)
     for row, radius in zip(whole.subplots(2, 2, sharey="row"), RADII, strict=True):
         for n in DIMENSIONS:
@@ -119,7 +119,7 @@ def figure(table: Table) -> Figure:
 
 
 def section(table: Table, differences: Table) -> Section:
-    """The best part and the best length in every dimension, if any is better than none."""
+    """Return the section: the best part and best length in every dimension, if any is better than none."""
     rise: dict[str, Direction] = {GAIN: "more"}
     largest, least = max(DIMENSIONS), min(DIMENSIONS)
     claims = []

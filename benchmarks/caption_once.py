@@ -1,8 +1,8 @@
 """The caption counted once (`projective_guidance`) beside AMDM: the head table, and what draws it.
 
 AMDM in effect averages two guided predictions, which halves the guidance toward what one model alone is told.
-Here the window's guided prediction is that of all controls, and what all models are told, the caption, counts
-once: the `base` model says what it adds.
+Here the window's guided prediction is that of all controls. What all models are told, the caption, counts
+once: the `base` model predicts its effect.
 """
 
 from collections import Counter
@@ -45,15 +45,15 @@ class CaptionOnce:
 
     Attributes:
         models: names, the lead first.
-        window: the steps that all controls lead, as `amdm` takes it.
-        guidance: in the window; after it the lead has 3.
-        weights: of every partner's control, or one for each.
+        window: the steps that all controls guide, as `amdm` takes it.
+        guidance: the guidance in the window; after it the lead has 3.
+        weights: the weight of every partner's control, or one for each.
         window_eta: the share of fresh noise in the window.
-        eta: the same after it.
+        eta: the share of fresh noise after it.
         first: the window's first step: AMDM's from every model's own start, by the spherical or the linear
-            fold; or all models have the lead's start.
+            fold; or none, if all models have the lead's start.
         background: the model that is told the caption alone.
-        say_style: the captions name the style.
+        say_style: True if the captions name the style.
     """
 
     models: tuple[str, ...]
@@ -71,7 +71,7 @@ class CaptionOnce:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of each network for an image, two passes counted as one."""
+        """Return the number of evaluations of each network for an image, two passes counted as one."""
         start, stop = resolve_window(self.window, levels(self.schedule, self.steps).tolist())
         # Before the joining step and in it partners are guided: two passes.
         joined = start if self.first == "shared" else start + 1
@@ -80,7 +80,7 @@ class CaptionOnce:
         return Counter({self.models[0]: self.steps, **counts, self.background: (stop - joined) // 2})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
         sigmas = levels(self.schedule, self.steps).to(device)
         x = starts_of(self.models, scenes, seed, sigmas[0])
         streams = [STARTS.index(name) for name in self.models]
@@ -114,13 +114,13 @@ SHOWN = {"scene right": "", "interactions": "layout", "colours": "attribute"}  #
 
 
 def label(models: tuple[str, ...], how: str) -> str:
-    """A row's name."""
+    """Return a row's name."""
     lead, *partners = models
     return f"{lead}({''.join(f'+{partner}' for partner in partners)}), {how}"
 
 
 def joined(models: tuple[str, ...]) -> dict[str, Drawer]:
-    """The four ways to join two models."""
+    """Return the four ways to join two models."""
     return {
         PUBLISHED: Method(models),
         LINEAR: Method(models, fold="lerp", correction=0.0),
@@ -130,7 +130,7 @@ def joined(models: tuple[str, ...]) -> dict[str, Drawer]:
 
 
 def experiment(size: str) -> Experiment:
-    """Both leads alone and joined in four ways, on scenes that no other experiment draws."""
+    """Return both leads alone and joined in four ways, on scenes that no other experiment draws."""
     rows: dict[str, Drawer] = {}
     pairs = []
     for models in LEADS:
@@ -147,7 +147,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """What is right in the four ways, beside what the model reaches alone that is told it."""
+    """Return a picture of the success rates in the four ways, and of the model that is told it, alone."""
     whole = plots.empty(plots.WIDTH, 3.6)
     whole.suptitle("With the caption counted once, more of each model's control is kept", fontsize=10)
     grid = whole.subplots(len(LEADS), len(SHOWN), squeeze=False, sharey="row", sharex="col")
@@ -163,7 +163,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 def draw(axes: Axes, table: Table, models: tuple[str, ...], metric: str, told: str) -> None:
-    """One metric of the four ways, and a line where the model is that is told it."""
+    """Draw one metric of the four ways, and a line at the model that is told it."""
     for place, how in enumerate(WAYS):
         colour = plots.COLOURS["vermilion"] if how in (ONCE, NOISY) else plots.colour_of(how)
         pictures.point(axes, table[label(models, how)].cells[metric], place, colour, label=True)
@@ -188,7 +188,7 @@ NO_WORSE = "caption once: images no worse than with AMDM or the linear fold"
 
 
 def questions() -> Iterator[Question]:
-    """The caption once against AMDM as published, the linear fold and the lead alone."""
+    """Yield the questions: the caption once against AMDM as published, the linear fold and the lead alone."""
     right: dict[str, Direction] = {"scene right": "more", "interactions": "more"}
     for models in LEADS:
         for how in (ONCE, NOISY):

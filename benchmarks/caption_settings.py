@@ -1,6 +1,6 @@
 """The caption counted once: one setting at a time, on validation scenes; guidance of AMDM and linear as well.
 
-About two centres: guidance 3 without noise, and guidance 2 with all of DDIM's fresh noise in the window.
+There are two centres: guidance 3 without noise, and guidance 2 with all of DDIM's fresh noise in the window.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ FIRSTS = [replace(centre, first=first) for centre, first in product((CALM, NOISY
 
 
 def label(method: Any, but: str = "") -> str:
-    """A row's name: the settings but one."""
+    """Return a row's name: the settings but one."""
     said = {"guidance": f"g = {method.guidance:g}", "window": f"window {method.window:g}"}
     if isinstance(method, CaptionOnce):
         kind = "caption once"
@@ -65,7 +65,7 @@ def label(method: Any, but: str = "") -> str:
 
 
 def experiment(size: str) -> Experiment:
-    """Every value of every setting, and the first step's kinds."""
+    """Return every value of every setting, and the first step's kinds."""
     swept = [
         replace(method, **{setting: value})
         for setting, methods in CURVES.items()
@@ -77,7 +77,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """What is right, and KID, over each setting, with a curve for each centre."""
+    """Draw what is right, and KID, over each setting, with a curve for each centre."""
     whole, colours = plots.empty(plots.WIDTH, 8), plots.colours_of(list(NAMES.values()))
     grid = whole.subplots(len(METRICS), len(CURVES), sharey="row")
     for (setting, methods), column in zip(CURVES.items(), grid.T, strict=True):

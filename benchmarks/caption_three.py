@@ -20,7 +20,7 @@ ALL: dict[str, Direction] = {"scene right": "more", "style": "more"}
 
 
 def experiment(size: str) -> Experiment:
-    """The lead and the style alone, AMDM with its weights read both ways, linear, and the caption once."""
+    """Return lead and style alone, AMDM with its weights read both ways, linear, and the caption once."""
     joined = Method(MODELS, say_style=False, weights=(0.5, 0.65))
     once = CaptionOnce(MODELS, say_style=False)
     rows: dict[str, Drawer] = {name: Method((name,), say_style=False) for name in ("layout", "style")}

@@ -1,8 +1,8 @@
 """Other ways to compose two models, as data: their scores summed, superposed, corrected or sampled at length.
 
-Three predictions are composed: the unconditional one of one network, and each model's conditional one; where
-the caption is to count once, also that of a model that is told the caption alone. `linear` alone composes the
-two guided ones.
+Three predictions are composed: the unconditional one of one network, and each model's conditional one. If the
+caption is to count once, the prediction of a model that is told the caption alone is added. Only `linear`
+composes the two guided predictions.
 """
 
 from collections import Counter, deque
@@ -32,18 +32,18 @@ STEP_SIZES: dict[str, Callable[[float, float], float]] = {
 class Composition:
     """Two models composed at every step, on one latent: the first one's start.
 
-    An image depends on its own seed alone, but for `mcmc`, whose moves draw for the batch as a whole, and for
-    `fkc` with several particles, whose resampling does, and the choice of the one that is kept.
+    An image depends on its own seed alone, except for `mcmc`, whose moves draw for the batch as a whole, and
+    for `fkc` with several particles, whose resampling and final choice of a particle do.
 
     Attributes:
         kind: the denoiser or sampler; `linear` and `conjunction` are sampled by `solver`.
-        weights: of the two scores: of sum 1 for `linear`, relative to the unconditional one for
-            `conjunction`, `fkc` and `mcmc`, or to the caption's; `superdiff` has its own.
-        guidance: of `linear`'s two models; `superdiff`'s; of the caption, where it counts once.
-        unconditional: the model whose unconditional prediction it is.
+        weights: the weights of the two scores: of sum 1 for `linear`; relative to the unconditional one, or
+            to the caption's, for `conjunction`, `fkc` and `mcmc`; `superdiff` has its own.
+        guidance: the guidance of `linear`'s two models, of `superdiff`, or of a caption that counts once.
+        unconditional: the model that makes the unconditional prediction.
         caption: the model that is told the caption alone, to which the conditions are relative; "" for none.
-            Another one than `unconditional`.
-        particles: of `fkc`, for one image, which is drawn from them by their weights.
+            It is another one than `unconditional`.
+        particles: the number of `fkc`'s particles for one image, which is drawn from them by their weights.
         above: the level above which `mcmc` moves.
         options: the sampler's other options.
     """
@@ -63,7 +63,7 @@ class Composition:
 
     @property
     def passes(self) -> int:
-        """The number of times a network runs for an image; a guided evaluation is two passes."""
+        """Return the number of times a network runs for an image; a guided evaluation is two passes."""
         options, sigmas = dict(self.options), levels(self.schedule, self.steps)[:-1]
         leaps = options.get("leaps", 3) if options.get("kernel") in ("uhmc", "hmc") else 1
         if options.get("kernel") in ("mala", "hmc"):
@@ -73,20 +73,20 @@ class Composition:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of each network for an image, two passes counted as one."""
+        """Return the number of evaluations of each network for an image, two passes counted as one."""
         each = self.passes // len(self._networks)
         return Counter({name: -(-each * count // 2) for name, count in Counter(self._networks).items()})
 
     @property
     def _networks(self) -> list[str]:
-        """The networks whose passes make one composed prediction."""
+        """Return the networks whose passes make one composed prediction."""
         if self.kind == "linear":
             return [*self.models, *self.models]
         return [*self.models, *self._backgrounds]
 
     @property
     def _backgrounds(self) -> dict[str, float]:
-        """The models that the two are relative to, and their exponents."""
+        """Return the models that the two are relative to, and their exponents."""
         total = sum(self.weights)
         if not self.caption:
             return {self.unconditional: 1 - total}
@@ -95,7 +95,7 @@ class Composition:
         return {self.unconditional: 1 - self.guidance, self.caption: self.guidance - total}
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
         seeds, sigmas = seeds_of(scenes, seed), levels(self.schedule, self.steps).to(device)
         noise = start_noise(seeds, latents.SHAPE, sigmas[0], len(STARTS) + self.particles - 1, device=device)
         x = torch.stack([noise[STARTS.index(self.models[0])], *noise[len(STARTS) :]], 1).flatten(0, 1)
@@ -137,14 +137,14 @@ class Composition:
         return mcmc(every, x, sigmas, args, **options, **random)
 
     def _extra_args(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
-        """A model's conditions, for every particle."""
+        """Return a model's conditions, for every particle."""
         return {
             side: {key: value.repeat_interleave(self.particles, 0) for key, value in part.items()}
             for side, part in extra_args(name, scenes, device).items()
         }
 
     def _told(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
-        """What a background is told: the caption, or nothing."""
+        """Return the conditions that a background is told: the caption, or nothing."""
         args = self._extra_args(name, scenes, device)
         return args if name == self.caption else {"cond": args["uncond"], "uncond": args["uncond"]}
 
@@ -154,7 +154,7 @@ class Composition:
         return ddim(denoiser, x, sigmas, noise_sampler=noise_sampler, **dict(self.options))
 
     def _one_of_each(self, step: Step, g: torch.Generator) -> Tensor:
-        """One particle of each image, drawn by the weights."""
+        """Return one particle of each image, drawn by the weights."""
         if self.particles == 1:
             return step.x_next
         weights = step.record.log_weights.reshape(-1, self.particles).softmax(1).cpu()

@@ -1,10 +1,10 @@
 """Controls that separate what figure 6 does not: the fold, the norm that it leaves, and the starts.
 
-Two independent starts are at right angles: their linear mean is shorter by sqrt(1/2), the spherical one is
-not. So every fold with the other's norm, both folds of one shared start, and single models from shorter
-starts; all without correction, and with either model leading. At equal shares the linear fold, rescaled, and
-the Karcher mean of two are the spherical fold but for rounding and unequal norms: those rows are checks. Of
-three models at equal shares a fold depends on their order, the Karcher mean does not.
+Two independent starts are at right angles: their linear mean is shorter by sqrt(1/2), their spherical mean is
+not. So the rows are every fold with the other's norm, both folds of one shared start, and single models from
+shorter starts; all without correction, and with either model leading. At equal shares the rescaled linear
+fold and the Karcher mean of two are the spherical fold up to rounding and unequal norms: those rows are
+checks. For three models at equal shares a fold depends on their order; the Karcher mean does not.
 """
 
 import math
@@ -36,13 +36,13 @@ METRICS = [*CONTROL, "KID above renders"]
 
 
 def label(*models_and_how: str) -> str:
-    """A row's name."""
+    """Return a row's name."""
     lead, *partners, how = models_and_how
     return f"{lead}({''.join(f'+{partner}' for partner in partners)}), {how}"
 
 
 def experiment(size: str) -> Experiment:
-    """Every fold, norm and start, with either lead."""
+    """Return every fold, norm and start, with either lead."""
     rows: dict[str, Drawer] = {}
     pairs = []
     for lead, partner in ORDERS:
@@ -77,7 +77,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Every metric of every row."""
+    """Return a picture of every metric of every row."""
     rows = {row: table[row] for row in images}
     whole = plots.empty(plots.WIDTH, 0.5 + pictures.LINE * len(rows))
     pictures.dots(whole, rows, METRICS, (1, len(METRICS)))
@@ -103,7 +103,7 @@ ORDER = "three models: order, and fold or Karcher mean, do not matter"
 
 
 def questions() -> Iterator[Question]:
-    """Spherical against linear, shorter starts, and the order of three."""
+    """Yield the questions: spherical against linear, shorter starts, and the order of three."""
     for lead, partner in ORDERS:
         for claim, numbers, (one, other), expected in FOLDS:
             rows = label(lead, partner, one), label(lead, partner, other)

@@ -40,17 +40,17 @@ Cells = Mapping[str, Cell]
 
 
 def label(row: str, solver: str, steps: int) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{row}, {solver}, {steps} steps"
 
 
 def full(row: str) -> str:
-    """The row that others are measured against."""
+    """Return the row that others are compared with."""
     return label(row, DDIM, 50)
 
 
 def experiment(size: str) -> Experiment:
-    """Models alone and joined, with every solver and number of steps."""
+    """Return models alone and joined, with every solver and number of steps."""
     rows: dict[str, Drawer] = {full(row): Method(models) for row, models in MODELS.items()}
     pairs = []
     for row, solver, n in product(MODELS, SOLVERS, STEPS):
@@ -61,7 +61,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Every metric over the number of evaluations, of what is joined and one model alone."""
+    """Return a picture of every metric over the number of evaluations, for joined models and one alone."""
     curves = {}
     for row, solver in product(list(MODELS)[:2], SOLVERS):
         names = [label(row, solver, n) for n in STEPS] + ([full(row)] if solver == DDIM else [])
@@ -70,7 +70,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 def section(table: Table, differences: Table) -> Section:
-    """The fewest evaluations that equal 50 steps of DDIM in every metric, by two measures of equal."""
+    """Return the section: the fewest evaluations that equal DDIM's 50 steps by each of two measures."""
     measures: tuple[tuple[str, Callable[[Cells], bool]], ...] = (
         ("no metric is worse, within its interval,", none_is_worse),
         ("no metric is worse by more than a margin, surely,", all_are_as_good),
@@ -96,12 +96,12 @@ def section(table: Table, differences: Table) -> Section:
 
 
 def none_is_worse(cells: Cells) -> bool:
-    """True if no metric's interval is wholly on the worse side of 0."""
+    """Return True if no metric's interval is wholly on the worse side of 0."""
     return not any(goes(metric, cells[metric], "more" if metric == "KID" else "less") for metric in SUMMARY)
 
 
 def all_are_as_good(cells: Cells) -> bool:
-    """True if every metric is sure to be no worse, up to its margin."""
+    """Return True if every metric is, with its interval, no worse up to its margin."""
     return all(
         goes(metric, cells[metric], "not more" if metric == "KID" else "not less") for metric in SUMMARY
     )

@@ -10,7 +10,7 @@ from shapes.world import Image, Scenes
 
 
 class Experiment(NamedTuple):
-    """The rows of a table, of the same scenes, a split's from `first` on, each from `seeds` starts."""
+    """The rows of a table on the same scenes, a split's from `first` on, each from `seeds` starts."""
 
     rows: Mapping[str, Drawer]
     scenes: int
@@ -25,12 +25,12 @@ class Experiment(NamedTuple):
 
     @property
     def wanted(self) -> Scenes:
-        """The scenes."""
+        """Return the scenes."""
         return held_out(self.first, self.scenes, self.split)
 
     @property
     def batches(self) -> dict[str, list[Batch]]:
-        """The batches of every row."""
+        """Return the batches of every row."""
         return {
             label: batches(method, range(self.seeds), self.scenes, self.split, self.first)
             for label, method in self.rows.items()

@@ -25,7 +25,7 @@ JUDGED = ("ISR avg", "interactions")
 
 
 def label(fold: str, steps: int) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{fold}, s = {steps}"
 
 
@@ -34,7 +34,7 @@ BEST = label("spherical + correction", 20)
 
 
 def experiment(size: str) -> Experiment:
-    """layout(+attribute) over s = 0 .. 50."""
+    """Return layout(+attribute) over s = 0 .. 50."""
     rows = {"layout": Method(("layout",))}
     for name, (fold, correction) in FOLDS.items():
         for s in STEPS:
@@ -51,7 +51,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Figure 6's curves, and figure 7's grid at s = 20 and s = 50."""
+    """Return figure 6's curves, and figure 7's grid at s = 20 and s = 50."""
     shown = {label(fold, s): images[label(fold, s)] for s in (20, 50) for fold in FOLDS}
     size = plots.WIDTH / (1 + len(shown))
     whole = plots.empty(plots.WIDTH, 4 * size + 5.6, gap=0.02)

@@ -1,4 +1,4 @@
-"""Few steps of DPM-Solver++(2M): what 7 to 70 evaluations reach, of the caption once and of all others.
+"""Few steps of DPM-Solver++(2M): results at 7 to 70 evaluations, with the caption once and for all others.
 
 An evaluation is two passes of a network. Levels are Karras et al.'s.
 """
@@ -28,12 +28,12 @@ AMDM = "AMDM"
 
 
 def joined(budget: int) -> int:
-    """The steps of two models of which one runs in 40% of them."""
+    """Return the steps of two models of which one runs in 40% of them."""
     return round(budget / 1.4)
 
 
 def composed(passes: int, kind: str, budget: int, **settings: object) -> Drawer:
-    """A composition whose steps have so many passes."""
+    """Return a composition with this number of passes per step."""
     how = {"kind": kind, "steps": max(1, 2 * budget // passes), "schedule": "karras", **settings}
     return Composition(**how)  # type: ignore[arg-type]
 
@@ -60,19 +60,19 @@ METHODS: dict[str, Callable[[int], Drawer]] = {
 
 
 def label(method: str, budget: int) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{method}, {budget} evaluations"
 
 
 def experiment(size: str) -> Experiment:
-    """Every method at every cost."""
+    """Return every method at every cost."""
     rows = {label(name, n): method(n) for n in BUDGETS for name, method in METHODS.items()}
     ours = [(label(ONCE, n), label(other, n)) for n in BUDGETS for other in METHODS if other != ONCE]
     return Experiment(rows, scenes=200, pairs=ours, first=1000)
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Every metric over the evaluations, a curve for every method."""
+    """Return a picture of every metric over the evaluations, a curve for every method."""
     whole = plots.empty(plots.WIDTH, 3.4)
     grid, colours = whole.subplots(1, len(METRICS)), plots.colours_of(list(METHODS))
     for metric, axes in zip(METRICS, grid, strict=True):

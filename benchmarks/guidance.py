@@ -26,7 +26,7 @@ CLAIMS = (
 
 
 def experiment(size: str) -> Experiment:
-    """The four rows at every scale."""
+    """Return the four rows at every scale."""
     rows = {row + AT[s]: Method(models, guidance=s) for row, models in MODELS.items() for s in SCALES}
     pairs = [both(pair, AT[scale]) for pair in ((AB, A), (BA, B)) for scale in SCALES]
     return Experiment(rows, scenes=200, pairs=pairs)

@@ -49,7 +49,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The limits of 95%; None where the spread is not known."""
+        """Return the limits of 95%; None where the spread is not known."""
         if not self.spread.size:
             return None
         if self.kind == "groups":
@@ -62,18 +62,18 @@ class Estimate:
         return percentiles(self.spread, LEVEL)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The difference, paired."""
+        """Return the difference, paired."""
         count = min(self.count, other.count)
         return Estimate(self.value - other.value, self.spread - other.spread, self.kind, count, differs=True)
 
 
 def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
-    """All metrics of a method's images of these scenes, one seed after the other."""
+    """Return all metrics of a method's images of these scenes, one seed after the other."""
     return control(images, scenes) | looks(features(images), len(images) // len(scenes.seeds))
 
 
 def control(images: Image, scenes: Scenes) -> dict[str, Estimate]:
-    """The metrics that compare an image with what was asked for."""
+    """Return the metrics that compare an image with what was asked for."""
     seeds = len(images) // len(scenes.seeds)
     parts, judged = read_parts(images, Scenes(*(torch.cat([field] * seeds) for field in scenes)))
     estimates = {name: share(*part, seeds) for name, part in parts.items()}
@@ -87,7 +87,7 @@ def control(images: Image, scenes: Scenes) -> dict[str, Estimate]:
 
 
 def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, tuple[Tensor, Tensor]], list[Judged]]:
-    """For every metric that is a share, how much each image has of how much; and the judged interactions."""
+    """Return for every metric that is a share its parts and wholes per image, and the judged interactions."""
     in_boxes = scores.compare(scores.find(images, wanted), wanted)
     in_boxes["scene right"] = scores.everything(in_boxes, ("shapes", "colours", "interactions"))
     parts: dict[str, tuple[Tensor, Tensor]] = dict(in_boxes)
@@ -104,23 +104,23 @@ def read_parts(images: Image, wanted: Scenes) -> tuple[dict[str, tuple[Tensor, T
 
 
 def words_of(scenes: Scenes) -> Tensor:
-    """The caption's words in the form of `said`."""
+    """Return the caption's words in the form of `said`."""
     ids = world.captions(scenes)
     hot = torch.zeros(len(ids), len(world.VOCABULARY), dtype=torch.bool, device=ids.device)
     return hot.scatter(1, ids, True)[:, 1:]
 
 
 def share(some: Tensor, whole: Tensor, seeds: int = 1) -> Estimate:
-    """The sum of `some` over the sum of `whole`, tensors on the host with an entry an image, seed by seed."""
+    """Return the sum of `some` over that of `whole`; both on the host, an entry per image, seed by seed."""
     parts, wholes = (x.double().numpy().reshape(seeds, -1).sum(0) for x in (some, whole))
     spread = ratios(parts, wholes, redraws(len(wholes)))
     return Estimate(float(parts.sum() / wholes.sum()), spread, count=int((wholes > 0).sum()))
 
 
 def looks(mine: Features, seeds: int) -> dict[str, Estimate]:
-    """Quality and diversity beside renders of other scenes.
+    """Return the quality and diversity beside renders of other scenes.
 
-    The mean over seeds, each by itself: images of one scene are more alike than those of others ever are.
+    It is the mean over the separate seeds, since images of one scene are more alike than those of others.
     """
     of_seeds, others = torch.chunk(mine, seeds), reference(RENDERS)
     kids = [quality.kid(part, others, GROUPS) for part in of_seeds]
@@ -135,10 +135,10 @@ def looks(mine: Features, seeds: int) -> dict[str, Estimate]:
 
 @cache
 def reference(number: int) -> Features:
-    """Features of renders of other scenes of the same kind; 8000 take half a minute."""
+    """Return features of renders of other scenes of the same kind; 8000 take half a minute."""
     return features(world.render(held_out(OTHERS, number)))
 
 
 def difference(one: Mapping[str, Estimate], other: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """The first row minus the second, in every metric that has an interval."""
+    """Return the first row minus the second, in every metric that has an interval."""
     return {name: one[name] - other[name] for name in one if one[name].interval is not None}

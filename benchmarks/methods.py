@@ -44,12 +44,12 @@ class Method:
         weights: the share of every partner, or one for each.
         correction: eq. (8)'s length: "auto", a VP length, or a part of the way to the mean, as `unit` says.
         fold: eq. (7), or another; "lerp, rescaled" has the mean of the latents' norms.
-        eta: of DDIM's steps; every model has noise of its own.
+        eta: the eta of DDIM's steps; every model has noise of its own.
         starts: "own" for every model's own start, "shared" for the lead's.
         start_scale: the factor of the starts.
         first_scale: the factor of the first fold.
-        partners: they run from the first step on, or begin from the lead's latent where the window does.
-        say_style: the captions name the style.
+        partners: run from the first step on, or begin with the window from the lead's latent.
+        say_style: True if the captions name the style.
     """
 
     models: tuple[str, ...]
@@ -72,7 +72,7 @@ class Method:
 
     @property
     def span(self) -> tuple[int, int]:
-        """The window as [start, stop); empty for a model alone."""
+        """Return the window as [start, stop); empty for a model alone."""
         if len(self.models) == 1:
             return 0, 0
         start, stop = resolve_window(self.window, levels(self.schedule, self.steps).tolist())
@@ -80,13 +80,13 @@ class Method:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of each network for an image."""
+        """Return the number of evaluations of each network for an image."""
         start, stop = self.span
         partners = stop - start if self.partners == "from the lead" else stop
         return Counter({self.models[0]: self.steps} | dict.fromkeys(self.models[1:], partners))
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
         sigmas = levels(self.schedule, self.steps).to(device)
         x = [self.start_scale * start for start in starts_of(self.models, scenes, seed, sigmas[0])]
         streams = [STARTS.index(name) for name in self.models]
@@ -125,7 +125,7 @@ class Method:
         )
 
     def _part(self, step: Step) -> list[Tensor]:
-        """Eq. (8)'s lengths for a part of the way to every mean."""
+        """Return eq. (8)'s lengths for a part of the way to every mean."""
         assert step.aggregation is not None and not isinstance(self.correction, str)
         return list(self.correction * step.aggregation.deviation)
 
@@ -149,33 +149,33 @@ def sample(
 
 @cache
 def model(name: str, guidance: float, device: str) -> Guided:
-    """A shipped model, loaded once."""
+    """Return a shipped model, loaded once."""
     return denoisers.load(name, guidance, device)
 
 
 def extra_args(
     name: str, scenes: Scenes, device: str, *, say_style: bool = True
 ) -> dict[str, dict[str, Tensor]]:
-    """A model's conditions for scenes, on its device."""
+    """Return a model's conditions for scenes, on its device."""
     args = denoisers.extra_args(name, scenes, say_style=say_style)
     return {side: {key: value.to(device) for key, value in part.items()} for side, part in args.items()}
 
 
 def seeds_of(scenes: Scenes, seed: int) -> list[int]:
-    """The seed of every scene's random numbers."""
+    """Return the seed of every scene's random numbers."""
     return [seed * world.TEST.stop + scene for scene in scenes.seeds.tolist()]
 
 
 def starts_of(models: Iterable[str], scenes: Scenes, seed: int, sigma: Tensor) -> list[Latent]:
-    """Each model's start for every scene: the same in all methods, alone or in a batch."""
+    """Return each model's start for every scene: the same in all methods, alone or in a batch."""
     noise = start_noise(seeds_of(scenes, seed), latents.SHAPE, sigma, len(STARTS), device=sigma.device)
     return [noise[STARTS.index(name)] for name in models]
 
 
 def levels(schedule: Schedule, steps: int) -> Sigmas:
-    """Levels in VE, decreasing, then 0; float32.
+    """Return levels in VE, decreasing, then 0; float32.
 
-    * ddim: diffusers' grid, "leading"; the first level is lower where there are fewer steps.
+    * ddim: diffusers' grid, "leading"; the first level is lower if there are fewer steps.
     * shifted: the same with its times t in (0, 1] at 3 t/(1 + 2 t), as SD3 shifts them: more steps at high
       noise.
     * linspace, karras: between the first and the last level of 50 steps of ddim, even in training steps, as
@@ -201,12 +201,12 @@ def levels(schedule: Schedule, steps: int) -> Sigmas:
 
 
 def length_scale() -> float:
-    """The factor of the paper's lengths (n = 16384) for latents of our n: they grow as sqrt(n)."""
+    """Return the factor of the paper's lengths (n = 16384) for latents of our n: they grow as sqrt(n)."""
     return math.sqrt(math.prod(latents.SHAPE) / 16384)
 
 
 def lerp_rescaled(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
-    """The linear fold, with the mean of the latents' norms."""
+    """Return the linear fold, with the mean of the latents' norms."""
     merged = lerp_fold(xs, weights)
     norms = [torch.linalg.vector_norm(x.flatten(1), dim=1) for x in (*xs, merged)]
     scale = torch.stack(norms[:-1]).mean(0) / norms[-1]
@@ -223,6 +223,6 @@ FOLDS: dict[str, Any] = {
 
 
 def scaled_at_first(fold: Fold, scale: float) -> Fold:
-    """A fold for one sampling whose first result is scaled, which isolates the effect of a shorter merge."""
+    """Return a fold for one run with a scaled first result, which isolates the effect of a shorter merge."""
     scales = chain([scale], repeat(1.0))
     return lambda xs, weights: fold(xs, weights) * next(scales)

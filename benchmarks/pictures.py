@@ -23,7 +23,7 @@ LINE = 0.17
 
 
 def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int) -> None:
-    """The first scenes, a row each, a column per method; boxes and interactions framed by what is right."""
+    """Draw the first scenes, a row each, a column per method. Frames show which boxes and links are right."""
     few = Scenes(*(field[:count] for field in scenes))
     columns = {"wanted": world.render(few), **images}
     axes = figure.subplots(count, len(columns), squeeze=False)
@@ -37,7 +37,7 @@ def grid(figure: Any, images: Mapping[str, Image], scenes: Scenes, count: int) -
 
 
 def title(label: str, columns: int) -> list[str]:
-    """A column's title in lines that fit."""
+    """Return a column's title in lines that fit."""
     return wrap(label.replace("(+", " (+"), 15 if columns <= BESIDE + 1 else 11, break_long_words=False)
 
 
@@ -51,10 +51,10 @@ def sheet(
     shown: Sequence[str] = (),
     decades: Collection[str] = (),
 ) -> Figure:
-    """The grid of the methods in `shown`, and the metrics of `rows`; of all unless named.
+    """Return the grid of the methods in `shown`, and the metrics of `rows` (by default of all).
 
-    Few columns have the metrics beside them, one below the other; many stand above them. The metrics in
-    `decades` have axes for many decades.
+    For few columns the metrics are beside them, one below the other; for many they are below the grid. The
+    metrics in `decades` have axes for many decades.
     """
     shown, rows = shown or list(images), rows or list(images)
     columns = 1 + len(shown)
@@ -86,7 +86,7 @@ def methods(
     hidden: Collection[str] = (),
     decades: Collection[str] = (),
 ) -> Figure:
-    """The grid of all methods that are not `hidden`, and the metrics of SUMMARY for all of them."""
+    """Return the grid of all methods that are not `hidden`, and the metrics of SUMMARY for all of them."""
     shown = [row for row in images if row not in hidden]
     return sheet(table, images, scenes, metrics=SUMMARY, shown=shown, decades=decades)
 
@@ -98,7 +98,7 @@ def dots(
     panels: tuple[int, int],
     decades: Collection[str] = (),
 ) -> None:
-    """A panel per metric, a line per row; the evaluations stand beside the rows' names if they differ."""
+    """Draw a panel per metric, a line per row; row names show the evaluations if they differ."""
     axes = figure.subplots(*panels, sharey=True, squeeze=False)
     costs = {row.evaluations for row in table.values()}
     names = [f"{name}, {row.evaluations}" if len(costs) > 2 else name for name, row in table.items()]
@@ -123,7 +123,7 @@ def dots(
 
 
 def point(axes: Axes, cell: Cell, place: float, colour: str, *, label: bool) -> None:
-    """A value with its interval, and with its number above it if asked for."""
+    """Draw a value with its interval and, if requested, with its number above it."""
     style: dict[str, Any] = {"marker": "o", "ms": 4, "lw": 1.5, "color": colour}
     axes.errorbar([cell.value], [place], xerr=errors([cell]), **style)
     if label:
@@ -140,7 +140,7 @@ def curve(
     label: str,
     colour: str | None = None,
 ) -> None:
-    """One metric over rows, with intervals; in the next colour unless one is given."""
+    """Draw one metric over rows, with intervals; in the next colour unless one is given."""
     cells = [table[row].cells[metric] for row in rows]
     colour = colour or list(plots.COLOURS.values())[len(axes.lines) % len(plots.COLOURS)]
     values = [cell.value for cell in cells]
@@ -156,7 +156,7 @@ def sweep(
     curves: Mapping[str, Mapping[float, str]],
     xlabel: str,
 ) -> Figure:
-    """The metrics of SUMMARY over a number, a curve for each `{number: row}`; no images are shown."""
+    """Draw the metrics of SUMMARY over a number, a curve for each `{number: row}`; no images are shown."""
     whole = plots.empty(plots.WIDTH, 2.4 * len(SUMMARY) / 2)
     grid = whole.subplots(len(SUMMARY) // 2, 2, sharex=True)
     for axes, metric in zip(grid.flat, SUMMARY, strict=True):
@@ -170,7 +170,7 @@ def sweep(
 
 
 def describe(axes: Axes, name: str, xlabel: str = "", ylabel: str = "") -> None:
-    """Title and labels in a size that can be read, and no frame."""
+    """Write title and labels in a readable size, without a frame."""
     axes.set_title(f"{name} x 1000" if name == "KID" else name, fontsize=9)
     axes.set_xlabel(xlabel, fontsize=8)
     axes.set_ylabel(ylabel, fontsize=8)
@@ -179,12 +179,12 @@ def describe(axes: Axes, name: str, xlabel: str = "", ylabel: str = "") -> None:
 
 
 def key(figure: Any, axes: Axes) -> None:
-    """One key above all panels, for curves that cross too often to be labelled at their ends."""
+    """Draw one key above all panels, for curves that cross too often to be labelled at their ends."""
     lines = [line for line in axes.lines if str(line.get_label())[0] != "_"]
     columns = 2 if max(len(str(line.get_label())) for line in lines) > 24 else 4
     figure.legend(handles=lines, loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
 
 
 def errors(cells: Sequence[Any]) -> list[list[float]]:
-    """The lengths of the intervals below and above the values."""
+    """Return the lengths of the intervals below and above the values."""
     return [[cell.value - cell.low for cell in cells], [cell.high - cell.value for cell in cells]]

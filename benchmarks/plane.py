@@ -21,7 +21,7 @@ Points = Float[Tensor, "samples 2"]
 
 
 def ring(modes: Sequence[int] = range(8)) -> GaussianMixture:
-    """Normal deviations from some of eight even points of a circle, float64."""
+    """Return a mixture of normal deviations from some of eight evenly spaced points of a circle, float64."""
     angles = torch.tensor([math.pi * k / 4 for k in modes], dtype=torch.float64)
     means = RADIUS * torch.stack([angles.cos(), angles.sin()], 1)
     return GaussianMixture(means, torch.full((len(means),), STD**2, dtype=torch.float64))
@@ -31,10 +31,11 @@ WHOLE, UPPER, LOWER = ring(), ring(range(4)), ring(range(4, 8))
 
 
 class Mlp(nn.Module):
-    """After Du et al.'s network for the plane: four residual blocks of width 128, conditioned on the level.
+    """A network like Du et al.'s for the plane: four residual blocks of width 128, conditioned on the level.
 
-    The differences: one embedding of log sigma and its square for all blocks in place of a learned one of 100
-    steps, no layers that begin at 0, and 4,000 batches of 500 training samples, not 15,001 of 1,000.
+    It differs in three ways: one embedding of log sigma and its square for all blocks replaces a learned one
+    of 100 steps, no layers begin at 0, and there are 4,000 batches of 500 training samples, not 15,001 of
+    1,000.
     """
 
     def __init__(self, width: int = 128, hidden: int = 256, embedding: int = 32, blocks: int = 4) -> None:
@@ -47,7 +48,7 @@ class Mlp(nn.Module):
         self.out = nn.ModuleList(nn.Sequential(nn.SiLU(), nn.Linear(hidden, width)) for _ in range(blocks))
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """The noise in `x`, which is scaled; `level` is log sigma."""
+        """Return the noise in the scaled `x`; `level` is log sigma."""
         h, embedded = self.first(x), self.level(torch.stack([level / 4, (level / 4) ** 2], 1))
         for into, out in zip(self.into, self.out, strict=True):
             h = h + out(into(h) + embedded)
@@ -62,16 +63,16 @@ class NoiseNetwork:
     network: nn.Module
 
     def __call__(self, x: Points, sigma: PerSample) -> Points:
-        """The denoised points."""
+        """Return the denoised points."""
         level = sigma[:, None]
         eps: Tensor = self.network((x / (1 + level**2).sqrt()).float(), sigma.log().float())
         return x - level * eps.to(x.dtype)
 
 
 def union(models: Sequence[Denoiser], log_densities: Sequence[LogDensity]) -> tuple[Denoiser, LogDensity]:
-    """The denoiser and the log-density of densities' mean, composed of theirs at every level.
+    """Return the denoiser and the log-density of densities' mean, composed of theirs at every level.
 
-    The mean's score is that of its parts, in shares that are their parts of the density.
+    The mean's score is the weighted mean of its parts' scores, by their shares of the density.
     """
 
     def logs(x: Points, sigma: PerSample) -> Tensor:
@@ -88,7 +89,7 @@ def union(models: Sequence[Denoiser], log_densities: Sequence[LogDensity]) -> tu
 
 
 def train(density: GaussianMixture, seed: int, *, steps: int = STEPS, quiet: bool = False) -> NoiseNetwork:
-    """A network trained on samples of a density, at levels even in their logarithm; weights averaged."""
+    """Return a network trained on samples of a density, at evenly spaced log levels; weights are averaged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = NoiseNetwork(Mlp())
@@ -114,7 +115,7 @@ def train(density: GaussianMixture, seed: int, *, steps: int = STEPS, quiet: boo
 
 
 def mmd(x: Points, y: Points, bandwidth: float) -> tuple[float, float]:
-    """Squared maximum mean discrepancy with the kernel exp(-|x - y|^2/(2 bandwidth^2)): biased and unbiased.
+    """Return the squared MMD with the kernel exp(-|x - y|^2/(2 bandwidth^2)): biased and unbiased.
 
     References:
         Gretton et al. 2012, "A kernel two-sample test", eqs. (5) and (3).
@@ -129,7 +130,7 @@ def mmd(x: Points, y: Points, bandwidth: float) -> tuple[float, float]:
 
 
 def floor(samples: int, bandwidth: float) -> float:
-    """The mean of the biased estimate for two sets of true samples: (2/N)(1 - E k(x, y)).
+    """Return the mean of the biased estimate for two sets of true samples: (2/N)(1 - E k(x, y)).
 
     The kernel's mean is closed for a difference of two points, N(m_i - m_j, 2 STD^2).
     """
@@ -140,11 +141,11 @@ def floor(samples: int, bandwidth: float) -> float:
 
 
 def covariance_error(x: Points) -> float:
-    """Frobenius distance of the samples' covariance to the ring's, (RADIUS^2/2 + STD^2) I."""
+    """Return the Frobenius distance of the samples' covariance to the ring's, (RADIUS^2/2 + STD^2) I."""
     error = torch.cov(x.T) - (RADIUS**2 / 2 + STD**2) * torch.eye(2).to(x)
     return float(torch.linalg.matrix_norm(error))
 
 
 def within_modes(x: Points) -> float:
-    """Mean squared distance to the nearest mode, per axis; STD^2 for the truth."""
+    """Return the mean squared distance to the nearest mode, per axis; STD^2 for the truth."""
     return torch.cdist(x, WHOLE.means).min(1).values.square().mean().item() / 2

@@ -1,4 +1,4 @@
-"""The commit and the versions that numbers come from."""
+"""The commit and the package versions behind the numbers."""
 
 import importlib.metadata
 import platform
@@ -13,7 +13,7 @@ MEASURED = (":/amdm", ":/shapes", ":/theory_checks/*.py", ":/benchmarks/*.py")
 
 @cache
 def commit() -> str:
-    """The commit that this process runs, marked where what it measures differs from it; "" outside of one."""
+    """Return this process's commit, marked if the measured code differs from it; "" without a repository."""
 
     def git(*command: str) -> str:
         where = str(Path(__file__).parent)
@@ -24,7 +24,7 @@ def commit() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The versions of Python, torch and these packages."""
+    """Return the versions of Python, torch and these packages."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -39,11 +39,11 @@ class Published:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of each network for an image."""
+        """Return the number of evaluations of each network for an image."""
         return Counter({self.models[0]: self.steps, self.models[1]: self.last + 1})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
         sigmas = levels("ddim", self.steps).to(device)
         x = starts_of(self.models, scenes, seed, sigmas[0])
         span = (self.first, self.last)
@@ -53,7 +53,7 @@ class Published:
 
 
 def label(first: int, last: int) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{AB}, published, steps {first} to {last}"
 
 
@@ -80,7 +80,7 @@ SAYS = (
 
 
 def experiment(size: str) -> Experiment:
-    """Model 1 alone, Algorithm 1 in its 20 steps and in steps 1 to 7, and both published settings."""
+    """Return model 1 alone, Algorithm 1 in its 20 steps and in steps 1 to 7, and both published settings."""
     models = ("layout", "attribute")
     rows: dict[str, Drawer] = {"layout": Method(("layout",)), ALGORITHM: Method(models)}
     rows[EARLY] = Method(models, window=(1, 8))
@@ -89,7 +89,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Scenes as each row draws them, and what is right in them and in renders."""
+    """Return a picture of scenes as each row draws them, with the success rates, and those of renders."""
     metrics = ["interactions", "ISR avg", "scene right"]
     return pictures.sheet(table, images, scenes, metrics=metrics, rows=list(table))
 

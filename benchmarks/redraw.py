@@ -1,7 +1,7 @@
 """Redraw pictures from committed tables: `python -m benchmarks.redraw [NAME ...]`.
 
-Only the few scenes that a picture shows are drawn again, the ones that its table begins with. Of `table7`
-every sample would be needed: it is left out.
+Only the few scenes that a picture shows are drawn again, the first ones of its table. `table7` would need
+every sample and is left out.
 """
 
 import argparse
@@ -18,7 +18,7 @@ SCENES = 8
 
 
 class Shown(Mapping[str, Image]):
-    """The first scenes as an experiment's rows draw them, when they are asked for."""
+    """The first scenes of an experiment's rows, drawn on access."""
 
     def __init__(self, plan: Experiment) -> None:
         self.plan = plan
@@ -48,7 +48,7 @@ def redraw(name: str, folder: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Redraw the pictures that are named, or all that can be."""
+    """Redraw the named pictures, or all that can be redrawn."""
     able = [name for name in EXPERIMENTS if name != "table7"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.redraw", description="Redraw pictures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(able)}")

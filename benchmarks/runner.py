@@ -1,10 +1,10 @@
-"""Draw many images in batches: shared out over processes, kept on disk, resumed where a run stopped.
+"""Drawing of many images in batches: shared between processes, cached on disk, resumed after an interruption.
 
 A batch is one method's images of some scenes from one seed; it does not depend on the process that draws it.
 It is a file in the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm). Its name
-holds all that it depends on but the code: the method's settings and its models' weights. The commit that drew
-it is inside. Processes started by `accelerate launch`, on CPUs by `torchrun`, take every n-th batch
-each, and then exchange what they have.
+depends on all its inputs but the code: the method's settings and its models' weights. The file has the commit
+that drew it. Of n processes, started by `accelerate launch` or on CPUs by `torchrun`, each draws every n-th
+batch; then they exchange their batches.
 """
 
 import hashlib
@@ -46,10 +46,10 @@ class Drawer(Protocol):
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of each network for an image."""
+        """Return the number of evaluations of each network for an image."""
 
     def draw(self, scenes: Scenes, seed: int, device: str) -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
 
 
 class Batch(NamedTuple):
@@ -74,19 +74,19 @@ class Drawn(NamedTuple):
 def batches(
     method: Drawer, seeds: Iterable[int], scenes: int, split: Split = "test", first: int = 0
 ) -> list[Batch]:
-    """A method's images of a split's scenes from `first` on, from every seed."""
+    """Return a method's images of a split's scenes from `first` on, from every seed."""
     end = first + scenes
     starts = range(first, end, BATCH)
     return [Batch(method, seed, start, min(BATCH, end - start), split) for seed in seeds for start in starts]
 
 
 def held_out(first: int, count: int, split: Split = "test") -> Scenes:
-    """The scenes of all experiments: none that models were trained on, all interactions equally frequent."""
+    """Return the scenes of all experiments: outside the training split, all interactions equally frequent."""
     return world.sample_scenes(SPLITS[split][first : first + count], uniform_kinds=True)
 
 
 def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
-    """All batches in order, on every process; those that are in the cache are read."""
+    """Return all batches in order, on every process; cached ones are read."""
     state = processes()
     mine = range(state.process_index, len(todo), state.num_processes)
     with tqdm(
@@ -101,7 +101,7 @@ def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
 
 
 def read_or_draw(batch: Batch, device: str) -> Drawn:
-    """One batch from the cache, or drawn and kept there."""
+    """Return one batch from the cache, or draw it and keep it there."""
     path = path_of(batch)
     if path.exists():
         try:
@@ -124,10 +124,10 @@ def read_or_draw(batch: Batch, device: str) -> Drawn:
 
 
 def read(batch: Batch) -> Drawn:
-    """One batch from its file.
+    """Return one batch from its file.
 
     Raises:
-        ValueError: the file is damaged, or is not of this batch: its name, and what is wrong.
+        ValueError: the file is damaged or belongs to another batch; the message has its name.
     """
     path = path_of(batch)
     with opened(path, remedy="it is no batch of images") as file:
@@ -153,33 +153,33 @@ def _is_kept(batch: Batch) -> bool:
 
 
 def digest(images: Pixels) -> str:
-    """A digest of images, which tells whether a file is as it was written."""
+    """Return a digest of images, which tells whether a file is as it was written."""
     return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:12]
 
 
 def to_bytes(images: Image) -> Pixels:
-    """Images in [-1, 1] as bytes on the host, what lies outside clipped."""
+    """Return images in [-1, 1] as bytes on the host, with outside values clipped."""
     return (127.5 * (images + 1)).round().clamp(0, 255).byte().cpu()
 
 
 def from_bytes(images: Pixels) -> Image:
-    """Bytes as images in [-1, 1]."""
+    """Return bytes as images in [-1, 1]."""
     return images.float() / 127.5 - 1
 
 
 def processes() -> PartialState:
-    """The processes that draw. The timeout is long: others wait while the main process measures."""
+    """Return the processes that draw. Long timeout: the others wait while the main process measures."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
 
 
 def own_device() -> str:
-    """The device of this process."""
+    """Return the device of this process."""
     device = processes().device
     return "cpu" if device.type == "cpu" else str(device)
 
 
 def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
-    """A method's settings that differ from its kind's defaults: a new one changes no name."""
+    """Return a method's settings that differ from its kind's defaults: a new setting changes no name."""
     named = {
         field.name: value
         for field in fields(method)  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
 
 
 def path_of(batch: Batch) -> Path:
-    """A batch's file in the cache."""
+    """Return a batch's file in the cache."""
     weights = {name: weights_digest(name) for name in sorted(batch.method.calls)}
     text = json.dumps([settings(batch.method), weights], sort_keys=True)
     key = "-".join(batch.method.calls) + "-" + hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -199,14 +199,14 @@ def path_of(batch: Batch) -> Path:
 
 @cache
 def weights_digest(name: str) -> str:
-    """A digest of the files that a model is loaded from."""
+    """Return a digest of the files that a model is loaded from."""
     names = [name] + ([str(CONFIGS[name].start)] if CONFIGS[name].control else [])
     files = [path for part in names for path in sorted((networks.WEIGHTS / part).rglob("*.safetensors"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
-    """The number of images that are still to be drawn, and about how many minutes that takes here."""
+    """Return the number of images still to be drawn, and about how many minutes that takes here."""
     missing = [batch for batch in todo if not _is_kept(batch)]
     calls: Counter[str] = Counter()
     for batch in missing:
@@ -217,7 +217,7 @@ def estimate(todo: Iterable[Batch]) -> tuple[int, float]:
 
 
 def seconds_per_call(name: str, device: str) -> float:
-    """The time of one guided evaluation of a network for one image of a batch."""
+    """Return the time of one guided evaluation of a network for one image of a batch."""
     scenes = held_out(0, BATCH)
     args = extra_args(name, scenes, device)
     x, sigma = torch.ones(BATCH, *latents.SHAPE, device=device), torch.ones(BATCH, device=device)

@@ -1,9 +1,9 @@
 """The step that decides each attribute: from one step on a model's conditions are another scene's, or none.
 
-The first conditions show in the image as far as nothing can overwrite them any more. The other scene has the
-same boxes and other shapes, colours, interactions and style; or the same of all that in boxes mirrored from
-left to right. DDIM's levels and shifted ones distinguish a step from a level. Without conditions after the
-step, a model shows what is settled while no condition contradicts it: a weaker sense of decided.
+The first conditions show in the image as far as later ones can no longer overwrite them. The other scene has
+the same boxes and other shapes, colours, interactions and style; or the same attributes in boxes mirrored
+from left to right. DDIM's levels and shifted ones distinguish a step from a level. Without conditions after
+the step, a model shows what is settled while no condition contradicts it: a weaker sense of decided.
 """
 
 from collections import Counter
@@ -71,11 +71,11 @@ class Exchanged:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of the network for an image."""
+        """Return the number of evaluations of the network for an image."""
         return Counter({self.name: self.steps})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
         sigmas = levels(self.schedule, self.steps).to(device)
         x = starts_of([self.name], scenes, seed, sigmas[0])[0]
         denoiser = model(self.name, denoisers.GUIDANCE, device)
@@ -90,7 +90,7 @@ class Exchanged:
 
 
 def other(scenes: Scenes, what: What) -> Scenes:
-    """The scenes with every shape, colour, interaction and style another; mirrored boxes; or as they are."""
+    """Return scenes with other shapes, colours, interactions and style; with mirrored boxes; or unchanged."""
     if what == "nothing":
         return scenes
     if what == "boxes":
@@ -108,7 +108,7 @@ def other(scenes: Scenes, what: What) -> Scenes:
 
 
 def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate]:
-    """The share of the first and of the later conditions in the images, and the gap between them."""
+    """Return the share of the first and of the later conditions in the images, and the gap between them."""
     assert isinstance(method, Exchanged)
     estimates: dict[str, Estimate] = {}
     for when, wanted in (("first", scenes), ("then", other(scenes, method.what))):
@@ -122,12 +122,12 @@ def measure(images: Image, scenes: Scenes, method: object) -> dict[str, Estimate
 
 
 def label(name: str, what: What, step: int, schedule: Schedule) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{name}, {what} at step {step}, {schedule}"
 
 
 def experiment(size: str) -> Experiment:
-    """Every model, a row per step; exchanged on both schedules, silenced on DDIM's."""
+    """Return every model, a row per step; exchanged on both schedules, silenced on DDIM's."""
     rows: dict[str, Drawer] = {}
     for (name, what), schedule, step in product(EXCHANGED, SCHEDULES, STEPS):
         rows[label(name, what, step, schedule)] = Exchanged(name, what, step, schedule)
@@ -138,10 +138,10 @@ def experiment(size: str) -> Experiment:
 
 
 def decided(table: Table, name: str, what: What, attribute: str, schedule: Schedule) -> list[float]:
-    """The step at which the image has as much of the first conditions as of the later ones; its interval.
+    """Return the step at which the image has as much of the first conditions as of the later; its interval.
 
-    The limits are the steps at which those of the gap's intervals cross 0. A limit that does not within the
-    steps is at their end.
+    The interval's limits are the steps at which the limits of the gap's intervals cross 0. A limit that does
+    not cross within the steps is at their end.
     """
     cells = [table[label(name, what, step, schedule)].cells[f"{attribute}, gap"] for step in STEPS]
     curves = [[cell.value for cell in cells], [cell.high for cell in cells], [cell.low for cell in cells]]
@@ -149,7 +149,7 @@ def decided(table: Table, name: str, what: What, attribute: str, schedule: Sched
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """The first conditions' share, over the step and the level at which they were exchanged or silenced."""
+    """Return a picture of the first conditions' share, by the step and level of exchange or silencing."""
     whole = plots.empty(plots.WIDTH, 8.5)
     *exchanged, silenced = whole.subplots(3, 2, sharey=True)
     for name, _, attribute in SHOWN:
@@ -176,7 +176,7 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
 
 
 def section(table: Table, differences: Table) -> Section:
-    """The claims that the aggregated steps decide all; the steps and levels that decide each attribute."""
+    """Return the section: the claims that the aggregated steps decide all; the step for each attribute."""
     claims, lines = [], [["decided half way at", *(f"{schedule} schedule" for schedule in SCHEDULES)]]
     stay = f"after step {EARLY}, they stay"
     for name, what, attribute in SHOWN:

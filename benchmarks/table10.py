@@ -1,7 +1,7 @@
 """Table 10: a model of EDM's schedule into one of DDPM's, by step index and on shared levels.
 
 By step index every model is on its own schedule, and latents of different levels are joined: each in its own
-coordinates, as in the paper (VP and VE), or all in VP. On shared levels Algorithm 1 is as it always is.
+coordinates, as in the paper (VP and VE), or all in VP. On shared levels Algorithm 1 is unchanged.
 """
 
 from collections import Counter
@@ -49,11 +49,11 @@ class ByIndex:
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of evaluations of each network for an image."""
+        """Return the number of evaluations of each network for an image."""
         return Counter({self.lead: self.steps, self.partner: self.window})
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
-        """Images of scenes from the starts of this seed."""
+        """Return images of scenes from the starts of this seed."""
         trained, starts = [], []
         own: tuple[tuple[str, Schedule, Coordinates], ...]
         own = (self.lead, "ddim", "vp"), (self.partner, "edm", self.partner_in)
@@ -68,7 +68,7 @@ class ByIndex:
 
 
 def experiment(size: str) -> Experiment:
-    """The paper's three rows, the two other ways to join, and a partner of the lead's own schedule."""
+    """Return the paper's three rows, the two other ways to join, and a partner of the lead's own schedule."""
     rows: dict[str, Drawer] = {
         A: Method(("layout",)),
         B: Method(("attribute_edm",), schedule="edm"),

@@ -65,7 +65,7 @@ QUESTIONS = (
 
 
 def experiment(size: str) -> Experiment:
-    """The paper's four rows."""
+    """Return the paper's four rows."""
     rows = {row: Method(models) for row, models in MODELS.items()}
     pairs = [(AB, A), (BA, B), (AB, B), (BA, A), (AB, BA)]
     return Experiment(rows, scenes=500, seeds=3 if size == "full" else 1, pairs=pairs)

@@ -1,8 +1,8 @@
-"""Table 3: how far eq. (8) pulls, in VP length and as a part of the way to the mean.
+"""Table 3: the pull of eq. (8), in VP length and as a part of the way to the mean.
 
 The paper's lengths are for n = 16384; here they are scaled with the radius, sqrt(n), as `correction="auto"`
-does. Some are taken as they are as well. With deterministic steps x_i is mean_i: all of the way gives every
-model its own latent back, and nothing is joined.
+does. Some are also taken unscaled. With deterministic steps x_i is mean_i: the whole way returns every
+model's own latent, and nothing is joined.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ OTHERS = [row for row in PAPER if row not in (NONE, BEST)]
 
 
 def experiment(size: str) -> Experiment:
-    """layout(+attribute) at every length."""
+    """Return layout(+attribute) at every length."""
     joined = ("layout", "attribute")
     lengths: dict[str, Length] = {row: x * length_scale() for row, x in PAPER.items()} | {BEST: "auto"}
     rows = {row: Method(joined, correction=length) for row, length in (lengths | UNSCALED).items()}
@@ -37,7 +37,7 @@ def experiment(size: str) -> Experiment:
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Four metrics and KID over lengths and over parts of the way."""
+    """Return a picture of four metrics and KID over lengths and over parts of the way."""
     whole = plots.empty(plots.WIDTH, 5.5)
     by_length, by_part = whole.subplots(2, 2).T
     lengths = {row: x * length_scale() for row, x in PAPER.items()} | UNSCALED

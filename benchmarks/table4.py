@@ -1,7 +1,7 @@
 """Table 4, figures 8 and 12: early, middle and late windows, in two readings.
 
-Before a late window the partners run from the first step on, each from its own start, and what is joined
-first are two unrelated, half made images; or they begin where the window does, from the lead's latent.
+Before a late window the partners run from the first step on, each from its own start, so that the first
+joining is of two unrelated, half-made images; or they begin with the window, from the lead's latent.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ SAYS = (
 
 
 def experiment(size: str) -> Experiment:
-    """layout(+attribute) in every window and reading."""
+    """Return layout(+attribute) in every window and reading."""
     joined = {row: Method(("layout", "attribute"), window=window) for row, window in WINDOWS.items()}
     late = {f"{row}{LEAD}": replace(method, partners="from the lead") for row, method in joined.items()}
     rows = {"layout": Method(("layout",))} | joined | late

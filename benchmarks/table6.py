@@ -38,7 +38,7 @@ SAYS = (
 
 
 def experiment(size: str) -> Experiment:
-    """Both models alone, all methods, and cheaper variants of AMDM."""
+    """Return both models alone, all methods, and cheaper variants of AMDM."""
     chosen = table6_sweep.best(tables.read(SWEEP))
     rows: dict[str, Drawer] = {name: Method((name,), steps=70, schedule="linspace") for name in JOINED}
     rows |= {method: TRIALS[method][chosen[method]] for method in TRIALS}
@@ -55,7 +55,7 @@ MORE, BETTER = "AMDM controls more than others", "AMDM's images are better than 
 
 
 def against(method: str, numbers: str = "") -> list[Question]:
-    """AMDM controls more than another method, by the paper's numbers if any; and its images are better."""
+    """Return two questions: AMDM controls more than another method, by the paper's numbers; better images."""
     pair = ("AMDM", method)
     return [
         Question(
@@ -71,7 +71,7 @@ def against(method: str, numbers: str = "") -> list[Question]:
 
 
 def said(method: str) -> str:
-    """The paper's numbers of a method and of its own; "" for a method that it does not compare."""
+    """Return the paper's numbers of a method and of its own; "" for a method that it does not compare."""
     if method not in NUMBERS:
         return ""
     theirs, ours = paper.TABLE_6[NUMBERS[method]], paper.TABLE_6["InteractDiffusion(+MIGC)"]

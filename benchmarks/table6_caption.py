@@ -18,9 +18,9 @@ OTHERS = [PUBLISHED, *(method for method in TRIALS if method != ONCE)]
 
 
 def experiment(size: str) -> Experiment:
-    """Model 1 alone and all methods, on scenes that table 6 does not have.
+    """Return model 1 alone and all methods, on scenes that table 6 does not have.
 
-    Before the trials were drawn, their first ones.
+    Before the trials were drawn, the methods are their first ones.
     """
     first = {method: next(iter(trials)) for method, trials in TRIALS.items()}
     chosen = table6_caption_sweep.best(tables.read(SWEEP)) if SWEEP.exists() else first

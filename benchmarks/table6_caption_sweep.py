@@ -1,9 +1,9 @@
 """Table 6 again, the settings: the caption's model as background, and guidance swept for all.
 
-As in table 6, 140 passes of a network for an image and eight trials of every method, on validation scenes.
-What the two conditions are relative to is `base`, which is told the caption alone and has guidance of its
-own: `projective` gives both controls the caption's, `conjunction` one apart from it. A trial goes into the
-table if it has the most scenes right of those whose KID is at most LIMIT.
+As in table 6 there are 140 passes of a network for an image and eight trials of every method, on validation
+scenes. The two conditions are relative to `base`, which is told the caption alone and has guidance of its
+own: `projective` gives both controls the caption's guidance, `conjunction` a separate one. The trial in the
+table has the most scenes right of those whose KID is at most LIMIT.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ ONCE = "caption once"
 
 
 def relative(kind: Kind, cost: int, w: float, g: float, **options: object) -> Composition:
-    """Both controls with weight w relative to the caption, which has guidance g.
+    """Return both controls with weight w relative to the caption, which has guidance g.
 
-    A step evaluates the composition `cost` times, `fkc` once for each of so many particles.
+    A step evaluates the composition `cost` times; for `fkc` that is the number of particles.
     """
     return Composition(
         kind,
@@ -46,23 +46,23 @@ def relative(kind: Kind, cost: int, w: float, g: float, **options: object) -> Co
 
 
 def aggregated(g: float, eta: float, fold: FoldName, correction: Length) -> Method:
-    """Joined latents, in 20 of 50 steps."""
+    """Return joined latents, in 20 of 50 steps."""
     return Method(JOINED, schedule="linspace", guidance=g, eta=eta, fold=fold, correction=correction)
 
 
 def once(g: float, eta: float) -> CaptionOnce:
-    """The caption once, in 20 of 50 steps, with noise in the window alone."""
+    """Return the caption once, in 20 of 50 steps, with noise in the window alone."""
     return CaptionOnce(JOINED, schedule="linspace", guidance=g, window_eta=eta)
 
 
 def linear(g: float, eta: float) -> Composition:
-    """The mean of two guided predictions."""
+    """Return the mean of two guided predictions."""
     options = tuple(noise(eta).items())
     return Composition("linear", PASSES // 4, (0.5, 0.5), guidance=g, options=options)
 
 
 def superposed(rule: str, g: float) -> Composition:
-    """SuperDiff, guided relative to the caption."""
+    """Return SuperDiff, guided relative to the caption."""
     options = (("combine", rule),)
     return Composition("superdiff", PASSES // 3, guidance=g, caption="base", options=options)
 
@@ -103,7 +103,7 @@ TRIALS: dict[str, Mapping[str, Drawer]] = {
 
 
 def best(table: Table) -> dict[str, str]:
-    """The trial of every method that goes into the table; the best KID's where none is within the limit."""
+    """Return the trial of every method for the table: the best KID's if none is within the limit."""
 
     def merit(cells: Mapping[str, float]) -> tuple[bool, float]:
         within = cells["KID"] <= LIMIT
@@ -116,13 +116,13 @@ def best(table: Table) -> dict[str, str]:
 
 
 def experiment(size: str) -> Experiment:
-    """All trials."""
+    """Return all trials."""
     rows = {label(method, trial): how for method, trials in TRIALS.items() for trial, how in trials.items()}
     return Experiment(rows, scenes=100, split="validation")
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Scenes right over KID, a point for every trial; the best is up and to the left."""
+    """Return a picture of scenes right over KID, a point for every trial; the best is up and to the left."""
     axes = (whole := plots.empty(plots.WIDTH, 5)).subplots()
     colours = plots.colours_of(list(TRIALS))
     for k, (method, trials) in enumerate(TRIALS.items()):

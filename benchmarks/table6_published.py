@@ -36,7 +36,7 @@ OTHERS: dict[str, Drawer] = {
 
 
 def experiment(size: str) -> Experiment:
-    """All beside AMDM as published."""
+    """Return all methods beside AMDM as published."""
     rows = {"AMDM": Method(("layout", "attribute")), **OTHERS}
     return Experiment(rows, scenes=100, pairs=[("AMDM", other) for other in OTHERS])
 

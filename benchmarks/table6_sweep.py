@@ -1,9 +1,9 @@
 """Table 6's settings: eight trials of every method on validation scenes, AMDM's among them, at equal cost.
 
-140 passes of a network for an image: what AMDM takes as published, 50 steps of one model and 20 of another,
-guided. The best by the mean of the paper's three metrics goes into table 6. What DDIM samples is tried
-without fresh noise and with it, which is worth several points; SuperDiff and MCMC have their default's, all
-of it.
+An image costs 140 passes of a network, as for AMDM as published: 50 steps of one model and 20 of another,
+guided. The best by the mean of the paper's three metrics goes into table 6. Methods that DDIM samples are
+tried with and without fresh noise, which is worth several points; SuperDiff and MCMC have full noise, their
+default.
 """
 
 from collections.abc import Mapping
@@ -33,17 +33,17 @@ PAIRS = ((1.0, 1.0), (1.5, 1.5))
 
 
 def composed(kind: Kind, cost: int, options: Mapping[str, Any] = {}, **settings: Any) -> Composition:
-    """As many steps as the budget has, at so many passes a step."""
+    """Return a composition with as many steps as the budget has at this number of passes per step."""
     return Composition(kind, PASSES // cost, options=tuple(options.items()), **settings)
 
 
 def noise(eta: float) -> dict[str, float]:
-    """DDIM's option, where it is not its default."""
+    """Return DDIM's option, if it is not its default."""
     return {"eta": eta} if eta > 0 else {}
 
 
 def aggregated(window: int, steps: int, share: float, eta: float) -> Method:
-    """AMDM with so many of the steps that aggregate."""
+    """Return AMDM with this number of aggregated steps."""
     return Method(JOINED, steps=steps, window=(0, window), weights=share, schedule="linspace", eta=eta)
 
 
@@ -110,12 +110,12 @@ TRIALS: dict[str, Mapping[str, Drawer]] = {
 
 
 def label(method: str, trial: str) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{method}: {trial}"
 
 
 def best(table: Table) -> dict[str, str]:
-    """The trial of every method that goes into table 6."""
+    """Return the trial of every method that goes into table 6."""
     return {
         method: max(trials, key=lambda trial: table[label(method, trial)].cells[CHOSEN_BY].value)
         for method, trials in TRIALS.items()
@@ -123,7 +123,7 @@ def best(table: Table) -> dict[str, str]:
 
 
 def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, Estimate]:
-    """The metric that trials are chosen by, and its parts; 64 images are too few for KID."""
+    """Return the metric that trials are chosen by, and its parts; 64 images are too few for KID."""
     found = measures.control(images, scenes)
     three = [found[metric] for metric in JUDGED]
     value = float(np.mean([each.value for each in three]))
@@ -131,13 +131,13 @@ def measure(images: Image, scenes: Scenes, method: object = None) -> dict[str, E
 
 
 def experiment(size: str) -> Experiment:
-    """All trials."""
+    """Return all trials."""
     rows = {label(method, trial): how for method, trials in TRIALS.items() for trial, how in trials.items()}
     return Experiment(rows, scenes=64, measure=measure, split="validation")
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Every trial a point, a row per method; the ones chosen filled."""
+    """Return a picture with a point per trial, a row per method; the chosen ones are filled."""
     whole = plots.empty(plots.WIDTH, 3.0)
     chosen = best(table)
     for axes, metric in zip(whole.subplots(1, 4, sharey=True), [CHOSEN_BY, *JUDGED], strict=True):

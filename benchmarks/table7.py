@@ -1,7 +1,7 @@
 """Table 7: two densities in the plane composed by every method; 2,000 samples, five seeds.
 
-The two models are the halves of a ring of eight modes. What the table asks for is their union: the whole
-ring. Methods that target a product or a mean are there to show what they give instead.
+The two models are the halves of a ring of eight modes. The table asks for their union: the whole ring.
+Methods that target a product or a mean show what they sample instead.
 """
 
 import math
@@ -56,7 +56,7 @@ class Draw:
         self.random = self.plain | {"generator": self.generator}
 
     def noise(self, *levels: object) -> Points:
-        """Standard normal points, whatever the levels."""
+        """Return standard normal points, whatever the levels."""
         return torch.randn(SAMPLES, 2, generator=self.generator, dtype=torch.float64)
 
     def _watch(self, info: dict[str, Any]) -> None:
@@ -75,24 +75,24 @@ How = Callable[[Draw], Points]
 
 
 def reversed_by(denoiser: Callable[[Draw], Denoiser], total: float = 1.0) -> How:
-    """The reverse SDE of a composed denoiser, from the start of scores' sums with such exponents in total."""
+    """Return a run of a composed denoiser's reverse SDE, from the start for exponents of this sum."""
     return lambda draw: sample_ddim(
         denoiser(draw), draw.starts[0] / math.sqrt(total), draw.sigmas, eta=1.0, **draw.plain
     )
 
 
 def sampled(sampler: Callable[..., Points], **options: Any) -> How:
-    """A sampler of several models from one start, with noise."""
+    """Return a sampler of several models from one start, with noise."""
     return lambda draw: sampler(draw.models, draw.starts[0], draw.sigmas, **options, **draw.random)
 
 
 def step_size(sigma: float, sigma_next: float) -> float:
-    """A tenth of a mode's variance at a level, for a step of MCMC."""
+    """Return a tenth of a mode's variance at a level, for a step of MCMC."""
     return 0.1 * (sigma**2 + plane.STD**2)
 
 
 def united(draw: Draw) -> Points:
-    """HMC on the energy log((q_1 + q_2)/2) and its gradient, both composed of the halves'."""
+    """Run HMC on the energy log((q_1 + q_2)/2) and its gradient, both composed of the halves'."""
     denoiser, log_density = plane.union(draw.models, ENERGIES)
     return sample_mcmc(
         [denoiser],
@@ -106,7 +106,7 @@ def united(draw: Draw) -> Points:
 
 
 def aggregated(window: float, eta: float = 0.0) -> How:
-    """AMDM with the paper's weight and scaled correction."""
+    """Run AMDM with the paper's weight and scaled correction."""
     return lambda draw: sample_amdm(
         draw.models,
         draw.starts,
@@ -119,7 +119,7 @@ def aggregated(window: float, eta: float = 0.0) -> How:
 
 
 def true(draw: Draw) -> Points:
-    """Samples of the ring."""
+    """Return samples of the ring."""
     x = plane.WHOLE.sample(SAMPLES, generator=draw.generator)
     draw.before_last = x + plane.SIGMA_MIN * draw.noise()
     return x
@@ -155,12 +155,12 @@ AT_LEVELS = ("ULA, product", "MALA, product", "UHMC, product", "HMC, product", "
 
 
 def label(method: str, models: str) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{method}, {models}"
 
 
 def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
-    """Every method on exact and on trained models."""
+    """Run every method on exact and on trained models."""
     densities = (plane.UPPER, plane.LOWER, plane.WHOLE)
     kinds: dict[str, Sequence[Denoiser]] = {
         "exact": densities,
@@ -182,7 +182,7 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
 
 
 def measure(x: Points, before_last: Points, seed: int) -> dict[str, float]:
-    """The metrics of one seed's samples, and the likelihood of those before the last step."""
+    """Return the metrics of one seed's samples, and the likelihood of those before the last step."""
     others = plane.WHOLE.sample(len(x), generator=torch.Generator().manual_seed(1000 + seed))
     log_densities = plane.WHOLE.log_density(x)
     found = {
@@ -199,12 +199,12 @@ def measure(x: Points, before_last: Points, seed: int) -> dict[str, float]:
 
 
 def over_seeds(values: Sequence[float]) -> Cell:
-    """The mean, and Student's interval for it."""
+    """Return the mean, and Student's interval for it."""
     return cell_of(Estimate(float(np.mean(values)), np.array(values), "groups"))
 
 
 def figure(table: Table, drawn: dict[str, Points]) -> Figure:
-    """Every row's samples of the first seed on the ring's density; likelihood and discrepancy beside."""
+    """Return a picture of every row's samples of the first seed on the ring's density, with two metrics."""
     columns = 8  # an even number: exact and trained side by side
     lines, size = -(-len(drawn) // columns), plots.WIDTH / 8
     heights = [lines * (size + 0.35), 0.5 + pictures.LINE * len(table)]
@@ -229,7 +229,7 @@ def figure(table: Table, drawn: dict[str, Points]) -> Figure:
 
 
 def scatter(axes: Axes, x: Points, color: str) -> None:
-    """Samples over the density's contours."""
+    """Draw samples over the density's contours."""
     grid = torch.linspace(-0.8, 0.8, 120, dtype=torch.float64)
     places = torch.cartesian_prod(grid, grid)
     density = plane.WHOLE.log_density(places, 0.03).exp().reshape(120, 120).T
@@ -271,7 +271,7 @@ SHOWN = [
 
 
 def section(table: Table, differences: Table) -> Section:
-    """AMDM is not for this, by the discrepancy: a half has the likelihood of the whole."""
+    """Return the section: AMDM is not for this, by the discrepancy. A half has the whole's likelihood."""
     found = {row: cells.cells[DISCREPANCY[0.5]] for row, cells in table.items()}
     best = min((row for row in found if row.startswith("AMDM")), key=lambda row: found[row].value)
     energy, ours = found[label("HMC, the union's energy", "exact")], found[best]

@@ -1,8 +1,8 @@
 """Tables 8 and 9, figures 4 and 5: the style of a reference image, into `layout` and into all three.
 
-No caption names the style: `layout` alone does not know it. With the paper's 10 steps, of which 5 aggregate,
-and with 50 and 20. The paper's weights (0.5, 0.65) are read both ways: as the shares of the second and the
-third model in their merges, and as that of what is accumulated.
+No caption names the style: `layout` alone does not know it. Runs have the paper's 10 steps, of which 5
+aggregate, or 50 and 20. The paper's weights (0.5, 0.65) are read both ways: as the shares of the second and
+the third model in their merges, and as those of the accumulated latent.
 """
 
 from dataclasses import replace
@@ -52,7 +52,7 @@ SAYS = (
 
 
 def experiment(size: str) -> Experiment:
-    """Two models and all three, at either number of steps."""
+    """Return two models and all three, at either number of steps."""
     rows = {
         A: Method(("layout",), say_style=False),
         AC: Method(("layout", "style"), say_style=False),

@@ -21,7 +21,7 @@ class Cell(NamedTuple):
     high: float | None = None
 
     def text(self, form: str = ".1f") -> str:
-        """The value and its interval in print."""
+        """Return the value and its interval in print."""
         value, *ends = (f"{number:{form}}" for number in self if number is not None)
         return f"{value} [{', '.join(ends)}]" if ends else value
 
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One method's cells, and the number of images that they rest on."""
+    """The cells of one method, and the number of images behind them."""
 
     scenes: int
     seeds: int
@@ -48,12 +48,12 @@ Table = dict[str, Row]
 
 
 def cell_of(estimate: Estimate, scale: float = 1) -> Cell:
-    """An estimate and its interval as a cell."""
+    """Return an estimate and its interval as a cell."""
     return Cell(scale * estimate.value, *(scale * end for end in estimate.interval or ()))
 
 
 def row_of(estimates: Mapping[str, Estimate], scenes: int, seeds: int, evaluations: int | None = None) -> Row:
-    """Estimates as cells."""
+    """Return estimates as cells."""
     cells = {name: cell_of(found, 1 if name in AS_IT_IS else 100) for name, found in estimates.items()}
     return Row(scenes, seeds, evaluations, cells)
 

@@ -39,7 +39,7 @@ def documented_names(pages: Path) -> set[str]:
 
 
 def loads(pages: Path) -> Iterator[str]:
-    """What pages and styles load from other hosts; links to follow are not loaded."""
+    """Yield what pages and styles load from other hosts; links to follow are not loaded."""
     for path in sorted(pages.rglob("*")):
         if path.suffix in (".html", ".css"):
             pattern = LOADS if path.suffix == ".html" else CSS_LOADS

@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation (`make docs`): nothing is fetched, no page needs another host."""
+"""Settings of Sphinx for the documentation (`make docs`): nothing is fetched, no page needs another host."""
 
 import re
 import sys

@@ -149,7 +149,7 @@ def row(name: str, cost: int, x: Tensor, log_target: LogDensity | None) -> dict[
 
 
 def several(name: str, panels: Sequence[tuple[str, int, Tensor, LogDensity | None]]) -> list[dict[str, Any]]:
-    """What the models draw, then a panel for each result over the contours of its target."""
+    """Draw what the models draw, then a panel for each result over the contours of its target."""
     figure, axes = plt.subplots(1, 1 + len(panels), figsize=(8.3, 3.2), layout="constrained")
     both(axes[0])
     for part, (title, _, x, log_target) in zip(axes[1:], panels, strict=True):
@@ -317,12 +317,12 @@ GROUPS = {
 
 
 def records() -> Any:
-    """What the theory checks found."""
+    """Return what the theory checks found."""
     return json.loads((Path(__file__).parent.parent / "theory_checks/results/theory.json").read_text())
 
 
 def shell() -> None:
-    """How often a positive correction reaches the shell, by the noise that the models draw."""
+    """Draw how often a positive correction reaches the shell, by the noise that the models draw."""
     found = [r for r in records() if r["statement"] == "Proposition 3.2, existence, positive"]
     figure, axes = plt.subplots(figsize=(8.3, 2.3), layout="constrained")
     for y, kind in enumerate(("none", "shared", "independent")):

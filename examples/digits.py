@@ -3,8 +3,8 @@
 The images are scikit-learn's 8x8 digits (Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49). Half of
 them become a mixture of probabilistic PCAs (Tipping and Bishop 1999), one per digit and stroke. A mixture's
 denoiser is known in closed form, so nothing is trained and the samples are new images. Model A is told which
-digit to draw, model B which stroke, thin or bold. Does A(+B) draw that digit with that stroke? The judges
-see pixels only: a classifier of the other half of the images, and the mean ink of an image.
+digit to draw, model B which stroke, thin or bold. Does A(+B) draw that digit with that stroke? The judges see
+only pixels: a classifier of the other half of the images, and the mean ink of an image.
 """
 
 from collections.abc import Sequence
@@ -50,14 +50,14 @@ class World(NamedTuple):
     scale: float
 
     def model(self, digit: int | None = None, stroke: int | None = None) -> Denoiser:
-        """The denoiser that knows these of the two attributes."""
+        """Return the denoiser of the given digit or stroke."""
         known = torch.zeros(10, len(STROKES), dtype=torch.float64)
         known[slice(None) if digit is None else digit, slice(None) if stroke is None else stroke] = 1
         return self.mixture.restrict(known.flatten() * self.mixture.weights)
 
 
 class Judge(NamedTuple):
-    """Judges images by their pixels alone; holds `(10, 3)` real images, by digit and stroke, to look at."""
+    """A judge of images by their pixels alone, with `(10, 3)` real images to show, by digit and stroke."""
 
     classifier: SVC
     limits: Array
@@ -65,32 +65,32 @@ class Judge(NamedTuple):
     examples: Array
 
     def right(self, images: Array, digits: Array, strokes: Array) -> Array:
-        """Success in digit, in stroke and in both: `(3, images)`."""
+        """Return the success in digit, in stroke and in both: `(3, images)`."""
         digit = self.classifier.predict(images.reshape(-1, 64)) == digits
         stroke = stroke_of(images, self.limits) == strokes
         return np.stack([digit, stroke, digit & stroke])
 
 
 class Row(NamedTuple):
-    """A method's samples, and what the judge says of them."""
+    """A method's samples, and the judge's verdict on them."""
 
     images: Array
     right: Array
     evaluations: int
 
     def shares(self) -> Array:
-        """The shares right in digit, stroke and both, each with its 95% Wilson interval: `(3, 3)`."""
+        """Return the shares right in digit, stroke and both, each with its 95% Wilson interval: `(3, 3)`."""
         tests = [binomtest(int(count), len(self.images)) for count in self.right.sum(1)]
         return np.array([(test.statistic, *test.proportion_ci(method="wilson")) for test in tests])
 
 
 def stroke_of(images: Array, limits: Array) -> Array:
-    """0 thin, 1 medium, 2 bold, by the mean pixel: the digit explains only 4% of its variance."""
+    """Return 0 thin, 1 medium, 2 bold, by the mean pixel: the digit explains only 4% of its variance."""
     return np.asarray(np.digitize(images.mean((1, 2)), limits))
 
 
 def prepare(seed: int) -> tuple[World, Judge]:
-    """One half of the real images for the mixture, the other for the classifier."""
+    """Return one half of the real images for the mixture, and the other for the classifier."""
     rows, digits = load_digits(return_X_y=True)
     images = rows.reshape(-1, 8, 8)
     limits = np.quantile(images.mean((1, 2)), [1 / 3, 2 / 3])
@@ -103,7 +103,7 @@ def prepare(seed: int) -> tuple[World, Judge]:
 
 
 def fit(images: Array, labels: Array, rank: int = 8) -> World:
-    """A probabilistic PCA for each label 0, 1, ...: mean, principal axes, isotropic rest."""
+    """Return a probabilistic PCA for each label 0, 1, ...: mean, principal axes, isotropic rest."""
     mean, sizes = images.mean(0), np.bincount(labels)
     scale = float((images - mean).std())
     rows = ((images - mean) / scale).reshape(-1, 64)
@@ -119,7 +119,7 @@ def fit(images: Array, labels: Array, rank: int = 8) -> World:
 
 
 def sample(models: Sequence[Denoiser], x: Tensor | Sequence[Tensor]) -> tuple[Tensor, int]:
-    """AMDM with the library's defaults, and its evaluations per sample. With one model it is DDIM."""
+    """Run AMDM with the library's defaults; return samples and evaluations per sample. One model is DDIM."""
     steps = list(amdm(models, x, SIGMAS))
     return steps[-1].x_next, sum(len(step.aggregation.xs) if step.aggregation else 1 for step in steps)
 
@@ -138,10 +138,10 @@ def sample_projective(
 
 
 def sample_guided(models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser) -> tuple[Tensor, int]:
-    """AMDM of the models with guidance 2 in the window, then model 1 alone, without guidance.
+    """Run AMDM on models with guidance 2 in the window, then model 1 alone, without guidance.
 
-    AMDM steps by the mean prediction in effect. That of two models with guidance 2 is u + (c_1 - u) +
-    (c_2 - u), where u is told nothing: projective composition's.
+    AMDM in effect steps by the mean prediction. For two models with guidance 2 that is u + (c_1 - u) + (c_2 -
+    u), where u is told nothing: the projective composition.
     """
     guided = [conjunction(untold, [model], 2.0) for model in models]
     x = sample_amdm(guided, xs, SIGMAS[: WINDOW + 1], window=1.0, disable=True)
@@ -150,7 +150,7 @@ def sample_guided(models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Deno
 
 
 def draw(world: World, pair: tuple[int, int], seeds: Sequence[int]) -> dict[str, tuple[Tensor, int]]:
-    """Every method, for one wanted pair, from the same starts."""
+    """Return every method, for one wanted pair, from the same starts."""
     a, b, both = world.model(digit=pair[0]), world.model(stroke=pair[1]), world.model(*pair)
     x_a, x_b = start_noise(seeds, (8, 8), float(SIGMAS[0]), 2, dtype=torch.float64)
     # The first aggregation joins two unrelated latents, which changes the norm of A's: by a factor of 1.00
@@ -174,7 +174,7 @@ def draw(world: World, pair: tuple[int, int], seeds: Sequence[int]) -> dict[str,
 
 
 def experiment(world: World, judge: Judge, seeds: Sequence[int], quiet: bool) -> tuple[Table, Array]:
-    """All methods, and what their samples should be: `(samples, 2)`. The i-th seed wants pair i mod 20."""
+    """Return all methods and the wanted pairs `(samples, 2)`. The i-th seed wants pair i mod 20."""
     groups = [(pair, seeds[i :: len(WANTED)]) for i, pair in enumerate(WANTED[: len(seeds)])]
     runs = [draw(world, pair, group) for pair, group in tqdm(groups, desc="wanted pairs", disable=quiet)]
     wanted = np.repeat([pair for pair, _ in groups], [len(group) for _, group in groups], axis=0)
@@ -186,7 +186,7 @@ def experiment(world: World, judge: Judge, seeds: Sequence[int], quiet: bool) ->
 
 
 def compare(rows: Table, method: str, other: str) -> str:
-    """The paired difference in joint success, with a 95% bootstrap interval over the samples."""
+    """Return the paired difference in joint success, with a 95% bootstrap interval over the samples."""
     gain = rows[method].right[2].astype(int) - rows[other].right[2]
     counts = np.array([(gain == value).sum() for value in (1, -1, 0)])
     # Drawing samples with replacement draws these counts from a multinomial distribution.
@@ -196,7 +196,7 @@ def compare(rows: Table, method: str, other: str) -> str:
 
 
 def report(rows: Table, judge: Judge) -> str:
-    """The table and the verdict."""
+    """Return the table and the verdict."""
     lines = [f"{'% right [95% interval]':22}{'n':>6}  {'digit':18}{'stroke':18}{'both':18}evaluations"]
     for method, row in rows.items():
         cells = "".join("{:5.1f} [{:4.1f},{:5.1f}] ".format(*share) for share in 100 * row.shares())
@@ -212,7 +212,7 @@ def report(rows: Table, judge: Judge) -> str:
 
 
 def draw_figure(rows: Table, wanted: Array, judge: Judge, path: Path) -> None:
-    """The first sample of ten wanted pairs, framed where both are right, beside the methods' shares."""
+    """Draw the first sample of ten wanted pairs, framed if both are right, beside the methods' shares."""
     figure = Figure(figsize=(15, 8.8), layout="constrained")
     question = "Model A is told which digit to draw, model B which stroke. What do they draw together?"
     figure.suptitle(f"{question}\nFramed: both right. {compare(rows, 'A(+B)', 'A')}", fontsize=15)
@@ -235,7 +235,7 @@ def draw_figure(rows: Table, wanted: Array, judge: Judge, path: Path) -> None:
 
 
 def draw_bars(axes: Axes, rows: Table) -> None:
-    """The shares right with their intervals, each beside its method's images."""
+    """Draw the success rates with their intervals, each beside its method's images."""
     shares = np.stack([row.shares() for row in rows.values()])
     for i, color in enumerate(("tab:blue", "tab:orange", "tab:green")):
         (share, low, high), y = shares[:, i].T, np.arange(1, len(rows) + 1) + (-0.32, -0.16, 0.12)[i]
@@ -249,7 +249,7 @@ def draw_bars(axes: Axes, rows: Table) -> None:
 
 
 def write_table(rows: Table, path: Path) -> None:
-    """One line per method."""
+    """Write one line per method."""
     judged = [what + end for what in ("digit", "stroke", "joint") for end in ("", "_low", "_high")]
     lines: list[list[Any]] = [["method", "n", *judged, "evaluations_per_sample"]]
     for method, row in rows.items():

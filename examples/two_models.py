@@ -82,19 +82,19 @@ def sample(method: str, models: dict[str, Guided], part: Scenes, callback: Callb
 
 
 def judge(found: Found, scenes: Scenes) -> dict[str, Counts]:
-    """Counts by JUDGED; "all three" is every shape, colour and interaction of a scene."""
+    """Return counts by JUDGED; "all three" is every shape, colour and interaction of a scene."""
     counts = scores.compare(found, scenes)
     return counts | {"all three": scores.everything(counts, JUDGED[:3])}
 
 
 def verdict(table: Table, method: str, other: str) -> str:
-    """The paired difference in scenes that are right in everything."""
+    """Return the paired difference in scenes that are right in everything."""
     estimate = scores.difference(table[method]["all three"], table[other]["all three"])
     return scores.verdict(method, other, [100 * value for value in estimate])
 
 
 def report(table: Table, scenes: Scenes) -> str:
-    """The table and the verdicts."""
+    """Return the table and the verdicts."""
     lines = [f"{'% right [95% interval]':24}" + "".join(f"{what:20}" for what in JUDGED)]
     for method, counts in table.items():
         rates = ([100 * value for value in scores.rate(counts[what])] for what in JUDGED)
@@ -109,7 +109,7 @@ def report(table: Table, scenes: Scenes) -> str:
 
 
 def draw_figure(images: dict[str, Image], found: dict[str, Found], table: Table, scenes: Scenes) -> Figure:
-    """The first scenes, a column per method, beside the shares right."""
+    """Draw the first scenes, a column per method, beside the success rates."""
     figure = Figure(figsize=(17, 12), layout="constrained")
     question = "A is told where shapes and interactions are, B where colours are. What do they draw together?"
     figure.suptitle(f"{question}\n{verdict(table, 'A(+B)', 'A')}", fontsize=15)
@@ -128,7 +128,7 @@ def draw_figure(images: dict[str, Image], found: dict[str, Found], table: Table,
 
 
 def draw_bars(axes: Axes, table: Table) -> None:
-    """The shares right with their intervals."""
+    """Draw the success rates with their intervals."""
     for i, what in enumerate(JUDGED):
         rates = [[100 * value for value in scores.rate(counts[what])] for counts in table.values()]
         value, low, high = torch.tensor(rates).T
@@ -147,7 +147,7 @@ def draw_bars(axes: Axes, table: Table) -> None:
 
 
 def write_table(table: Table, scenes: Scenes, path: Path) -> None:
-    """One line per method."""
+    """Write one line per method."""
     columns = (f"{what}{end}" for what in JUDGED for end in ("", " low", " high"))
     lines: list[list[object]] = [["method", "scenes", *columns]]
     for method, counts in table.items():

@@ -7,10 +7,10 @@ from theory_checks.arguments import check_out, checked
 
 
 def parser_of(doc: str | None, out: Path | str | None = None, files: str = "") -> argparse.ArgumentParser:
-    """A parser described by a docstring's first line, with --quiet and, for a default folder, --out.
+    """Return a parser described by a docstring's first line, with --quiet and, for a default folder, --out.
 
-    Where --out can't be written to, parsing ends with one line that says so; a folder that is not there is
-    made. `files` says for the help what is written.
+    If --out cannot be written to, parsing ends with a one-line error. A missing folder is made. `files` names
+    the written files in the help.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
     if out is not None:

@@ -1,10 +1,10 @@
 """Scores of each model alone on held-out scenes: `python -m shapes.competence`.
 
-DDIM, 50 steps, with guidance; one start per scene, the same for every model. Each model gets its
-conditions and the caption, which names the style but for `style`. Beside every rate: `random`, what the
-caption's objects (colours, interactions) would score if they were put into the boxes at random; `exchanged`,
-what the model's own objects would, exchanged among the boxes. Intervals are of 95%. Writes competence.csv and
-competence.png (the first scenes as each model draws them) to shapes/competence.
+DDIM takes 50 steps with guidance, from one start per scene that is the same for every model. Each model gets
+its conditions and the caption, which names the style except for `style`. Two rates stand beside every rate:
+`random` is the score of the caption's objects (colours, interactions) put into the boxes at random;
+`exchanged` is the score of the model's own objects exchanged among the boxes. Intervals are of 95%. Writes
+competence.csv and competence.png (the first scenes as each model draws them) to shapes/competence.
 """
 
 import argparse
@@ -30,7 +30,7 @@ COLUMNS += ["random", "low", "high", "exchanged", "low", "high"]
 
 
 def draw(name: str, scenes: Scenes, bar: "tqdm[int]", guidance: float = denoisers.GUIDANCE) -> Image:
-    """A model's images of scenes, each from the start of its seed."""
+    """Return a model's images of scenes, each from the start of its seed."""
     model = denoisers.load(name, guidance)
     sigmas = denoisers.sigmas(50)
     images = []
@@ -43,7 +43,7 @@ def draw(name: str, scenes: Scenes, bar: "tqdm[int]", guidance: float = denoiser
 
 
 def table(name: str, images: Image, scenes: Scenes) -> list[list[str]]:
-    """A row per attribute."""
+    """Return a table with a row per attribute."""
     found = scores.find(images, scenes)
     counts = scores.compare(found, scenes)
     random, exchanged = (scores.chance(seen, scenes) for seen in (scores.truth(scenes), found))
@@ -58,7 +58,7 @@ def table(name: str, images: Image, scenes: Scenes) -> list[list[str]]:
 
 
 def picture(images: dict[str, Image], path: Path) -> None:
-    """A row per model, a column per scene."""
+    """Draw a picture with a row per model and a column per scene."""
     figure = Figure(figsize=(1.2 * PICTURED, 1.25 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), PICTURED)
     for row, (name, drawn) in zip(grid, images.items(), strict=True):
@@ -69,7 +69,7 @@ def picture(images: dict[str, Image], path: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = parser_of(__doc__, OUT, "competence.csv and .png")
     parser.add_argument("names", nargs="*", help="models; all by default")
     parser.add_argument("--scenes", type=int, default=1000, help="of the test split")

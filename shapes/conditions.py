@@ -36,10 +36,10 @@ def encode(
     styles: Bool[Tensor, " batch"] | bool = True,
     reference: world.Image | None = None,
 ) -> dict[str, Tensor]:
-    """A model's conditions for scenes, by the names of the arguments of `networks.Network`.
+    """Return a model's conditions for scenes, by the argument names of `networks.Network`.
 
-    `styles` says which captions name the style; where there is a reference none does. The reference is
-    an image of each scene's style, another scene's if none is given.
+    `styles` is True for captions that name the style; with a reference none does. The reference is an image
+    of each scene's style, by default another scene's.
     """
     tokens = caption_tokens(scenes, styles=False if config.reference else styles)
     if config.reference:
@@ -50,7 +50,7 @@ def encode(
 
 
 def caption_tokens(scenes: Scenes, *, styles: Bool[Tensor, " batch"] | bool = True) -> Tokens:
-    """A token per word of the captions, in no order that matters; the word of the style only where wanted."""
+    """Return a token per word of the captions, in arbitrary order; the style's word only if wanted."""
     ids = world.captions(scenes)
     first_style = len(world.VOCABULARY) - len(world.STYLES)
     said = (ids < first_style) | torch.as_tensor(styles, device=ids.device).view(-1, 1)
@@ -59,9 +59,10 @@ def caption_tokens(scenes: Scenes, *, styles: Bool[Tensor, " batch"] | bool = Tr
 
 
 def reference_tokens(images: world.Image) -> Tokens:
-    """16 tokens about reference images: of every patch the mean and the mean log magnitude of each channel.
+    """Return 16 tokens about reference images: each patch's mean and mean log magnitude of each channel.
 
-    Standardised over renders: a style is in the fine channels, which are a twentieth of the coarse ones.
+    They are standardised over renders: a style is in the fine channels, which are a twentieth of the coarse
+    ones.
     """
     centre, spread = _patch_moments()
     return pad((_patches(images) - centre.to(images)) / spread.to(images), (WORD_DIMS, 0))
@@ -75,19 +76,19 @@ def _patches(images: world.Image) -> Float[Tensor, "batch 16 24"]:
 
 @cache
 def _patch_moments() -> tuple[Float[Tensor, "24"], Float[Tensor, "24"]]:
-    """Mean and standard deviation of a patch's features over a thousand training scenes."""
+    """Return the mean and standard deviation of a patch's features over a thousand training scenes."""
     patches = _patches(world.render(world.sample_scenes(world.TRAIN[:1000]))).flatten(0, 1)
     return patches.mean(dim=0), patches.std(dim=0)
 
 
 def reference_scenes(scenes: Scenes) -> Scenes:
-    """Other scenes of the same styles: those of the neighbouring seeds, which are of the same split."""
+    """Return other scenes of the same styles: those of the neighbouring seeds, in the same split."""
     other = world.sample_scenes([seed ^ 1 for seed in scenes.seeds.tolist()])
     return other.to(scenes.boxes.device)._replace(styles=scenes.styles)
 
 
 def layout_maps(scenes: Scenes) -> Maps:
-    """Maps of every shape's boxes, and of every kind's subjects, objects and ways between; no colours."""
+    """Return maps of each shape's boxes, and of each kind's subjects, objects and paths; no colours."""
     boxes = box_coverage(scenes)
     shapes = torch.einsum("bkhw,bks->bshw", boxes, one_hot(scenes.shapes, len(world.SHAPES)).to(boxes))
     kinds, *ends = scenes.links.unbind(-1)
@@ -101,13 +102,13 @@ def layout_maps(scenes: Scenes) -> Maps:
 
 
 def colour_maps(scenes: Scenes) -> Maps:
-    """Maps of every colour's boxes; no shapes and no interactions."""
+    """Return maps of every colour's boxes; no shapes and no interactions."""
     boxes = box_coverage(scenes)
     return torch.einsum("bkhw,bkc->bchw", boxes, one_hot(scenes.colours, COLOUR_MAPS).to(boxes))
 
 
 def box_coverage(scenes: Scenes) -> Float[Tensor, "batch 4 32 32"]:
-    """The part of every pixel that each object's box covers; 0 for objects that are not there."""
+    """Return the part of every pixel that each object's box covers; 0 for objects that are not there."""
     x, y = world.pixel_centres(scenes.boxes.device)
     x0, y0, x1, y1 = scenes.boxes[..., None, None].unbind(-3)
     columns = (torch.minimum(x + 0.5, x1) - torch.maximum(x - 0.5, x0)).clamp(min=0)

@@ -13,12 +13,12 @@ class TrainingConfig:
     Attributes:
         predicts: epsilon or v on Stable Diffusion's schedule; edm is EDM's preconditioning and noise.
         start: the model whose weights it starts from, None for fresh ones.
-        maps: which maps of boxes it sees.
-        control: the maps enter through a ControlNet beside the frozen start, else as channels beside the
-            latents, with all weights trained.
-        reference: a reference image's tokens follow the caption's, which never names the style.
-        images: how many training scenes it sees, each once.
-        seed: of the fresh weights and of all noise; the scenes are the same for every model.
+        maps: the maps of boxes that it sees.
+        control: True if the maps enter through a ControlNet beside the frozen start; else they are channels
+            beside the latents, and all weights are trained.
+        reference: True if a reference image's tokens follow the caption's, which never names the style.
+        images: the number of training scenes that it sees, each once.
+        seed: the seed of the fresh weights and of all noise; the scenes are the same for every model.
     """
 
     predicts: Prediction

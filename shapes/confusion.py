@@ -1,10 +1,10 @@
 """Confusion tables of the detectors, on test scenes with every kind of interaction equally frequent.
 
-Four conditions: clean renders; with Gaussian noise of 0.05 and of 0.1 per pixel (in [-1, 1], not clipped);
-and shuffled, where each render is read in the boxes of the next scene and held against that scene. There a
-detector that sees only pixels and boxes is right by chance: as often as independent draws would agree, one
-with the frequencies of its answers and one with those of the truths. Writes a table per detector and
-condition, rates.csv and confusion.png to shapes/confusion.
+There are four conditions: clean renders; renders with Gaussian noise of 0.05 and of 0.1 per pixel (in [-1,
+1], not clipped); and shuffled renders, which are read in the boxes of the next scene and compared with that
+scene. On these a detector that sees only pixels and boxes is right by chance: as often as two independent
+draws agree, one with the frequencies of its answers and one with those of the truths. Writes a table per
+detector and condition, rates.csv and confusion.png to shapes/confusion.
 """
 
 import argparse
@@ -37,19 +37,19 @@ Table = Int[Tensor, "truths answers"]
 
 
 def links_of(matrix: Int[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 6"]:
-    """Per pair of objects an index into LINKS; forth is from the object of the lower number to the other."""
+    """Return for each pair of objects an index into LINKS; forth is from the object of lower number."""
     first, second = torch.tensor(detectors.PAIRS, device=matrix.device).T
     back = matrix[:, second, first]
     return matrix[:, first, second] + (back + len(world.KINDS) - 1) * (back > 0)
 
 
 def count(truths: Tensor, answers: Tensor, classes: int) -> Table:
-    """The number of times that each truth got each answer."""
+    """Return the number of times that each truth got each answer."""
     return torch.bincount(truths * classes + answers, minlength=classes**2).view(classes, classes)
 
 
 def tables_of(images: world.Image, scenes: world.Scenes) -> dict[str, Table]:
-    """The detectors' answers for these images in the boxes of these scenes, against the scenes."""
+    """Return the detectors' answers for these images in the boxes of these scenes, against the scenes."""
     found = scores.find(images, scenes)
     first, second = torch.tensor(detectors.PAIRS).T
     here = scenes.present
@@ -64,22 +64,22 @@ def tables_of(images: world.Image, scenes: world.Scenes) -> dict[str, Table]:
 
 
 def rate(table: Table) -> float:
-    """The part of the answers that are right."""
+    """Return the fraction of answers that are right."""
     return (table.diagonal().sum() / table.sum()).item()
 
 
 def worst(table: Table) -> float:
-    """The part that is right of the truth that does worst."""
+    """Return the fraction of right answers for the truth that has the lowest."""
     return (table.diagonal() / table.sum(1)).nan_to_num(1.0).min().item()
 
 
 def chance(table: Table) -> float:
-    """The part that would be right if answers did not depend on truths, both as frequent as they are."""
+    """Return the fraction of right answers if they did not depend on the truths, at the same frequencies."""
     return (table.sum(0).double() @ table.sum(1).double() / table.sum() ** 2).item()
 
 
 def measure(condition: str, seeds: Sequence[int], bar: "tqdm[int]") -> dict[str, Table]:
-    """One condition's tables. The noise is a function of the first seed of each batch."""
+    """Return the tables of one condition. The noise is a function of the first seed of each batch."""
     sigma, shift = CONDITIONS[condition]
     total = {
         name: torch.zeros(len(labels), len(labels), dtype=torch.long) for name, labels in CLASSES.items()
@@ -97,7 +97,7 @@ def measure(condition: str, seeds: Sequence[int], bar: "tqdm[int]") -> dict[str,
 
 
 def draw(tables: dict[tuple[str, str], Table], path: Path) -> None:
-    """All tables, a row per condition; shades are parts of the truth's row."""
+    """Draw all tables, a row per condition; shades are fractions of the truth's row."""
     figure = Figure(figsize=(16, 16), layout="constrained")
     grid = figure.subplots(len(CONDITIONS), len(CLASSES))
     for axes, ((condition, name), table) in zip(grid.flat, tables.items(), strict=True):
@@ -111,7 +111,7 @@ def draw(tables: dict[tuple[str, str], Table], path: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = parser_of(__doc__, OUT, "the tables and confusion.png")
     parser.add_argument("--scenes", type=int, default=10_000, help="per condition, of the test split")
     args = parser.parse_args()

@@ -18,12 +18,12 @@ LATENT_SPACE = LatentSpace("shapes", scaling=latents.SCALE, shape=latents.SHAPE)
 
 
 def training_sigmas() -> Float[Tensor, "1000"]:
-    """The VE levels of Stable Diffusion's 1000 training steps, increasing, in float64."""
+    """Return the VE levels of Stable Diffusion's 1000 training steps, increasing, in float64."""
     return sigmas_from_betas(stable_diffusion_betas())
 
 
 def sigmas(steps: int = 50) -> Float[Tensor, " levels"]:
-    """The levels of DDIM in diffusers (leading, offset 1) in VE, decreasing, then 0; in float32.
+    """Return the levels of DDIM in diffusers (leading, offset 1) in VE, decreasing, then 0; in float32.
 
     Raises ValueError unless steps lies in 1 to 999.
     """
@@ -33,7 +33,7 @@ def sigmas(steps: int = 50) -> Float[Tensor, " levels"]:
 
 
 def denoiser(network: Network, predicts: Prediction) -> NetworkDenoiser:
-    """A network as `model(x, sigma, **conditions) -> denoised`.
+    """Return a network as a denoiser `model(x, sigma, **conditions) -> denoised`.
 
     For latents of unit variance EDM's preconditioning (Karras et al. 2022, table 1) is that of v with the
     opposite sign; the network's timestep is log(sigma)/4.
@@ -49,12 +49,12 @@ def denoiser(network: Network, predicts: Prediction) -> NetworkDenoiser:
 
 
 def edm_time(call: Call) -> Call:
-    """The call with EDM's noise condition, log(sigma)/4, for its timestep."""
+    """Return the call with EDM's noise condition, log(sigma)/4, as its timestep."""
     return call._replace(t=call.sigma.log() / 4)
 
 
 def load(name: str, guidance: float = GUIDANCE, device: torch.device | str = "cpu") -> Guided:
-    """A shipped model as a denoiser with guidance: `model(x, sigma, **extra_args(name, scenes))`.
+    """Return a shipped model as a denoiser with guidance: `model(x, sigma, **extra_args(name, scenes))`.
 
     Raises ValueError for a name that is not in CONFIGS.
     """
@@ -66,13 +66,13 @@ def load(name: str, guidance: float = GUIDANCE, device: torch.device | str = "cp
 def extra_args(
     name: str, scenes: Scenes, *, say_style: bool = True, reference: Image | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """A model's conditions for scenes, "cond", and zeros of their shapes, "uncond", for guidance.
+    """Return a model's conditions for scenes, "cond", and zeros of their shapes, "uncond", for guidance.
 
     Args:
-        name: the model's; each gets the caption and what it controls.
-        scenes: what is wanted.
-        say_style: whether the captions name the style; those of `style` never do.
-        reference: for `style` an image of the wanted style per scene; other renders by default.
+        name: the model's name; each model gets the caption and what it controls.
+        scenes: the wanted scenes.
+        say_style: True if the captions name the style; those of `style` never do.
+        reference: for `style`, an image of the wanted style per scene; other renders by default.
     """
     cond = conditions.encode(CONFIGS[name], scenes, styles=say_style, reference=reference)
     return {"cond": cond, "uncond": {key: torch.zeros_like(value) for key, value in cond.items()}}

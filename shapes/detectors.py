@@ -1,8 +1,8 @@
 """Shapes, colours, interactions and styles read from pixels and boxes alone, never from a scene.
 
-All fit what the renderer would have drawn in the given boxes by least squares: objects in a colour of any
-hue and strength, marks in white. Images are float32 in [-1, 1], boxes as in `world.Scenes`. A box with
-nothing in it still gets a shape and a colour: that an object is there is the caller's to know.
+All fit the renderer's drawings in the given boxes by least squares: objects in a colour of any hue and
+strength, marks in white. Images are float32 in [-1, 1], boxes as in `world.Scenes`. An empty box gets a shape
+and a colour too: the caller must know which objects are present.
 """
 
 from typing import NamedTuple
@@ -57,7 +57,7 @@ def _windows(
 ) -> tuple[
     Float[Tensor, "batch 4 1 16"], Float[Tensor, "batch 4 16 1"], Float[Tensor, "batch 4 channels 16 16"]
 ]:
-    """The square of pixels around every box: their x, their y and what the maps hold there."""
+    """Return the square of pixels around every box: their x, their y and the maps' values there."""
     corner = (boxes[..., :2].floor() - 1).clamp(0, SIZE - WINDOW).long()
     offsets = torch.arange(WINDOW, device=boxes.device)
     columns, rows = corner[..., :1] + offsets, corner[..., 1:] + offsets
@@ -93,17 +93,17 @@ def fit(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Fit:
 def _sum(
     energy: Float[Tensor, "batch 4 shapes 3 16 16"], part: Float[Tensor, "batch 4 shapes 16 16"]
 ) -> Float[Tensor, "batch 4 shapes 3"]:
-    """The sum over a part of the pixels."""
+    """Return the sum over a part of the pixels."""
     return torch.einsum("bksthw,bkshw->bkst", energy, part)
 
 
 def shapes_of(fitted: Fit) -> Int[Tensor, "batch 4"]:
-    """The shape in every box, an index into SHAPES: the one that leaves the least, in whichever style."""
+    """Return the shape in every box, an index into SHAPES: that of the least residual in any style."""
     return fitted.cost.amin(-1).argmin(-1)
 
 
 def colours_of(fitted: Fit) -> Int[Tensor, "batch 4"]:
-    """The colour in every box, an index into COLOURS: that of the best fit's hue, however bright."""
+    """Return the colour in every box, an index into COLOURS: that of the best fit's hue at any brightness."""
     best = fitted.cost.flatten(2).argmin(-1)
     light = fitted.light.flatten(2, 3)
     light = light.gather(2, best[..., None, None].expand(-1, -1, 1, 3))[:, :, 0]
@@ -112,9 +112,9 @@ def colours_of(fitted: Fit) -> Int[Tensor, "batch 4"]:
 
 
 def styles_of(fitted: Fit, present: Bool[Tensor, "batch 4"]) -> Int[Tensor, " batch"]:
-    """The style that leaves the least over all objects, an index into STYLES; -1 where there are none.
+    """Return the style with the least residual over all objects, an index into STYLES; -1 without objects.
 
-    It is grainy if even the least leaves more than noise would.
+    It is grainy if even the least residual is more than noise would leave.
     """
     cost, shapes = fitted.cost.min(2)
     style = (cost * present[..., None]).sum(1).argmin(-1)
@@ -126,23 +126,23 @@ def styles_of(fitted: Fit, present: Bool[Tensor, "batch 4"]) -> Int[Tensor, " ba
 
 
 def detect_styles(images: Image) -> Int[Tensor, " batch"]:
-    """The style of the objects, wherever they are, as in `styles_of`."""
+    """Return the style of the objects, wherever they are, as in `styles_of`."""
     boxes, present = find_objects(images)
     return styles_of(fit(images, boxes), present)
 
 
 def detect_interactions(images: Image, boxes: Float[Tensor, "batch 4 4"]) -> Int[Tensor, "batch 4 4"]:
-    """The kind of interaction at [image, subject, object], an index into KINDS; one per pair at most."""
+    """Return the kind of interaction at [image, subject, object] by index into KINDS: one per pair."""
     return interactions_of(images, boxes)[0]
 
 
 def interactions_of(
     images: Image, boxes: Float[Tensor, "batch 4 4"]
 ) -> tuple[Int[Tensor, "batch 4 4"], Float[Tensor, "batch 4 4"]]:
-    """The kind of interaction at [image, subject, object], and how much of its mark is there, 1 for all.
+    """Return the kind of interaction at [image, subject, object], and the visible fraction of its mark.
 
-    Of the four marks in both directions the one that leaves the least, if the path between the boxes bears it
-    out: the ring of another interaction is not enough.
+    It is the one of the four marks, in both directions, with the least residual, if the path between the
+    boxes confirms it: the ring of another interaction is not enough.
     """
     first, second = torch.tensor(PAIRS, device=boxes.device).T
     x, y = pixel_centres(boxes.device)

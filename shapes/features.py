@@ -1,8 +1,8 @@
 """A small network whose features compare sets of images: `python -m shapes.features` trains it.
 
-It is to this world what Inception is to photographs: a classifier whose last pooled layer says how images
-look. It tells a render's words (shapes, colours, interactions and style), and how much noise was added to it
-and how far it was smoothed: features that did not show that would not show a poor image. Weights are in
+It is to this world what Inception is to photographs: a classifier whose last pooled layer describes how
+images look. It predicts a render's words (shapes, colours, interactions and style), and how much noise was
+added to it and how far it was smoothed: features without that would not show a poor image. Weights are in
 shapes/weights/features; training takes some minutes on two cores.
 """
 
@@ -29,7 +29,7 @@ Features = Float[Tensor, "batch 64"]
 
 
 def build() -> nn.Sequential:
-    """The network without weights: to features, then to a logit per word and one per disturbance."""
+    """Return the network without weights: to features, then to a logit per word and one per disturbance."""
     layers: list[nn.Module] = []
     for before, after, stride in ((3, 32, 1), (32, 48, 2), (48, DIMS, 2), (DIMS, DIMS, 1)):
         layers += [nn.Conv2d(before, after, 3, stride, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
@@ -41,14 +41,14 @@ def build() -> nn.Sequential:
 
 @torch.no_grad()
 def features(images: Image) -> Features:
-    """Features of images in [-1, 1], on their device."""
+    """Return the features of images in [-1, 1], on their device."""
     network = load().to(images.device)
     return torch.cat([network[0](part) for part in torch.split(images, 500)])
 
 
 @cache
 def load() -> nn.Sequential:
-    """The shipped network in float32, without gradients."""
+    """Return the shipped network in float32, without gradients."""
     network = build().eval().requires_grad_(False)
     with opened(PATH, remedy="check it out again, or train it anew") as file:
         stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -60,7 +60,7 @@ def load() -> nn.Sequential:
 
 
 def train(steps: int, *, quiet: bool = False) -> tuple[nn.Sequential, float]:
-    """A network trained on renders of the training split, and its mean loss over the last hundred steps."""
+    """Return a network trained on renders of the training split, and the mean loss of its last 100 steps."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -84,7 +84,7 @@ def train(steps: int, *, quiet: bool = False) -> tuple[nn.Sequential, float]:
 
 
 def disturb(images: Image, levels: Float[Tensor, "batch 2"], generator: torch.Generator) -> Image:
-    """Images with noise, up to a tenth at level 1, and smoothed, half way to a local mean at level 1."""
+    """Return images with noise (up to 0.1 at level 1) and smoothed (half way to a local mean at level 1)."""
     sigma, blur = (0.1 * levels[:, 0], 0.5 * levels[:, 1])
     smooth = avg_pool2d(images, 3, 1, padding=1, count_include_pad=False)
     noise = torch.randn(images.shape, generator=generator)

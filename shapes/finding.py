@@ -1,8 +1,8 @@
 """The boxes of the objects in an image, found from its pixels alone.
 
-Every cell of the world, a quarter of the image, holds one object at most. In each all shapes, flat and
-outlined, are fitted in boxes of all sides and places half a pixel apart, as in `detectors`: by least squares,
-in a colour of any hue and strength, without the pixels of marks.
+Every cell of the world, a quarter of the image, holds at most one object. In each cell all shapes, flat and
+outlined, are fitted in boxes of all sizes and places half a pixel apart. As in `detectors` the fit is by
+least squares, in a colour of any hue and strength, without the pixels of marks.
 """
 
 from functools import cache
@@ -32,13 +32,13 @@ THERE = 4.0
 
 
 def whiteness(images: Image) -> Float[Tensor, "batch 32 32"]:
-    """The part of every pixel that a white mark covers: only marks are bright in every channel."""
+    """Return the part of every pixel that a white mark covers: only marks are bright in every channel."""
     dark = 2 * min(BACKGROUND) - 1
     return ((images.amin(1) - dark) / (1 - dark)).clamp(0, 1)
 
 
 def find_objects(images: Image) -> tuple[Float[Tensor, "batch 4 4"], Bool[Tensor, "batch 4"]]:
-    """The best box in every cell, row by row, as in `world.Scenes`; and whether there is an object in it."""
+    """Return the best box in every cell, row by row as in `world.Scenes`, and whether it has an object."""
     boxes, inside, template = (part.to(images.device) for part in _candidates())
     ground = to_pixels([BACKGROUND], images.device)[0]
     weight = (_cells(whiteness(images)) < MARKED).float()
@@ -66,7 +66,7 @@ def _cells(maps: Float[Tensor, "batch *channels 32 32"]) -> Float[Tensor, "cells
 def _candidates() -> tuple[
     Float[Tensor, "candidates 4"], Float[Tensor, "candidates pixels"], Float[Tensor, "candidates pixels"]
 ]:
-    """Boxes within a cell, how much of every pixel a shape in them covers, and its light there."""
+    """Return boxes within a cell, how much of every pixel a shape in them covers, and its light there."""
     first, last = BOX_SIDES
     corners = [
         (MARGIN + STEP * i, MARGIN + STEP * j, MARGIN + STEP * i + side, MARGIN + STEP * j + side)

@@ -11,17 +11,17 @@ from safetensors import SafetensorError, safe_open
 
 
 def cache_folder(part: str) -> Path:
-    """A part of the folder that the environment variable AMDM_CACHE names (default: ~/.cache/amdm)."""
+    """Return a subfolder of the folder that the environment variable AMDM_CACHE names (~/.cache/amdm)."""
     named = os.environ.get("AMDM_CACHE")  # an empty name is none: the folder of the caller is not a cache
     return (Path(named).expanduser() if named else Path.home() / ".cache" / "amdm") / part
 
 
 @contextmanager
 def opened(path: Path, device: str = "cpu", remedy: str = "remove it") -> Iterator[Any]:
-    """A file of tensors, as `safe_open` gives it.
+    """Open a file of tensors with `safe_open`.
 
     Raises:
-        ValueError: the file is damaged, or lacks something that is asked of it: its name and a remedy.
+        ValueError: the file is damaged or lacks a requested tensor. The message has its name and a remedy.
     """
     try:
         with safe_open(path, "pt", device=device) as file:

@@ -1,4 +1,4 @@
-"""diffusers and k-diffusion, also beside a torchvision that does not fit torch."""
+"""Imports of diffusers and k-diffusion beside a torchvision that does not fit torch."""
 
 import importlib
 import sys
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def import_beside_torchvision(name: str) -> Any:
-    """Import a package that imports torchvision, also where torch is a CPU build and torchvision a CUDA one.
+    """Import a package that imports torchvision, even if torch is a CPU build and torchvision a CUDA one.
 
-    There torchvision's operators do not load and importing it stops. k-diffusion and diffusers need its
-    image transforms only, so the registration of the operators is left out.
+    In that case torchvision's operators do not load and importing it fails. k-diffusion and diffusers need
+    only its image transforms, so this leaves out the registration of the operators.
     """
     try:
         importlib.import_module("torchvision")

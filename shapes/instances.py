@@ -1,8 +1,8 @@
 """The metrics of COCO-MIG: every wanted object in its place and colour.
 
-An object counts for a wanted one if it has its shape, as a detector asked for that class would say. Of those
-the box that overlaps most is taken, and its overlap counts nothing if the colour is another (Appendix G.1;
-Zhou et al. 2024, MIGC). Success is an overlap of one half and the colour.
+An object counts for a wanted one if it has the wanted shape, like a detection of that class. Of those the box
+with the largest overlap is taken; its overlap counts as 0 if the colour is wrong (Appendix G.1; Zhou et al.
+2024, MIGC). Success is an overlap of one half and the right colour.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Instances(NamedTuple):
 
 
 def instances(seen: Read, scenes: Scenes, *, colours: bool = True) -> Instances:
-    """Match what is seen to what is wanted; without `colours` only shape and place count."""
+    """Match the objects seen to the wanted ones; without `colours` only shape and place count."""
     there = seen.present[:, None, :] & (scenes.shapes[:, :, None] == seen.shapes[:, None, :])
     overlap, best = (box_iou(scenes.boxes, seen.boxes) * there).max(dim=2)
     right = scenes.present
@@ -36,7 +36,7 @@ def instances(seen: Read, scenes: Scenes, *, colours: bool = True) -> Instances:
 
 
 def box_iou(one: Float[Tensor, "batch n 4"], other: Float[Tensor, "batch m 4"]) -> Float[Tensor, "batch n m"]:
-    """The area that boxes (x0, y0, x1, y1) share, as a part of what they cover together."""
+    """Return the intersection over union of boxes (x0, y0, x1, y1)."""
     low = torch.maximum(one[:, :, None, :2], other[:, None, :, :2])
     high = torch.minimum(one[:, :, None, 2:], other[:, None, :, 2:])
     shared = (high - low).clamp(min=0).prod(-1)

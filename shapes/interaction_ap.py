@@ -40,7 +40,7 @@ class Judged(NamedTuple):
 
 
 def judge(seen: Read, scenes: Scenes) -> list[Judged]:
-    """All categories, in the order of CATEGORIES."""
+    """Return all categories, in the order of CATEGORIES."""
     overlap = box_iou(scenes.boxes, seen.boxes) >= OVERLAP
     image, subject, target = seen.interactions.nonzero(as_tuple=True)
     confidence = seen.confidences[image, subject, target]
@@ -69,7 +69,7 @@ def judge(seen: Read, scenes: Scenes) -> list[Judged]:
 def _first_come(
     fits: Bool[Tensor, "detections links"], image: Int[Tensor, " detections"], images: int
 ) -> Bool[Tensor, " detections"]:
-    """Each wanted interaction goes to the first detection that fits it, and each detection takes one."""
+    """Assign each wanted interaction to the first detection that fits it, at most one to each detection."""
     taken = torch.zeros(images, fits.shape[1], dtype=torch.bool)
     right = torch.zeros(len(fits), dtype=torch.bool)
     for i in fits.any(1).nonzero()[:, 0].tolist():
@@ -82,9 +82,9 @@ def _first_come(
 def mean_ap(
     judged: list[Judged], weights: Weights, *, rare: bool = False, known: bool = False
 ) -> Float[np.ndarray, " draws"]:
-    """The mean average precision of images that count so often, a draw per row of weights.
+    """Return the mean average precision, with images counted as often as each row of weights says.
 
-    Categories that no image of a draw wants are left out of its mean.
+    Each row is a bootstrap draw. Categories that no image of a draw wants are left out of its mean.
     """
     rows = []
     for i, category in enumerate(judged):
@@ -96,7 +96,7 @@ def mean_ap(
 
 
 def average_precision(category: Judged, weights: Weights) -> Float[np.ndarray, " draws"]:
-    """VOC 2007's average precision, NaN where nothing is wanted."""
+    """Return VOC 2007's average precision, NaN if nothing is wanted."""
     counts = weights[:, category.images]
     hits = (counts * category.right).cumsum(1)
     total = counts.cumsum(1)

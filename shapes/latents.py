@@ -1,7 +1,7 @@
-"""Images to latents and back, by 2 x 2 patches in an orthonormal basis.
+"""Encoder and decoder between images and latents, by 2 x 2 patches in an orthonormal basis.
 
-The encoder is an orthogonal map, a shift and one factor for all channels: distances between latents are those
-between images but for that factor, and angles are the same. A latent has 12 x 16 x 16 = 3072 entries.
+The encoder is an orthogonal map, a shift and one factor for all channels. So it keeps angles, and multiplies
+all distances by that factor. A latent has 12 x 16 x 16 = 3072 entries.
 """
 
 import math
@@ -23,7 +23,7 @@ SCALE = 0.4396
 
 
 def basis() -> Float[Tensor, "12 12"]:
-    """The orthogonal matrix of the encoder: a row per channel, columns (colour, row, column) of a patch.
+    """Return the encoder's orthogonal matrix: a row per channel, columns (colour, row, column) of a patch.
 
     Channels 0 to 3 are the patch's sum, its change from column to column, from row to row and across, all in
     grey; 4 to 7 are the same in red against blue, 8 to 11 in green against both.
@@ -37,18 +37,18 @@ def basis() -> Float[Tensor, "12 12"]:
 
 
 def _rotate(images: Image) -> Latent:
-    """Space to depth by 2, in the basis."""
+    """Rearrange 2 x 2 patches into channels, in the basis."""
     patches = rearrange(images, "b c (h p) (w q) -> b (c p q) h w", p=2, q=2)
     return torch.einsum("ij,bjhw->bihw", basis().to(images), patches)
 
 
 def encode(images: Image) -> Latent:
-    """The latents of images in [-1, 1]: mean 0 per channel and variance 1 over all channels, in training."""
+    """Return the latents of images in [-1, 1]: in training of mean 0 per channel and variance 1 in all."""
     return (_rotate(images) - _mean(images)) / SCALE
 
 
 def decode(latents: Latent) -> Image:
-    """The images of latents: `encode` undone exactly, but for rounding."""
+    """Return the images of latents: the inverse of `encode` up to rounding."""
     patches = torch.einsum("ij,bihw->bjhw", basis().to(latents), latents * SCALE + _mean(latents))
     images: Tensor = rearrange(patches, "b (c p q) h w -> b c (h p) (w q)", p=2, q=2)
     return images
@@ -59,7 +59,7 @@ def _mean(like: Tensor) -> Float[Tensor, "12 1 1"]:
 
 
 def channel_statistics(images: Image) -> tuple[Float[Tensor, "12"], float]:
-    """MEAN and SCALE of these images."""
+    """Return MEAN and SCALE computed from these images."""
     rotated = _rotate(images.double())
     mean = rotated.mean((0, 2, 3))
     return mean, math.sqrt((rotated - mean[:, None, None]).square().mean().item())

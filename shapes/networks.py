@@ -1,4 +1,4 @@
-"""The networks in diffusers' classes: made, called, stored and loaded."""
+"""Networks in diffusers' classes: made, called, stored and loaded."""
 
 import copy
 from functools import partial
@@ -35,7 +35,7 @@ UNET = {
 
 
 class Network(nn.Module):
-    """A U-Net and, where maps steer a frozen one, its ControlNet, called as a U-Net of diffusers."""
+    """A U-Net and, if maps control a frozen one, its ControlNet; called as a U-Net of diffusers."""
 
     def __init__(self, unet: Any, controlnet: Any = None) -> None:
         super().__init__()
@@ -43,23 +43,23 @@ class Network(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The U-Net's."""
+        """Return the U-Net's configuration."""
         return self.unet.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """The U-Net's."""
+        """Return the U-Net's dtype."""
         dtype: torch.dtype = self.unet.dtype
         return dtype
 
     def trainable(self) -> Any:
-        """The part that is trained and stored."""
+        """Return the part that is trained and stored."""
         return self.unet if self.controlnet is None else self.controlnet
 
     def forward(
         self, sample: Latent, timestep: Tensor, encoder_hidden_states: Tokens, maps: Maps | None = None
     ) -> tuple[Latent]:
-        """The prediction; the maps go to the ControlNet, where there is one, else beside the latents."""
+        """Return the prediction. Maps go to the ControlNet if there is one, else beside the latents."""
         x, t, tokens = (part.to(self.dtype) for part in (sample, timestep, encoder_hidden_states))
         t = t.expand(len(x))
         maps = maps if maps is None else maps.to(self.dtype)
@@ -73,7 +73,7 @@ class Network(nn.Module):
 
 
 def build(config: TrainingConfig) -> Network:
-    """The network before training: fresh, or with the weights that it starts from."""
+    """Return the network before training: fresh, or with the weights that it starts from."""
     # diffusers draws fresh weights from the global generator, which is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -110,7 +110,7 @@ def save(name: str, network: Network, weights: dict[str, Tensor]) -> None:
 
 
 def scheduler(predicts: str) -> Any:
-    """The sampler that diffusers has for a network with this kind of prediction."""
+    """Return the sampler that diffusers has for a network with this kind of prediction."""
     if predicts == "edm":
         low, high = EDM_SIGMAS
         return _diffusers().EDMEulerScheduler(sigma_min=low, sigma_max=high, sigma_data=1.0)
@@ -126,7 +126,7 @@ def scheduler(predicts: str) -> Any:
 
 
 def load(name: str) -> Network:
-    """A shipped network in float32, without gradients; nothing is fetched from anywhere."""
+    """Return a shipped network in float32, without gradients. Nothing is downloaded."""
     config = CONFIGS[name]
     if not config.control:
         return Network(load_unet(name))
@@ -134,7 +134,7 @@ def load(name: str) -> Network:
 
 
 def load_unet(name: str | None) -> Any:
-    """The shipped U-Net of a model, in float32, without gradients."""
+    """Return the shipped U-Net of a model, in float32, without gradients."""
     return _load(_diffusers().UNet2DConditionModel, str(name), "unet")
 
 

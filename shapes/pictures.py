@@ -13,15 +13,15 @@ RIGHT, WRONG = "#4ade80", "#f87171"
 
 
 def show(axes: Axes, image: world.Image) -> None:
-    """The first image of a batch, without ticks; what lies outside [-1, 1] is clipped."""
+    """Show the first image of a batch, without ticks; values outside [-1, 1] are clipped."""
     axes.imshow((image[0].movedim(0, -1).cpu() / 2 + 0.5).clamp(0, 1), extent=(0, world.SIZE, world.SIZE, 0))
     axes.set(xticks=[], yticks=[])
 
 
 def mark(axes: Axes, found: Found, scenes: Scenes, index: int = 0, *, labels: bool = False) -> None:
-    """Frame a scene's boxes, and cross its interactions off: what is right in green, the rest in red.
+    """Frame a scene's boxes, and mark its interactions with crosses: right ones in green, others in red.
 
-    With labels the detected shape stands above every box and the detected colour below.
+    With labels, the detected shape is written above every box and the detected colour below.
     """
     for k in range(int(scenes.present[index].sum())):
         x0, y0, x1, y1 = scenes.boxes[index, k].tolist()

@@ -1,10 +1,10 @@
 """Distances between sets of images: KID, FID, precision and recall, by torch-fidelity.
 
-All are of `features`. KID (Binkowski et al. 2018) is unbiased, of any number of others; the jackknife over
-groups of both sets says how sure it is. Precision, recall and FID are of as many others as images. FID
-(Heusel et al. 2017) is biased in small samples: below FID_FROM images it is not given. Precision is how many
-images look like one of the others, recall how many of the others look like one of the images (Kynkaanniemi et
-al. 2019, 3 neighbours).
+All compare `features` of images with those of other images. KID (Binkowski et al. 2018) is unbiased for any
+number of others; the jackknife over groups of both sets gives its interval. Precision, recall and FID need as
+many others as images. FID (Heusel et al. 2017) is biased in small samples and is not given below FID_FROM
+images. Precision is the fraction of images that look like one of the others, recall the fraction of the
+others that look like one of the images (Kynkaanniemi et al. 2019, 3 neighbours).
 """
 
 from functools import lru_cache
@@ -29,7 +29,7 @@ def _fidelity(module: str) -> Any:
 
 
 class Kid(NamedTuple):
-    """The kernel inception distance, times 1000 as it is often given."""
+    """The kernel inception distance, times 1000 as is common."""
 
     value: float
     pseudo: Float[NDArray[np.float64], " groups"]
@@ -37,10 +37,10 @@ class Kid(NamedTuple):
 
 
 def kid(images: Features, others: Features, groups: int) -> Kid:
-    """The kernel inception distance of all images to all others, and its jackknife over groups of both.
+    """Return the kernel inception distance of all images to all others, with its jackknife over groups.
 
-    Group k of the images is left out together with group k of the others: so the spread is that of drawing
-    other images as well as that of drawing other others.
+    Group k of the images is left out together with group k of the others, so the spread covers the draw of
+    the images and that of the others.
 
     Raises ValueError unless there are two groups or more, and both sets can be cut into so many of one size.
     """
@@ -53,7 +53,7 @@ def kid(images: Features, others: Features, groups: int) -> Kid:
     sizes = len(images) // groups, len(others) // groups
 
     def of(kept: list[int]) -> float:
-        """The unbiased squared discrepancy of some groups."""
+        """Return the unbiased squared discrepancy of some groups."""
         n, m = (size * len(kept) for size in sizes)
         ours, theirs, across = (part[np.ix_(kept, kept)].sum() for part in sums)
         return float(1000 * (ours / (n * (n - 1)) + theirs / (m * (m - 1)) - 2 * across / (n * m)))
@@ -66,7 +66,7 @@ def kid(images: Features, others: Features, groups: int) -> Kid:
 
 @lru_cache(maxsize=2)  # the others are the same for many rows
 def _within(features: Features, groups: int) -> Sums:
-    """The kernel's sum between each two groups of one set, without any image beside itself."""
+    """Return the kernel's sum between each two groups of one set, without any image beside itself."""
     parts = _kernel_rows(features, features, groups)
     for k, part in enumerate(parts):
         np.fill_diagonal(part[:, k], 0)
@@ -74,19 +74,19 @@ def _within(features: Features, groups: int) -> Sums:
 
 
 def _across(images: Features, others: Features, groups: int) -> Sums:
-    """The kernel's sum between each group of images and each of the others."""
+    """Return the kernel's sum between each group of images and each of the others."""
     return np.stack([part.sum((0, 2)) for part in _kernel_rows(images, others, groups)])
 
 
 def _kernel_rows(images: Features, others: Features, groups: int) -> list[Float[np.ndarray, "size groups _"]]:
-    """For each group of images, the kernel of each with each of the others in their groups."""
+    """Return, for each group of images, the kernel of each image with each of the others in their groups."""
     ours, theirs = (side.double().cpu().numpy() for side in (images, others))
     kernel = _fidelity("metric_kid").kernel_poly
     return [kernel(part, theirs).reshape(len(part), groups, -1) for part in np.split(ours, groups)]
 
 
 def fid(images: Features, others: Features) -> float:
-    """The Frechet inception distance.
+    """Return the Frechet inception distance.
 
     Raises ValueError for fewer than FID_FROM images on either side.
     """
@@ -99,7 +99,7 @@ def fid(images: Features, others: Features) -> float:
 
 
 def precision_recall(images: Features, others: Features) -> tuple[float, float]:
-    """Improved precision and recall, of as many others as images."""
+    """Return improved precision and recall, for as many others as images."""
     others = others[: len(images)]
     metric = _fidelity("metric_prc").prc_features_to_metric
     found = metric(images.cpu(), others.cpu(), prc_neighborhood=3, verbose=False)

@@ -1,4 +1,4 @@
-"""The content of an image, read without given boxes: they are found."""
+"""Reading of an image without given boxes: they are found."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from shapes.world import Image
 
 
 class Read(NamedTuple):
-    """Objects with their boxes, in no order that means anything, and what they do; -1 for no style at all.
+    """Objects with their boxes, in arbitrary order, and their interactions; style -1 if there is none.
 
-    Attributes, interactions and confidences of objects that are not there are to be ignored.
+    Ignore attributes, interactions and confidences of objects that are not present.
     """
 
     boxes: Float[Tensor, "batch 4 4"]
@@ -28,7 +28,7 @@ class Read(NamedTuple):
 
 
 def read(images: Image) -> Read:
-    """Find the objects of images and read all about them, from the pixels alone."""
+    """Find the objects of images and read everything about them, from the pixels alone."""
     boxes, present = find_objects(images)
     fitted = detectors.fit(images, boxes)
     interactions, confidences = detectors.interactions_of(images, boxes)
@@ -45,5 +45,5 @@ def read(images: Image) -> Read:
 
 
 def said(seen: Read) -> Bool[Tensor, "batch words"]:
-    """The words of the vocabulary, without the empty one, that hold of the images: captions as seen."""
+    """Return the words of the vocabulary, without the empty one, that apply to images: captions as seen."""
     return world.word_set(seen.shapes, seen.colours, seen.present, seen.interactions.flatten(1), seen.styles)

@@ -21,14 +21,14 @@ Estimate = tuple[float, float, float]
 
 
 class Counts(NamedTuple):
-    """Per scene: how many were right, of how many that were wanted."""
+    """The number of right answers per scene, and the number of wanted ones."""
 
     right: Int[Tensor, " batch"]
     wanted: Int[Tensor, " batch"]
 
 
 class Found(NamedTuple):
-    """The detectors' answers for images, in the boxes of scenes; the style wherever objects are."""
+    """The detectors' answers for images, in the boxes of scenes; the style is that of all objects."""
 
     shapes: Int[Tensor, "batch 4"]
     colours: Int[Tensor, "batch 4"]
@@ -48,7 +48,7 @@ def find(images: Image, scenes: Scenes) -> Found:
 
 
 def compare(found: Found, scenes: Scenes) -> dict[str, Counts]:
-    """Counts by ATTRIBUTES: of objects, of objects, of interactions and of images."""
+    """Return the counts by ATTRIBUTES: of objects, of objects, of interactions and of images."""
     rows = torch.arange(len(scenes.seeds), device=scenes.boxes.device)[:, None]
     kinds, subjects, objects = scenes.links.unbind(-1)
     pairs = {
@@ -65,26 +65,26 @@ def _count(right: Bool[Tensor, "batch parts"], wanted: Bool[Tensor, "batch parts
 
 
 def everything(counts: dict[str, Counts], names: tuple[str, ...]) -> Counts:
-    """Per scene one trial: whether all that was wanted of these attributes is there."""
+    """Return one trial per scene: success if everything wanted of these attributes is present."""
     right = torch.stack([counts[name].right == counts[name].wanted for name in names]).all(0).long()
     return Counts(right, torch.ones_like(right))
 
 
 def rate(counts: Counts) -> Estimate:
-    """The part that is right and its 95% interval: scenes are drawn, not their parts (bootstrap)."""
+    """Return the fraction that is right and its 95% interval, by a bootstrap over whole scenes."""
     right, wanted = (part.double().cpu().numpy() for part in counts)
     return _estimate(right, wanted, certain=right.sum() in (0, wanted.sum()), least=0.0)
 
 
 def difference(one: Counts, other: Counts) -> Estimate:
-    """The gain of one over the other on the same scenes, and its paired 95% interval."""
+    """Return the gain of one method over the other on the same scenes, and its paired 95% interval."""
     wanted = one.wanted.double().cpu().numpy()
     gain = (one.right - other.right).double().cpu().numpy()
     return _estimate(gain, wanted, certain=not gain.any(), least=-1.0)
 
 
 def verdict(method: str, other: str, points: Sequence[float]) -> str:
-    """A paired difference and its interval in percentage points, in words."""
+    """Return a paired difference and its interval in percentage points, in words."""
     value, low, high = points
     word = "beats" if low > 0 else "is worse than" if high < 0 else "shows no difference to"
     return f"{method} {word} {other}: {value:+.1f} points [{low:+.1f}, {high:+.1f}]"
@@ -93,7 +93,7 @@ def verdict(method: str, other: str, points: Sequence[float]) -> str:
 def _estimate(
     parts: NDArray[np.float64], wholes: NDArray[np.float64], *, certain: bool, least: float
 ) -> Estimate:
-    """The ratio of the sums with its interval; by the rule of three where nothing varies to resample."""
+    """Return the ratio of the sums with its interval; by the rule of three if there is no variation."""
     value, n = float(parts.sum() / wholes.sum()), len(parts)
     if certain:
         return value, *rule_of_three(value, np.count_nonzero(wholes), least)
@@ -102,15 +102,16 @@ def _estimate(
 
 
 def truth(scenes: Scenes) -> Found:
-    """The answers of flawless detectors for flawless images."""
+    """Return the answers of flawless detectors for flawless images."""
     return Found(scenes.shapes, scenes.colours, world.link_matrix(scenes), scenes.styles)
 
 
 def chance(found: Found, scenes: Scenes, draws: int = 1000) -> dict[str, Estimate]:
-    """The rates if the objects found in an image were exchanged among its boxes at random.
+    """Return the rates if the objects found in an image were exchanged among its boxes at random.
 
-    The mean and the central 95% of the draws. Of the truth: as for one who knows what there is but not where.
-    Of what was detected: as for one who draws these images without regard to the boxes.
+    They are the mean and the central 95% of the draws. For the truth these are the rates of a model that
+    knows the objects but not their boxes; for detections, of a model that draws these images without regard
+    to the boxes.
     """
     generator = torch.Generator().manual_seed(0)
     drawn = [compare(_exchange(found, scenes, generator), scenes) for _ in range(draws)]
@@ -123,7 +124,7 @@ def chance(found: Found, scenes: Scenes, draws: int = 1000) -> dict[str, Estimat
 
 
 def _exchange(found: Found, scenes: Scenes, generator: torch.Generator) -> Found:
-    """The objects that are there in a random order; they are the first of the four."""
+    """Return the objects that are present, the first of the four, in a random order."""
     keys = torch.rand(scenes.present.shape, generator=generator).to(scenes.boxes.device)
     order = (keys + 2 * ~scenes.present).argsort(1)
     rows = torch.arange(len(order), device=order.device)[:, None, None]

@@ -1,8 +1,8 @@
 """Train one of the models: `python -m shapes.training base`.
 
-A run is a function of its configuration: one that was interrupted goes on from its last checkpoint and ends
-with the weights of one that was not, bit for bit on one machine. Checkpoints lie in the folder that the
-environment variable AMDM_CACHE names (default: ~/.cache/amdm); finished weights and loss curves in
+A run is a function of its configuration: an interrupted run continues from its last checkpoint and ends with
+the same weights as one without interruption, bit for bit on one machine. Checkpoints are in the folder that
+the environment variable AMDM_CACHE names (default: ~/.cache/amdm); finished weights and loss curves are in
 shapes/weights.
 """
 
@@ -53,17 +53,17 @@ class Run:
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """The trained parameters, by name."""
+        """Return the trained parameters, by name."""
         return trained(self.network)
 
 
 def trained(network: Network) -> dict[str, Tensor]:
-    """The parameters that the configuration trains, by name."""
+    """Return the parameters that the configuration trains, by name."""
     return dict(network.trainable().named_parameters())
 
 
 def begin(config: TrainingConfig, device: torch.device) -> Run:
-    """A run before its first step."""
+    """Return a run before its first step."""
     network = networks.build(config).to(device)
     # A fifth faster on a CPU.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,7 +79,7 @@ def begin(config: TrainingConfig, device: torch.device) -> Run:
 
 
 def advance(run: Run) -> None:
-    """One step of the optimiser, on the next scenes of the training split."""
+    """Take one step of the optimiser, on the next scenes of the training split."""
     first = world.TRAIN.start + run.step * BATCH
     scenes = world.sample_scenes(range(first, first + BATCH)).to(run.losses.device)
     run.optimizer.param_groups[0]["lr"] = run.config.rate * rate_factor(run.step, len(run.losses))
@@ -97,14 +97,14 @@ def advance(run: Run) -> None:
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """The learning rate at a step, as a part of the configuration's."""
+    """Return the learning rate at a step, as a fraction of the configuration's."""
     return min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
 
 
 def loss_of(
     config: TrainingConfig, network: Network, scenes: world.Scenes, generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    """The weighted squared error of the denoised latents (Karras et al. 2022, eq. 2)."""
+    """Return the weighted squared error of the denoised latents (Karras et al. 2022, eq. 2)."""
     images = world.render(scenes)
     z = latents.encode(images)
     sigma = draw_sigma(config.predicts, len(z), generator)
@@ -118,7 +118,7 @@ def loss_of(
 
 
 def draw_sigma(predicts: Prediction, batch: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
-    """Levels to train at: of all of Stable Diffusion's steps alike, or log-normal for EDM."""
+    """Return the levels to train at: uniform over Stable Diffusion's steps, or log-normal for EDM."""
     device = generator.device
     if predicts == "edm":
         mean, deviation = EDM_LOG_SIGMA
@@ -128,7 +128,7 @@ def draw_sigma(predicts: Prediction, batch: int, generator: torch.Generator) -> 
 
 
 def loss_weight(predicts: Prediction, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """The weight of a denoised latent's squared error: min-SNR (Hang et al. 2023, section 3.4), or EDM's."""
+    """Return the weight of a denoised latent's squared error: min-SNR (Hang et al. 2023, 3.4), or EDM's."""
     snr = sigma.square().reciprocal()
     return 1 + snr if predicts == "edm" else snr.clamp(max=SNR_CAP)
 
@@ -136,7 +136,7 @@ def loss_weight(predicts: Prediction, sigma: Float[Tensor, " batch"]) -> Float[T
 def draw_conditions(
     config: TrainingConfig, scenes: world.Scenes, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """The conditions of the scenes: for some zeros, for others without the style's word."""
+    """Return the conditions of the scenes: zeros for some, without the style's word for others."""
     dropped, unsaid = torch.rand(2, len(scenes.seeds), generator=generator, device=generator.device)
     encoded = conditions.encode(config, scenes, styles=unsaid >= STYLE_DROPOUT)
     keep = dropped >= CONDITION_DROPOUT
@@ -144,7 +144,7 @@ def draw_conditions(
 
 
 def checkpoint(run: Run, path: Path) -> None:
-    """Write the state of a run; a file that was there before stays whole until the new one is."""
+    """Write the state of a run. An earlier file stays whole until the new one is complete."""
     tensors = {f"average.{name}": value for name, value in run.average.items()}
     for name, value in run.parameters.items():
         tensors[f"parameter.{name}"] = value.detach()
@@ -159,7 +159,7 @@ def checkpoint(run: Run, path: Path) -> None:
 
 
 def resume(config: TrainingConfig, device: torch.device, path: Path) -> Run:
-    """A run as its checkpoint has it. More images may be asked for than at first, the rest may not change."""
+    """Return a run from its checkpoint. It may get more images than at first; the rest may not change."""
     run = begin(config, device)
     with opened(path, str(device), "remove it to start anew") as file:
         made_by = json.loads(file.metadata()["recipe"])

@@ -53,7 +53,7 @@ Image = Float[Tensor, "batch 3 32 32"]
 
 
 class Scenes(NamedTuple):
-    """A batch of scenes. Objects k < count are present; what belongs to the others is to be ignored.
+    """A batch of scenes. Objects k < count are present; ignore the entries of the others.
 
     Boxes are squares (x0, y0, x1, y1) that never overlap. A link is (kind, subject, object), the kind an
     index into KINDS, 0 for none; an object is in at most one link. Shapes, colours, styles are indices too.
@@ -68,20 +68,20 @@ class Scenes(NamedTuple):
     styles: Int[Tensor, " batch"]
 
     def to(self, device: torch.device | str) -> "Scenes":
-        """The same scenes on another device."""
+        """Return the same scenes on another device."""
         return Scenes(*(field.to(device) for field in self))
 
 
 def split(scenes: Scenes, size: int) -> list[Scenes]:
-    """The scenes in parts of `size`, the last one perhaps smaller."""
+    """Return the scenes in parts of `size`; the last one may be smaller."""
     starts = range(0, len(scenes.seeds), size)
     return [Scenes(*(field[start : start + size] for field in scenes)) for start in starts]
 
 
 def sample_scenes(seeds: Sequence[int], *, uniform_kinds: bool = False) -> Scenes:
-    """One scene per seed; with `uniform_kinds` all kinds of interaction are equally frequent.
+    """Return one scene per seed; with `uniform_kinds` all kinds of interaction are equally frequent.
 
-    Raises ValueError for no seed and for a seed below 0 or from 2**63 on.
+    Raises ValueError for no seeds, and for a seed below 0 or from 2**63 on.
     """
     if len(seeds) == 0 or min(seeds) < 0 or max(seeds) >= 2**63:
         raise ValueError(f"seeds must be one or more integers in [0, 2**63), got {list(seeds)[:8]}")
@@ -108,7 +108,7 @@ def _place(
     xs: Float[Tensor, "batch 4"],
     ys: Float[Tensor, "batch 4"],
 ) -> Float[Tensor, "batch 4 4"]:
-    """Boxes of random sides, at random places of their cells, from uniforms."""
+    """Return boxes of random sizes, at random places of their cells, from uniform numbers."""
     side = BOX_SIDES[0] + (BOX_SIDES[1] - BOX_SIDES[0]) * sides
     room = CELL - 2 * MARGIN - side
     x0 = CELL * (cells % 2) + MARGIN + room * xs
@@ -123,7 +123,7 @@ def _link(
     kinds: Float[Tensor, "batch 2"],
     uniform_kinds: bool,
 ) -> Int[Tensor, "batch 2 3"]:
-    """The objects in random order, those present first: the first two may be linked, and the last two."""
+    """Return the objects in random order, those present first. The first and the last two may be linked."""
     pairs = (order + 2 * ~present).argsort(1).view(-1, 2, 2)
     possible = present.gather(1, pairs.flatten(1)).view(-1, 2, 2).all(-1)
     weights = torch.ones(len(KIND_WEIGHTS)) if uniform_kinds else torch.tensor(KIND_WEIGHTS)
@@ -134,16 +134,17 @@ def _link(
 
 
 def link_matrix(scenes: Scenes) -> Int[Tensor, "batch 4 4"]:
-    """The kind of interaction at [scene, subject, object], 0 for none."""
+    """Return the kind of interaction at [scene, subject, object], 0 for none."""
     kinds, subjects, objects = scenes.links.unbind(-1)
     matrix = torch.zeros(len(kinds), MAX_OBJECTS**2, dtype=torch.long, device=kinds.device)
     return matrix.scatter_add(1, MAX_OBJECTS * subjects + objects, kinds).view(-1, MAX_OBJECTS, MAX_OBJECTS)
 
 
 def captions(scenes: Scenes) -> Int[Tensor, "batch 11"]:
-    """The set of a scene's words as increasing indices into VOCABULARY, then zeros.
+    """Return the set of a scene's words as increasing indices into VOCABULARY, then zeros.
 
-    A word comes once however many objects it holds for, and nothing says which words belong together.
+    A word occurs once, whatever the number of objects it applies to, and nothing tells which words belong
+    together.
     """
     held = word_set(scenes.shapes, scenes.colours, scenes.present, scenes.links[..., 0], scenes.styles)
     ids = torch.arange(1, len(VOCABULARY), device=held.device).expand(len(held), -1)
@@ -159,7 +160,7 @@ def word_set(
     kinds: Int[Tensor, "batch links"],
     styles: Int[Tensor, " batch"],
 ) -> Bool[Tensor, "batch words"]:
-    """Mark the words of VOCABULARY, without the empty one, that hold of images with these objects.
+    """Return True for the words of VOCABULARY, without the empty one, that apply to these objects.
 
     There is no word for kind 0 and for style -1.
     """
@@ -174,17 +175,17 @@ def word_set(
 
 
 def words(ids: Int[Tensor, " words"]) -> frozenset[str]:
-    """The words of one caption."""
+    """Return the words of one caption."""
     return frozenset(VOCABULARY[i] for i in ids.tolist() if i)
 
 
 def coverage(distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The part of a pixel that lies inside, from its centre's signed distance to the edge."""
+    """Return the fraction of a pixel that lies inside, from its centre's signed distance to the edge."""
     return (0.5 - distance).clamp(0, 1)
 
 
 def pixel_centres(device: torch.device) -> tuple[Float[Tensor, "1 32"], Float[Tensor, "32 1"]]:
-    """The x and the y of every pixel's centre."""
+    """Return the x and the y of every pixel's centre."""
     centres = torch.arange(SIZE, device=device) + 0.5
     return centres[None, :], centres[:, None]
 
@@ -194,7 +195,7 @@ def shape_distances(
     y: Float[Tensor, "*#boxes #height #width"],
     box: Float[Tensor, "*boxes 4"],
 ) -> Float[Tensor, "*boxes shapes height width"]:
-    """The signed distance of points to each of SHAPES drawn in a box, negative inside."""
+    """Return the signed distance of points to each of SHAPES drawn in a box, negative inside."""
     x0, y0, x1, _ = box[..., None, None].unbind(-3)
     radius = (x1 - x0) / 2
     x, y = (x - x0 - radius).abs(), y - y0 - radius
@@ -212,7 +213,7 @@ def brightness(
     y: Float[Tensor, "*#shape #height #width"],
     distance: Float[Tensor, "*shape height width"],
 ) -> Float[Tensor, "*shape 3 height width"]:
-    """The factors of a colour in the flat, outlined and striped styles, at a distance from a shape's edge."""
+    """Return a colour's factors in the flat, outlined and striped styles, by distance from a shape's edge."""
     flat = torch.ones_like(distance)
     outlined = 0.4 + 0.6 * coverage(distance + 1.5)
     wave = torch.sin((x + y) * (2 * torch.pi / STRIPE_PERIOD))
@@ -221,7 +222,7 @@ def brightness(
 
 
 def grain(seeds: Int[Tensor, " batch"]) -> Float[Tensor, "batch 32 32"]:
-    """A brightness in [0.3, 1) for every pixel, from a hash of the seed and the pixel."""
+    """Return a brightness in [0.3, 1) for every pixel, from a hash of the seed and the pixel."""
     pixels = torch.arange(SIZE * SIZE, device=seeds.device)
     h = (seeds[:, None] * 0x9E3779B1 + pixels * 0x85EBCA77) & 0xFFFFFFFF
     for multiplier in (0x045D9F3B, 0x119DE1F3):
@@ -236,10 +237,10 @@ def mark_distances(
     subject: Float[Tensor, "*pairs 4"],
     target: Float[Tensor, "*pairs 4"],
 ) -> Float[Tensor, "*pairs kinds height width"]:
-    """The signed distance of points to the mark of each of KINDS but none, from a subject's box to another.
+    """Return the signed distance of points to the mark of each kind (but none), from one box to another.
 
-    Holding is a bar with a plate at the object; pointing an arrow towards it; wearing a ring around the
-    subject, tied to the object; chained a dotted line with a ball at the object.
+    Holding is a bar with a plate at the object, pointing is an arrow towards it, wearing is a ring around the
+    subject that is tied to the object, and chained is a dotted line with a ball at the object.
     """
     along, across, x, y, radius, length = _path_coordinates(x, y, subject, target)
     start, end = 0.2 * length, 0.8 * length
@@ -259,7 +260,7 @@ def mark_distances(
 
 
 def _ring_distance(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    """The distance to a ring, from |x| and |y|: a square with rounded corners, one pixel outside the box."""
+    """Return the distance to a ring, from |x| and |y|: a rounded square, one pixel outside the box."""
     inner = radius - 1.5
     return (torch.hypot((x - inner).clamp(min=0), (y - inner).clamp(min=0)) - 2.5).abs() - 0.6
 
@@ -267,9 +268,9 @@ def _ring_distance(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 def _path_coordinates(
     x: Tensor, y: Tensor, subject: Float[Tensor, "*pairs 4"], target: Float[Tensor, "*pairs 4"]
 ) -> tuple[Tensor, ...]:
-    """Distances of points along and off the line from centre to centre; |x|, |y| from the subject's centre.
+    """Return the distances of points along and off the line from centre to centre, and more.
 
-    Then the subject's half side and the line's length.
+    The others are |x| and |y| from the subject's centre, the subject's half side and the line's length.
     """
     x0, y0, x1, y1 = subject[..., None, None].unbind(-3)
     u0, v0, u1, v1 = target[..., None, None].unbind(-3)
@@ -287,7 +288,7 @@ def path_coverage(
     subject: Float[Tensor, "*pairs 4"],
     target: Float[Tensor, "*pairs 4"],
 ) -> Float[Tensor, "*pairs height width"]:
-    """The stretch that every mark from box to box runs through, four pixels wide, without their rings."""
+    """Return the stretch that each mark from box to box runs through, four pixels wide, without rings."""
     _, _, *around_target, _ = _path_coordinates(x, y, target, subject)
     along, across, *around_subject, length = _path_coordinates(x, y, subject, target)
     stretch = torch.maximum(across - 2, torch.maximum(0.2 * length - along, along - 0.8 * length))
@@ -296,12 +297,12 @@ def path_coverage(
 
 
 def to_pixels(colours: Sequence[Sequence[float]], device: torch.device) -> Float[Tensor, "colours 3"]:
-    """Colours in [0, 1] as pixel values in [-1, 1]."""
+    """Return colours in [0, 1] as pixel values in [-1, 1]."""
     return 2 * torch.tensor(colours, device=device) - 1
 
 
 def render(scenes: Scenes) -> Image:
-    """Images in [-1, 1]: the objects on a dark ground, the white marks of their interactions over them."""
+    """Return images in [-1, 1]: the objects on a dark ground, with white marks for their interactions."""
     device = scenes.boxes.device
     x, y = pixel_centres(device)
     rows = torch.arange(len(scenes.seeds), device=device)
@@ -318,7 +319,7 @@ def render(scenes: Scenes) -> Image:
 
 
 def _marks(scenes: Scenes) -> Float[Tensor, "batch 1 32 32"]:
-    """The part of every pixel that the white marks cover."""
+    """Return the part of every pixel that the white marks cover."""
     kinds, *ends = scenes.links.unbind(-1)
     subject, target = (scenes.boxes.gather(1, end[..., None].expand(-1, -1, 4)) for end in ends)
     rows = torch.arange(len(kinds), device=kinds.device)[:, None]

@@ -56,6 +56,27 @@ def test_no_private_names_are_imported_from_outside():
                 assert not imported.startswith("_"), (name, module, imported)
 
 
+def docstrings(tree):
+    """Yield the docstrings of a module: its own, and those of classes, functions and attributes."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else ():
+            match statement:
+                case ast.Expr(ast.Constant(str(text))):
+                    yield statement.lineno, text.strip()
+
+
+def test_no_docstring_begins_as_a_question():
+    """A docstring says what something returns, does or is: "Return the angle", not "What the angle is"."""
+    words = ("Of ", "What ", "How ", "Whose ", "Whether ", "Who ")
+    found = {name: list(docstrings(tree)) for name, tree in MODULES.items()}
+    assert sum(map(len, found.values())) > 1000
+    wrong = [
+        (name, line, text) for name, each in found.items() for line, text in each if text.startswith(words)
+    ]
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("text", "places"),
     [("0.00085**0.5", ["amdm/schedules.py"]), ("(n / 16384)", ["amdm/samplers/amdm.py"])],

@@ -31,7 +31,7 @@ MODULES = (
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m theory_checks", description=__doc__.splitlines()[0] if __doc__ else None
     )
@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the checks, print, write."""
+    """Run the checks, print their table and write the files."""
     args = parse()
     if lacking := missing("matplotlib", "rich", "scipy"):
         print(f"{', '.join(lacking)} not found: pip install 'amdm[theory]'", file=sys.stderr)

@@ -47,12 +47,12 @@ STARTS = (Start(1.0, 0.0), Start(0.5, 0.25), Start(0.0, 1.0))
 
 
 def beta(t: float) -> float:
-    """Scaled-linear: the root is linear in t, from 0.85^(1/2) to 12^(1/2), for t in [0, 1]."""
+    """Return the rate beta at time t in [0, 1]. Its root is linear, from 0.85^(1/2) to 12^(1/2)."""
     return (math.sqrt(0.85) + (math.sqrt(12) - math.sqrt(0.85)) * t) ** 2
 
 
 def integral(t: float, control: Mistake | None = None) -> float:
-    """B(t)."""
+    """Return B(t)."""
     if control == "linear beta":
         return 0.85 * t + (12 - 0.85) * t**2 / 2
     rise = math.sqrt(12) - math.sqrt(0.85)
@@ -60,7 +60,7 @@ def integral(t: float, control: Mistake | None = None) -> float:
 
 
 def moment(which: Moment, t: float, start: Start, control: Mistake | None = None) -> float:
-    """The closed form."""
+    """Return the closed form."""
     decay = integral(t, control) * (0.5 if which == "mean" else 1.0)
     if control == "the other exponent":
         decay *= 2.0 if which == "mean" else 0.5
@@ -78,8 +78,8 @@ def check_solution(
         which: "mean" or "variance".
         t: the time, 0 to 1.
         start: the moments of the data.
-        control: "the other exponent" takes exp(-B) for exp(-B/2) and the other way round, "linear beta" the
-            schedule that the paper's words describe.
+        control: "the other exponent" takes exp(-B) for exp(-B/2) and the other way round, "linear beta" takes
+            the schedule that the paper's words describe.
     """
 
     def slope(time: float, values: Any) -> list[float]:
@@ -115,8 +115,8 @@ def check_simulation(
     Own arguments:
         which, t, control: as in `check_solution`.
         start: the moments of the data, two points with equal probability.
-        steps: of equal length.
-        samples: paths; a multiple of 500.
+        steps: the number of steps, of equal length.
+        samples: the number of paths, a multiple of 500.
     """
     h, spread = t / steps, math.sqrt(start.variance)
     x = torch.full((samples,), start.mean, dtype=torch.float64, device=device)
@@ -148,8 +148,8 @@ def check_simulation(
 def check_product(steps: int = 1000, *, control: Mistake | None = None) -> Record:
     """Check exp(-B) against abar, the product of 1 - beta_k over the first `steps` of SD's 1000.
 
-    They differ by log(1 - beta_k) + beta_k = -beta_k^2/2 per step, and by where in its step of the integral
-    beta_k is taken, half a step off at most: (beta_steps - beta_1)/2 in all.
+    They differ by log(1 - beta_k) + beta_k = -beta_k^2/2 per step. They also differ by the place in a step of
+    the integral at which beta_k is taken, at most half a step off: (beta_steps - beta_1)/2 in all.
 
     Own arguments:
         steps: 1 to 1000.
@@ -177,8 +177,8 @@ def check_range(
 
     Own arguments:
         expectation: E, a multiple of 0.01.
-        variance: None claims that the largest is E (1 - E); a number, that some data have it (the paper's
-            pair is E = 1 and 1/4).
+        variance: None claims that the largest is E (1 - E); a number claims that some data have it (the
+            paper's pair is E = 1 and 1/4).
         control: "no expectation" leaves the mean of the data free.
     """
     points = np.linspace(0, 1, 101)
@@ -201,7 +201,7 @@ def check_range(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     times = {"small": [1.0], "default": [0.5, 1.0], "thorough": [0.1 * k for k in range(1, 11)]}[size]
     moments: tuple[Moment, Moment] = ("mean", "variance")
     for which, start, t in product(moments, STARTS, times):

@@ -1,7 +1,7 @@
 """The chord identity of Proposition 3.2's proof: how far slerp moves from its first argument.
 
-The paper's form, |x' - x_1|/|x_1 - x_2| = sin(w theta/2)/sin(theta/2), is for equal norms; `chord` is for
-any.
+The paper's form, |x' - x_1|/|x_1 - x_2| = sin(w theta/2)/sin(theta/2), is for equal norms; `chord` is for any
+norms.
 """
 
 import math
@@ -24,7 +24,7 @@ CLAIMS: dict[Form, str] = {
 
 
 def chord(norm_1: float, norm_2: float, theta: float, weight: float) -> float:
-    """|slerp(x_1, x_2, w) - x_1|, exact; 2 r sin(w theta/2) for equal norms."""
+    """Return |slerp(x_1, x_2, w) - x_1|, exactly; 2 r sin(w theta/2) for equal norms."""
     share, gap = math.sin(weight * theta) / math.sin(theta), norm_2 - norm_1
     half = math.sin(weight * theta / 2)
     cross = norm_1 * gap * math.sin((2 - weight) * theta / 2) * half
@@ -48,10 +48,9 @@ def check_chord(
     Own arguments:
         theta: the angle between x_1 and x_2, radians.
         ratio: |x_2|/|x_1|.
-        form: "general", or the paper's, which is for equal norms; where they are not, `measured` says how
-            wrong it is.
-        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
-            share for model 2's.
+        form: "general", or the paper's, which is for equal norms; for others `measured` shows its error.
+        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" takes
+            model 1's share for model 2's.
     """
     xi = normals_at_once(samples, n, seed, device, copies=2)
     x_1 = xi[0] / xi[0].norm(dim=1, keepdim=True)
@@ -83,7 +82,7 @@ def check_chord(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement, the same at every size."""
+    """Yield the points of this statement, the same at every size."""
     for ratio, theta in product((1.0, 1.01, 1.5), (0.02, math.pi / 2)):
         check = partial(check_chord, theta=theta, ratio=ratio)
         yield partial(check, weight=0.2)

@@ -1,4 +1,4 @@
-"""Exact models of one caption and N controls, whose dependence can be set.
+"""Exact models of one caption and N controls with adjustable dependence.
 
 Given the caption, x0 has a block of coordinates for each control and one more, turned by a rotation that no
 model knows. A block has two modes, + and -, with covariances of their own; other captions have others.
@@ -16,33 +16,33 @@ from amdm.denoisers import GaussianMixture
 from amdm.types import Latent, PerSample
 
 Kind = Literal["data", "readings", "modes", "labels"]
-"""What makes the first two controls depend on each other: modes of the two blocks that occur together;
-readings that point the same way; modes that differ the same way, and controls that name a mode; or modes that
-occur together, and controls that name them."""
+"""The cause of the first two controls' dependence. "data": modes of the two blocks occur together.
+"readings": the readings have similar directions. "modes": the modes differ in similar directions, and
+controls name a mode. "labels": modes occur together, and controls name them."""
 SIZE = 3
 """Coordinates of a block."""
 NOISE = 0.3
 """The standard deviation of a reading's noise."""
 DISTANCE = 1.0
-"""From a block's centre to its modes; x0 has a variance of about 1 per coordinate."""
+"""The distance from a block's centre to its modes; x0 has a variance of about 1 per coordinate."""
 Matrices = Float[Tensor, "components n n"]
 
 
 class Models(NamedTuple):
-    """The denoisers of one world, and what they are told."""
+    """The denoisers of one world, and the controls that they know."""
 
     empty: GaussianMixture
-    """Knows no caption and no control."""
+    """The model without caption and controls."""
     other: GaussianMixture
-    """The same of a model that was trained on other shares of the captions."""
+    """The same for a model that was trained on other frequencies of the captions."""
     caption: GaussianMixture
     told: tuple[GaussianMixture, ...]
-    """The caption and one control each."""
+    """The models with the caption and one control each."""
     joint: GaussianMixture
-    """The caption and all controls."""
+    """The model with the caption and all controls."""
     readings: Float[Tensor, "controls n"]
     values: Float[Tensor, " controls"]
-    """What is read."""
+    """The values of the readings."""
     blocks: Float[Tensor, "controls n size"]
     """An orthonormal basis of each control's block."""
 
@@ -53,12 +53,12 @@ def models(
     """Return the models of a world, float64.
 
     Args:
-        kind: what makes the first two controls dependent.
-        dependence: 0 for independent blocks, to 1. Of "data" and "labels" the correlation of the two blocks'
-            modes, else the cosine between the readings or between the modes' directions.
-        controls: their number, 2 or more.
-        seed: of the world.
-        device: where the models are.
+        kind: the cause of the first two controls' dependence.
+        dependence: from 0, for independent blocks, to 1. For "data" and "labels" the correlation of the two
+            blocks' modes, else the cosine between the readings or between the modes' directions.
+        controls: the number of controls, 2 or more.
+        seed: the seed of the world.
+        device: the device of the models.
     """
     n = SIZE * (controls + 1)
     generator = torch.Generator().manual_seed(seed)
@@ -120,7 +120,7 @@ def covariances_of(model: GaussianMixture) -> Matrices:
 def observed(
     model: GaussianMixture, reading: Float[Tensor, " n"], value: Float[Tensor, ""]
 ) -> GaussianMixture:
-    """Return the model that knows one more control: that `reading` . x0 + NOISE xi is `value`."""
+    """Return the model with one more known control: `reading` . x0 + NOISE xi is `value`."""
     covariance = covariances_of(model)
     along = covariance @ reading
     variance, off = along @ reading + NOISE**2, value - model.means @ reading
@@ -136,7 +136,7 @@ def log_likelihood(
     readings: Float[Tensor, "controls n"],
     values: Float[Tensor, " controls"],
 ) -> PerSample:
-    """Return log p_sigma(values | x) but for a constant, by the posterior of x0 given x.
+    """Return log p_sigma(values | x) up to a constant, by the posterior of x0 given x.
 
     The model was not told the values.
     """
@@ -158,7 +158,7 @@ def mean_of(model: GaussianMixture) -> Float[Tensor, " n"]:
 
 
 class Weighted:
-    """E[x0 | x] where x0 is one of the `data`, with these weights.
+    """The denoiser E[x0 | x] of weighted `data`.
 
     Args:
         data: `(size, n)`.
@@ -188,7 +188,7 @@ class Weighted:
 def _log_normal(
     offset: Float[Tensor, "batch components d"], covariance: Float[Tensor, "components d d"]
 ) -> Tensor:
-    """The log-densities of N(0, covariance) at the offsets, `(batch, components)`, without the constant."""
+    """Return log-densities of N(0, covariance) at the offsets, `(batch, components)`, up to a constant."""
     quadratic = torch.einsum("bkd,kde,bke->bk", offset, torch.linalg.inv(covariance), offset)
     return -(quadratic + torch.logdet(covariance)) / 2
 

@@ -68,8 +68,9 @@ def check_rate(
     """Check the slope of the log of a distance (root mean square, VP) against log eta.
 
     Own arguments:
-        quantity: which distance; the keys of CLAIMS.
-        samples: starts, from the model's own law at the step's sigma; each with noise of its own at each eta.
+        quantity: the distance, a key of CLAIMS.
+        samples: the number of starts, from the model's own law at the step's sigma, each with its own noise
+            at each eta.
         control: the variance for the standard deviation in the noise ("step" and "correction"), the reverse
             in b ("mean"), or the distance from the value of the ODE's flow, which the paper names, instead of
             DDIM's ("step" and "mean").
@@ -118,8 +119,8 @@ def check_projection(
 ) -> Record:
     """Check eq. (8) in the limit: the library's against mean + max(0, 1 - length/distance) (x' - mean).
 
-    x' lies between the deterministic steps of two exact models from common starts. What is measured is the
-    largest difference of the samples, relative to |x'|.
+    x' lies between the deterministic steps of two exact models from common starts. The measured number is the
+    largest difference over the samples, relative to |x'|.
 
     Own arguments:
         share: the length of eq. (8) as a share of the median distance |x' - mean|; at 1 half of the samples
@@ -158,7 +159,7 @@ def check_projection(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
         rate = partial(check_rate, n=n, samples=1000 if size == "thorough" else 100)
         yield partial(rate, "step")
@@ -170,7 +171,7 @@ def checks(size: Size) -> Iterator[Check]:
 
 
 def _starts(n: int, index: int, samples: int, seed: int, device: str) -> tuple[Points, Points, Points]:
-    """Samples z at the step's level, eps there, and where the ODE's flow takes them in the step; VP."""
+    """Return samples z at the step's level, their eps, and the end of the ODE's flow over the step; VP."""
     c = coefficients(index, 0.0)
     means = torch.zeros(1, n, dtype=torch.float64, device=device)
     model = GaussianMixture(means, means.new_full((1,), VARIANCE))
@@ -181,7 +182,7 @@ def _starts(n: int, index: int, samples: int, seed: int, device: str) -> tuple[P
 
 
 def _changed(c: Coefficients, control: RateControl | None) -> Coefficients:
-    """Wrong coefficients."""
+    """Return the coefficients changed as the control says."""
     remaining = c.sigma_next**2 / (1 + c.sigma_next**2)  # 1 - abar
     if control == "s^2 in the noise":
         return c._replace(s=c.s**2)
@@ -191,5 +192,5 @@ def _changed(c: Coefficients, control: RateControl | None) -> Coefficients:
 
 
 def _rms(x: Tensor) -> float:
-    """The root of the mean of |x|^2 over the rows."""
+    """Return the root of the mean of |x|^2 over the rows."""
     return float(x.square().sum(1).mean().sqrt())

@@ -1,4 +1,4 @@
-"""Averaging N guided predictions divides the guidance of what one of the models knows by N.
+"""Averaging N guided predictions divides by N the guidance of what one of the models knows.
 
 (1) (1/N) sum_i (u + g (c_i - u)) = u + g (c_0 - u) + sum_i (g/N) (c_i - c_0), by c_i - u = (c_0 - u) +
     (c_i - c_0): the caption, which all know, keeps its guidance g; a control that m of N models know has
@@ -36,7 +36,7 @@ from theory_checks.statistics import ROUNDING, exactly
 Direction = Literal["caption", "control"]
 Method = Literal["average", "projective"]
 EQUAL = 1e-9
-"""Of a coefficient by least squares in float64, as a share of g."""
+"""The tolerance of a coefficient by least squares in float64, as a share of g."""
 
 
 def check_share(
@@ -57,15 +57,15 @@ def check_share(
     """Check (1) or (3): the prediction's coefficient on a direction, by least squares, relative to g.
 
     The directions are c_0 - u and each control's c_i - c_0. Of N models the first `knowing` know control 1,
-    each other one knows a control of its own.
+    and each of the others knows a control of its own.
 
     Own arguments:
-        direction: whose coefficient.
+        direction: the direction of the coefficient.
         num_models: N.
-        knowing: how many know control 1.
-        method: which prediction.
+        knowing: the number of models that know control 1.
+        method: the prediction.
         guidance: g.
-        kind, dependence: as of `theory_checks.controls.models`.
+        kind, dependence: as in `theory_checks.controls.models`.
         control: the claim that nothing is divided by N, or all.
     """
     world = models(kind, dependence, max(2, num_models - knowing + 1), seed, device)
@@ -120,12 +120,12 @@ def check_step(
 ) -> Record:
     """Check (2): the latent at the end of a window of AMDM against DDIM's of the mean guided prediction.
 
-    All models start from one latent. The distance is relative to that between the mean's latent and what
-    the lead, guided, draws alone in the same steps.
+    All models start from one latent. The distance is relative to that between the mean's latent and the
+    latent of the guided lead alone after the same steps.
 
     Own arguments:
         num_models: N.
-        fold: linear without a correction; or spherical with the paper's, of which it is not claimed.
+        fold: linear without a correction, or spherical with the paper's, for which it is not claimed.
         guidance: g.
     """
     world = models("data", 0.5, max(2, num_models), seed, device)
@@ -164,7 +164,7 @@ def check_step(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of these statements."""
+    """Yield the points of these statements."""
     many = (2, 3) if size == "small" else (2, 3, 4)
     directions: tuple[Direction, ...] = ("caption", "control")
     for direction, num_models in product(directions, many):

@@ -12,7 +12,7 @@ NUMBERS = 2**22  # in one piece
 def normals(
     samples: int, dimension: int, seed: int, device: torch.device | str = "cpu", *, copies: int = 1
 ) -> Iterator[Float[Tensor, "copies samples dimension"]]:
-    """Draws from N(0, I) in float64, `samples` times `copies` independent ones; a function of the seed."""
+    """Yield `samples` times `copies` independent draws from N(0, I) in float64, a function of the seed."""
     generator = torch.Generator(device).manual_seed(seed)
     rows = max(1, NUMBERS // (copies * dimension))
     for start in range(0, samples, rows):
@@ -23,5 +23,5 @@ def normals(
 def normals_at_once(
     samples: int, dimension: int, seed: int, device: torch.device | str = "cpu", *, copies: int = 1
 ) -> Float[Tensor, "copies samples dimension"]:
-    """The same draws in one tensor."""
+    """Return the same draws in one tensor."""
     return torch.cat(list(normals(samples, dimension, seed, device, copies=copies)), dim=1)

@@ -1,6 +1,6 @@
 """Bounds on the norm gap and on the angle of two steps whose means are `between` apart, and their records.
 
-Proposition 3.1 says where the bounds come from; D.1 uses them with another `between`. Lengths are VP.
+Proposition 3.1 derives the bounds; D.1 uses them with another `between`. Lengths are VP.
 """
 
 import itertools
@@ -47,7 +47,7 @@ NODES, WEIGHTS = roots_legendre(100)
 
 
 def gap_bound(constants: Constants, between: Numbers, s: float, probability: float) -> Numbers:
-    """The length that the norm gap passes with this probability at most, the means `between` apart (VP)."""
+    """Return the length that the norm gap exceeds with at most this probability; means `between` apart."""
     if constants == "sharp":
         # |N(D, 2 s^2)| is the distance of two noisy points on a line.
         return distance_quantile(probability, 1, between, s)
@@ -60,7 +60,7 @@ def gap_bound(constants: Constants, between: Numbers, s: float, probability: flo
 
 
 def distance_bound(radius: Radius, n: int, between: Numbers, s: float, probability: float) -> Numbers:
-    """R, which |z_1 - z_2| passes with this probability at most (VP)."""
+    """Return R, which |z_1 - z_2| exceeds with at most this probability (VP)."""
     if radius == "exact":
         return distance_quantile(probability, n, between, s)
     u = math.log(1 / probability)
@@ -68,7 +68,7 @@ def distance_bound(radius: Radius, n: int, between: Numbers, s: float, probabili
 
 
 def angle_bound(inversion: Inversion, radius: Numbers, drawn: Outcomes) -> Numbers:
-    """An upper bound on the angle (radians) where |z_1 - z_2| <= `radius`, one per draw."""
+    """Return an upper bound on the angle (radians) if |z_1 - z_2| <= `radius`, one per draw."""
     if inversion == "linear":
         return np.asarray(math.pi * radius / (2 * drawn.least))
     if inversion == "arcsin":
@@ -80,9 +80,10 @@ def angle_bound(inversion: Inversion, radius: Numbers, drawn: Outcomes) -> Numbe
 
 
 def distance_quantile(probability: float, n: int, between: Numbers, s: float) -> Numbers:
-    """The length that |z_1 - z_2| passes with this probability, |mean_1 - mean_2| = `between`, VP, exactly.
+    """Return the length that |z_1 - z_2| exceeds with exactly this probability, VP.
 
-    |z_1 - z_2|^2 / (2 s^2) is noncentral chi-square: n degrees of freedom, noncentrality between^2 / (2 s^2).
+    With |mean_1 - mean_2| = `between`, |z_1 - z_2|^2 / (2 s^2) is noncentral chi-square with n degrees of
+    freedom and noncentrality between^2 / (2 s^2).
     """
     if s == 0:
         return between
@@ -91,9 +92,10 @@ def distance_quantile(probability: float, n: int, between: Numbers, s: float) ->
 
 
 def gap_probability(bound: float, norm_1: float, norm_2: float, n: int, s: float) -> float:
-    """P(||z_1| - |z_2|| > bound) for independent noise, |mean_i| = norm_i: one quadrature over |z_2|/s.
+    """Return P(||z_1| - |z_2|| > bound) for independent noise and |mean_i| = norm_i, by one quadrature.
 
-    |z_i|/s has the noncentral chi law, of a standard deviation of 1 at most and with Gaussian tails.
+    The quadrature is over |z_2|/s. |z_i|/s has the noncentral chi law, with a standard deviation of at most 1
+    and Gaussian tails.
     """
     u, law_1, law_2 = bound / s, ncx2(n, (norm_1 / s) ** 2), ncx2(n, (norm_2 / s) ** 2)
 
@@ -112,10 +114,10 @@ def gap_probability(bound: float, norm_1: float, norm_2: float, n: int, s: float
 
 
 def gap_fields(pair: Pair, constants: Constants, probability: float, seed: int) -> dict[str, Any]:
-    """A record's fields for how often independent noise takes the norm gap beyond its bound, also exactly.
+    """Return a record's fields for the frequency and probability of a norm gap beyond its bound.
 
-    The yardstick is |z_1 - z_2|, which no norm gap passes: its exact quantile. Without noise, see
-    `always_fields`.
+    The noise is independent. The trivial bound is the exact quantile of |z_1 - z_2|, which no norm gap
+    exceeds. Without noise, see `always_fields`.
     """
     if pair.s == 0:
         return always_fields(pair, "norm gap", seed)
@@ -136,9 +138,10 @@ def gap_fields(pair: Pair, constants: Constants, probability: float, seed: int) 
 def angle_fields(
     pair: Pair, radius: Radius, inversion: Inversion, probability: float, seed: int
 ) -> dict[str, Any]:
-    """A record's fields for how often independent noise takes the angle beyond its bound.
+    """Return a record's fields for the frequency of an angle beyond its bound, with independent noise.
 
-    By the law of cosines that is exactly how often |z_1 - z_2| passes R. Without noise, see `always_fields`.
+    By the law of cosines that is exactly the frequency with which |z_1 - z_2| exceeds R. Without noise, see
+    `always_fields`.
     """
     if pair.s == 0:
         return always_fields(pair, "angle", seed)
@@ -159,7 +162,7 @@ def angle_fields(
 
 
 def always_fields(pair: Pair, quantity: Quantity, seed: int) -> dict[str, Any]:
-    """A record's fields for bounds that no sample is beyond: without noise, or with one draw for both."""
+    """Return a record's fields for bounds that hold for every sample: without noise, or with shared noise."""
     repeats, drawn = _drawn(pair, STARTS, seed, shared=True)
     between = np.tile(pair.between, repeats)
     # Where D is |z_1 - z_2| itself, rounding is not to say that it is less.
@@ -178,7 +181,7 @@ def always_fields(pair: Pair, quantity: Quantity, seed: int) -> dict[str, Any]:
 def fields(
     pair: Pair, quantity: Quantity, constants: LeastOrPaper, probability: float, seed: int
 ) -> dict[str, Any]:
-    """A record's fields for the bound on this quantity, with the paper's constants or with the least."""
+    """Return a record's fields for the bound on this quantity, with the paper's constants or the least."""
     if quantity == "norm gap":
         return gap_fields(pair, constants, probability, seed)
     if constants == "paper":
@@ -187,7 +190,7 @@ def fields(
 
 
 def _drawn(pair: Pair, samples: int, seed: int, *, shared: bool = False) -> tuple[int, Outcomes]:
-    """The number of draws from each start that makes `samples` or more in all, and their outcomes."""
+    """Return the number of draws from each start that makes at least `samples` in all, and their outcomes."""
     starts = len(pair.mean_1)
     repeats = math.ceil(samples / starts)
     return repeats, outcomes(pair, repeats * starts, seed, shared=shared)
@@ -196,9 +199,9 @@ def _drawn(pair: Pair, samples: int, seed: int, *, shared: bool = False) -> tupl
 def _exceeding(
     values: Numbers, bounds: Numbers, probability: float, rounding: Numbers | float = 0.0
 ) -> dict[str, Any]:
-    """A record's fields for how often `values` are beyond `bounds`, claimed with this probability at most.
+    """Return a record's fields for the frequency of `values` beyond `bounds`, claimed to be <= `probability`.
 
-    The record's bound is the median one; `rounding` is what a value may be beyond its bound.
+    The record's bound is the median one; `rounding` is the length by which a value may exceed its bound.
     """
     estimate = frequency(int((values > bounds + rounding).sum()), len(values))
     return estimate._asdict() | {

@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
 
 def table(size: Size = "default", seed: int = 0) -> list[Line]:
-    """Return the gap at steps of Stable Diffusion's grid, over worlds that are drawn from the seed on."""
+    """Return the gap at steps of Stable Diffusion's grid, over worlds drawn from this seed on."""
     steps = {"small": [0, 20, 49], "default": [*range(0, 50, 5), 49], "thorough": list(range(50))}[size]
     worlds = 1 if size == "small" else 10
     lines = []
@@ -51,7 +51,7 @@ def table(size: Size = "default", seed: int = 0) -> list[Line]:
 
 
 def picture(lines: Sequence[Line]) -> Figure:
-    """Return the gap against the step, a panel per kind of dependence, and that of the mean beside it."""
+    """Return a picture of the gap against the step, a panel per kind of dependence, beside the mean's gap."""
     figure = Figure(figsize=(16, 5), layout="constrained")
     figure.suptitle(
         "Independent blocks: no gap at any step. Dependent data or readings spare late steps, overlapping "
@@ -67,7 +67,7 @@ def picture(lines: Sequence[Line]) -> Figure:
 
 
 def draw_kind(axes: Axes, lines: Sequence[Line]) -> None:
-    """Draw one kind of dependence, a line per strength, labelled at the end where they are apart."""
+    """Draw one kind of dependence: a line per strength, labelled at its end if the ends are apart."""
     end, x, side = (-1, 51, "left") if lines[0].kind == "modes" else (0, -2, "right")
     for dependence in DEPENDENCES:
         own = [line for line in lines if line.dependence == dependence]

@@ -2,7 +2,7 @@
 
 Model i steps to x_i = mean_i + s xi_i (eq. (4)), x' = slerp(x_1, x_2, w) (eq. (7)).
 The law of the step depends on four numbers: n, s, |mean_1| = |mean_2| and delta = |mean_1 - mean_2|, since
-normal noise looks alike from every side. With kappa = |mean|^2/(n s^2), (1 - s^2)/s^2 for latents of unit
+normal noise is isotropic. With kappa = |mean|^2/(n s^2), (1 - s^2)/s^2 for latents of unit
 variance, and to leading order in n (`distance_ratio`),
 
     rho^2 = |x' - mean_1|^2/(n s^2)
@@ -29,7 +29,7 @@ Both = Float[Tensor, "2 batch n"]
 
 
 class Scene(NamedTuple):
-    """One step of two models, in VP: all that the law of the step depends on."""
+    """One step of two models, in VP: the numbers that the law of the step depends on."""
 
     n: int
     s: float
@@ -40,17 +40,17 @@ class Scene(NamedTuple):
 
     @property
     def radius(self) -> float:
-        """The radius of the shells, sqrt(n) s."""
+        """Return the radius of the shells, sqrt(n) s."""
         return shell_radius(self.n, self.s)
 
     @property
     def kappa(self) -> float:
-        """|mean|^2/(n s^2)."""
+        """Return kappa, |mean|^2/(n s^2)."""
         return (self.norm / self.radius) ** 2
 
 
 class Joined(NamedTuple):
-    """A batch of steps of both models, and what they are aggregated to."""
+    """A batch of steps of both models, and their aggregates."""
 
     means: Both
     xs: Both
@@ -58,7 +58,7 @@ class Joined(NamedTuple):
 
 
 def scene(n: int, index: int, eta: float, delta: float = 0.0, kappa: float | None = None) -> Scene:
-    """Step `index` of DDIM with this eta, with means `delta` apart (VP).
+    """Return step `index` of DDIM with this eta, with means `delta` apart (VP).
 
     `kappa` is |mean|^2/(n s^2); None for that of latents of unit variance.
 
@@ -73,7 +73,7 @@ def scene(n: int, index: int, eta: float, delta: float = 0.0, kappa: float | Non
 
 
 def distance_ratio(at: Scene, weight: float, noise: Noise) -> float:
-    """|x' - mean_1|/(sqrt(n) s), rho, to leading order; that of model 2 is its value at 1 - weight."""
+    """Return rho, |x' - mean_1|/(sqrt(n) s), to leading order; that of model 2 is its value at 1 - weight."""
     kappa, apart2 = at.kappa, (at.delta / at.radius) ** 2
     theta = math.acos(min(1.0, (kappa - apart2 / 2 + (noise == "shared")) / (1 + kappa)))
     share = math.sin(weight * theta) / math.sin(theta) if theta > 0 else weight
@@ -83,7 +83,7 @@ def distance_ratio(at: Scene, weight: float, noise: Noise) -> float:
 
 
 def corrected_distance(at: Scene, weight: float, noise: Noise, length: float, shell: Literal[1, 2]) -> float:
-    """|x'' - mean_shell| to leading order, x'' moved by `length` toward mean_1."""
+    """Return |x'' - mean_shell| to leading order, for x'' moved by `length` toward mean_1."""
     first, second = (at.radius * distance_ratio(at, w, noise) for w in (weight, 1 - weight))
     length = min(length, first)
     if shell == 1:
@@ -101,7 +101,7 @@ def steps(
     device: str,
     control: str | None = None,
 ) -> Iterator[Joined]:
-    """Draws of both models' steps and of x', in pieces that fit the memory."""
+    """Yield draws of both models' steps and of x', in pieces that fit the memory."""
     half = math.asin(at.delta / (2 * at.norm)) if at.delta > 0 else 0.0
     means = torch.zeros(2, 1, at.n, dtype=torch.float64, device=device)
     means[:, 0, 0] = at.norm * math.cos(half)
@@ -118,7 +118,7 @@ def steps(
 
 
 def at_distance(xi: Both, distance: float) -> Both:
-    """Two normal draws, given that they are this far apart: their middle does not depend on that."""
+    """Return two normal draws given their distance, on which their middle does not depend."""
     middle, half = (xi[0] + xi[1]) / 2, (xi[0] - xi[1]) / 2
     half = half * (distance / 2 / half.norm(dim=1, keepdim=True))
     return torch.stack([middle + half, middle - half])

@@ -1,4 +1,4 @@
-"""Ways to join two latents, and what is left of the norm after a run with each."""
+"""Ways to join two latents, and the remaining norm after a run with each."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ WAYS = {
 
 
 def in_turn(first: Fold, others: Fold) -> Fold:
-    """A fold that is one at its first call and another at all later ones; good for one run."""
+    """Return a fold that is `first` at its first call and `others` at later ones; use it for one run."""
     folds = chain([first], repeat(others))
     return lambda xs, weights: next(folds)(xs, weights)
 
@@ -51,12 +51,12 @@ def last_norm(
     extra_args: Sequence[ExtraArgs | None] | None = None,
     seeds: Sequence[int] = range(4),
 ) -> float:
-    """The mean norm of what DDIM ends with, its first `window` steps aggregated in this way, over sqrt(n).
+    """Return the mean norm of DDIM's result over sqrt(n), with the first `window` steps joined in this way.
 
     Own arguments:
-        way: of joining.
-        shape: `(*event)`, of n entries.
-        seeds: one sample each, with an independent start for each model.
+        way: the way to join.
+        shape: `(*event)`, with n entries.
+        seeds: one for each sample, with an independent start for each model.
     """
     n = math.prod(shape)
     x = sample_amdm(

@@ -38,19 +38,19 @@ Control = Literal["a third of the width", "one size for all"]
 
 
 class Band(NamedTuple):
-    """The norms that the bound leaves: `low` to `high`."""
+    """The norms that the bound allows: `low` to `high`."""
 
     low: float
     high: float
 
 
 def mean_norm(n: int) -> float:
-    """E|X|, the mean of the chi distribution."""
+    """Return E|X|, the mean of the chi distribution."""
     return math.sqrt(2) * math.exp(gammaln((n + 1) / 2) - gammaln(n / 2))
 
 
 def band(inequality: str, n: int, probability: float) -> Band:
-    """The norms outside of which |X| lies with at most this probability, by this inequality."""
+    """Return the norms outside of which |X| lies with at most this probability, by this inequality."""
     u = math.log(1 / probability)
     if inequality == "Laurent-Massart above":
         return Band(0.0, math.sqrt(n + 2 * math.sqrt(n * u) + 2 * u))
@@ -69,9 +69,9 @@ def band(inequality: str, n: int, probability: float) -> Band:
 
 
 def exact_width(inequality: str, n: int, probability: float) -> float:
-    """The distance from sqrt(n), to the inequality's side, that |X| passes with just this probability.
+    """Return the distance from sqrt(n), to the inequality's side, that |X| exceeds with this probability.
 
-    For the Lipschitz inequality: from E|X|, to either side.
+    For the Lipschitz inequality it is the distance from E|X|, to either side.
     """
     law = chi2(n)
     if inequality == "Lipschitz":
@@ -95,7 +95,7 @@ def check_tail(
     device: str = "cpu",
     control: Control | None = None,
 ) -> Record:
-    """Check how often |X| is beyond a bound that it passes with at most this probability.
+    """Check the frequency of |X| beyond a bound that it exceeds with at most this probability.
 
     Own arguments:
         inequality: one of CLAIMS.
@@ -136,12 +136,12 @@ def check_rate(
 ) -> Record:
     """Check that the relative width falls as n^(-1/2): the slope of log std(|X|/sqrt(n)) against log n.
 
-    For n = 16, 32, ... with draws of their own. `exact` is the slope of the same regression on the exact
+    Each of n = 16, 32, ... has its own draws. `exact` is the slope of the same regression on the exact
     standard deviations.
 
     Own arguments:
         largest: the last n.
-        samples: per n.
+        samples: the number of draws per n.
         control: "one size for all" draws in the largest dimension for every n.
     """
     dimensions = [2**k for k in range(4, int(math.log2(largest)) + 1)]
@@ -167,7 +167,7 @@ def check_rate(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     for n in (2, 64, 1024) if size == "small" else (2, 64, 1024, 16384, 65536):
         for inequality in CLAIMS:
             yield partial(check_tail, inequality, n, affordable(n, size))
@@ -175,5 +175,5 @@ def checks(size: Size) -> Iterator[Check]:
 
 
 def _norms(samples: int, n: int, seed: int, device: str) -> Tensor:
-    """|X| of so many draws."""
+    """Return |X| for this number of draws."""
     return torch.cat([x[0].norm(dim=1).cpu() for x in normals(samples, n, seed, device)])

@@ -1,7 +1,7 @@
 """Lipschitz constants of a noise prediction and of a step, in VP coordinates.
 
 eps_VP(z) = eps(sqrt(1+sigma^2) z, sigma), so K_VP = sqrt(1+sigma^2) K_VE. The step map z -> a z + b eps_VP(z)
-takes VP to VP. Certified constants are of Gaussian mixtures; those of other denoisers are estimated by power
+takes VP to VP. Constants are certified for Gaussian mixtures. For other denoisers they are estimated by power
 iteration at some points, from below: an estimate is not a bound.
 """
 
@@ -27,7 +27,7 @@ ASSUMPTIONS: dict[How, str] = {
 
 
 def noise_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, sigma: float) -> Numbers:
-    """A constant of eps_VP on each segment from `x` to `y` (VE latents at sigma)."""
+    """Return a Lipschitz constant of eps_VP on each segment from `x` to `y` (VE latents at sigma)."""
     if how == "estimated":
         return _largest(lambda points: lipschitz_estimate(model, points, sigma), x, y)
     middle, radius = (x + y) / 2, (x - y).flatten(1).norm(dim=1) / 2
@@ -39,9 +39,9 @@ def noise_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, sigma: floa
 
 
 def step_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, c: Coefficients) -> Numbers:
-    """A constant of the step map on each segment from `x` to `y` (VE latents at c.sigma).
+    """Return a Lipschitz constant of the step map on each segment from `x` to `y` (VE latents at c.sigma).
 
-    a and b have opposite signs: this is less than a + |b| K unless eps falls as fast as K somewhere.
+    a and b have opposite signs, so this is less than a + |b| K unless eps falls as fast as K somewhere.
     """
     if how == "estimated":
         return _largest(lambda points: step_lipschitz_estimate(model, points, c), x, y)
@@ -50,14 +50,14 @@ def step_lipschitz(how: How, model: Denoiser, x: Latent, y: Latent, c: Coefficie
 
 
 def noise_slopes(model: GaussianMixture, sigma: float) -> tuple[float, float]:
-    """The ends between which the eigenvalues of eps_VP's Jacobian lie everywhere: it is symmetric.
+    """Return the range of all eigenvalues of eps_VP's Jacobian, which is symmetric.
 
     For components N(m_k, v I) of one variance, and q = sigma^2/(v + sigma^2): the posterior covariance over
     sigma^2 is 1 - q within a component, and the posterior means, q |m_j - m_k| apart, add at most a quarter
     of that distance squared (Popoviciu). The Jacobian is sqrt(1+sigma^2)/sigma times one minus all that.
 
     Raises:
-        ValueError: the components have other covariances.
+        ValueError: the components have different covariances.
     """
     v = model.variances.flatten()
     if model.variances.ndim > 1 or model.factors is not None or bool((v != v[0]).any()):
@@ -72,7 +72,7 @@ def noise_slopes(model: GaussianMixture, sigma: float) -> tuple[float, float]:
 def lipschitz_estimate(
     model: Denoiser, x: Latent, sigma: float, *, iterations: int = 20, seed: int = 0
 ) -> PerSample:
-    """An estimate, from below, of the largest singular value of eps_VP's Jacobian at `x` (VE, at sigma)."""
+    """Estimate, from below, the largest singular value of eps_VP's Jacobian at `x` (VE, at sigma)."""
     norm = spectral_norm(lambda part: _noise(model, part, sigma), x, iterations=iterations, seed=seed)
     return math.sqrt(1 + sigma**2) * norm
 
@@ -80,7 +80,7 @@ def lipschitz_estimate(
 def step_lipschitz_estimate(
     model: Denoiser, x: Latent, c: Coefficients, *, iterations: int = 20, seed: int = 0
 ) -> PerSample:
-    """An estimate, from below, of the largest singular value of the step map's Jacobian at `x` (VE)."""
+    """Estimate, from below, the largest singular value of the step map's Jacobian at `x` (VE)."""
     # In VE a z + b eps_VP(z) is a map with the same Jacobian, x -> a x + b sqrt(1+sigma^2) eps(x).
     slope = c.b * math.sqrt(1 + c.sigma**2)
     return spectral_norm(
@@ -91,9 +91,10 @@ def step_lipschitz_estimate(
 def spectral_norm(
     function: Callable[[Latent], Latent], x: Latent, *, iterations: int = 20, seed: int = 0
 ) -> PerSample:
-    """|J v| for a unit v after so many power iterations v <- J^T J v, J the Jacobian at `x`: at most |J|.
+    """Return a lower bound on |J| for the Jacobian J at `x`: |J v| after some power iterations v <- J^T J v.
 
-    One per sample: `function` maps a batch sample by sample, differentiably.
+    v is a unit vector. The result is one per sample: `function` maps a batch sample by sample,
+    differentiably.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     norms = []
@@ -122,7 +123,7 @@ def _noise(model: Denoiser, x: Latent, sigma: float) -> Latent:
 
 
 def _largest(estimate: Callable[[Latent], PerSample], x: Latent, y: Latent) -> Numbers:
-    """The largest of the estimates at the ends and in the middle of each segment."""
+    """Return the largest of the estimates at the ends and in the middle of each segment."""
     points = torch.cat([x, (x + y) / 2, y])
     return np.asarray(estimate(points).reshape(3, -1).amax(dim=0).double().cpu())
 

@@ -1,4 +1,4 @@
-"""Exact models that control one attribute each: the smallest thing that has what the paper needs."""
+"""Exact models that control one attribute each: the smallest example with the paper's structure."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ VALUES = 4  # of each attribute
 def attribute_pair(
     shape: Sequence[int], radius: float, seed: int = 0
 ) -> tuple[GaussianMixture, GaussianMixture]:
-    """Two conditional denoisers of one mixture; latents of variance 1 per entry, on average.
+    """Return two conditional denoisers of one mixture; latents have variance 1 per entry, on average.
 
     The mixture has 4 x 4 equal modes u_i + v_j, random vectors of length `radius` that stand for values of
     two attributes, and isotropic normal deviations from them. The first model is conditioned on i = 0, the
     second on j = 0.
 
-    Raises ValueError for a radius that leaves no variance for the deviations.
+    Raises ValueError if the radius leaves no variance for the deviations.
     """
     n = math.prod(shape)
     variance = 1 - 2 * radius**2 / n

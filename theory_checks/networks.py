@@ -18,7 +18,7 @@ def available() -> bool:
 
 @cache
 def conditioned(names: tuple[str, str], seed: int, device: str) -> tuple[Denoiser, Denoiser]:
-    """Two models with guidance, both conditioned on the same one test scene for whatever batch."""
+    """Return two models with guidance, conditioned on the same test scene whatever the batch."""
     from shapes import denoisers, world
 
     scene = world.sample_scenes([world.TEST[seed]])
@@ -32,7 +32,7 @@ def conditioned(names: tuple[str, str], seed: int, device: str) -> tuple[Denoise
 
 
 def noised(seed: int, sigma: float, starts: int, device: str) -> Latent:
-    """The latent of that scene's render with so many draws of noise at a level, VE, float32."""
+    """Return the latent of that scene's render with several draws of noise at a level, VE, float32."""
     from shapes import latents, world
 
     latent = latents.encode(world.render(world.sample_scenes([world.TEST[seed]])))
@@ -42,7 +42,7 @@ def noised(seed: int, sigma: float, starts: int, device: str) -> Latent:
 
 
 def _expanded(args: Any, x: Latent) -> Any:
-    """Nested dictionaries of tensors of batch 1, expanded to the batch of `x`."""
+    """Return nested dictionaries of tensors of batch 1, expanded to the batch of `x`."""
     if isinstance(args, torch.Tensor):
         return args.to(x).expand(len(x), *args.shape[1:])
     return {key: _expanded(value, x) for key, value in args.items()}

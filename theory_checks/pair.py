@@ -1,6 +1,6 @@
 """One reverse step of two models side by side: z_i = mean_i + s xi_i, eq. (4), in VP.
 
-The means, from models or made up, and the draws.
+This module has the means, from models or made up, and the draws.
 """
 
 import math
@@ -28,7 +28,7 @@ BATCH = 64
 
 
 class Pair(NamedTuple):
-    """The steps of two models from each of several starts, and what a statement makes of them; VP lengths."""
+    """The steps of two models from each of several starts, and the statement about them; VP lengths."""
 
     mean_1: Points
     mean_2: Points
@@ -48,17 +48,17 @@ class Outcomes(NamedTuple):
 
     @property
     def gap(self) -> Numbers:
-        """The norm gap ||z_1| - |z_2|| (VP)."""
+        """Return the norm gap ||z_1| - |z_2|| (VP)."""
         return np.asarray(np.abs(self.norm_1 - self.norm_2))
 
     @property
     def least(self) -> Numbers:
-        """min(|z_1|, |z_2|) (VP)."""
+        """Return min(|z_1|, |z_2|) (VP)."""
         return np.minimum(self.norm_1, self.norm_2)
 
 
 def outcomes(pair: Pair, samples: int, seed: int, *, shared: bool = False) -> Outcomes:
-    """Draws of both steps, from the starts in turn: sample k is from start k modulo their number.
+    """Return draws of both steps, from the starts in turn: sample k is from start k modulo their number.
 
     With `shared`, both steps get the same noise.
     """
@@ -83,11 +83,11 @@ def made_up(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> tuple[Points, Points, Points]:
-    """Common starts z and two noise predictions `delta_eps` apart, without a model: z, eps_1, eps_2.
+    """Return common starts z and two noise predictions `delta_eps` apart, without a model: z, eps_1, eps_2.
 
     random: z and eps_1 are standard normal, eps_2 - eps_1 has a random direction.
-    worst: z is long, ten times what the noise adds; eps_2 - eps_1 is along z (`axis` 0: all of it is in the
-    norms) or across (`axis` 1: equal norms, all of it is in the angle), eps_1 + eps_2 = 0.
+    worst: z is ten times as long as the noise; eps_2 - eps_1 is along z (`axis` 0: it changes the norms only)
+    or across it (`axis` 1: equal norms, it changes the angle only); eps_1 + eps_2 = 0.
     """
     first, second, third = normals_at_once(starts, n, seed, device, copies=3)
     along = first / first.norm(dim=1, keepdim=True)
@@ -108,7 +108,7 @@ def conditionals(
     axis: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[GaussianMixture, GaussianMixture]:
-    """Two exact models: one mixture of two modes under two conditions, of weights 1 : 1 and 1 : 9.
+    """Return two exact models: one mixture of two modes under two conditions, of weights 1 : 1 and 1 : 9.
 
     The modes are `separation` times sigma to both sides of the centre along `axis`, N(mode, (sigma/2)^2 I);
     the centre is `centre` along axis 0 (VE lengths).
@@ -121,7 +121,7 @@ def conditionals(
 
 
 def predict_noise(model: Denoiser, x: Latent, sigma: float) -> Points:
-    """Eps = (x - D(x, sigma))/sigma at VE latents x `(starts, *event)`, in float64, in batches."""
+    """Return eps = (x - D(x, sigma))/sigma at VE latents x `(starts, *event)`, in float64, in batches."""
     pieces = []
     with torch.no_grad():
         for part in torch.split(x, BATCH):
@@ -131,32 +131,32 @@ def predict_noise(model: Denoiser, x: Latent, sigma: float) -> Points:
 
 
 def to_vp(x: Latent, sigma: float) -> Points:
-    """VE latents as rows of VP, float64."""
+    """Return VE latents as rows of VP, float64."""
     return x.double().flatten(1) / math.sqrt(1 + sigma**2)
 
 
 def step_mean(z: Points, eps: Points, c: Coefficients) -> Points:
-    """Eq. (4): a z + b eps."""
+    """Return the mean of eq. (4): a z + b eps."""
     return c.a * z + c.b * eps
 
 
 def stepped(z: Points, eps_1: Points, eps_2: Points, c: Coefficients) -> Pair:
-    """Both steps from z (VP), their means |b| |eps_1 - eps_2| apart."""
+    """Return both steps from z (VP), with means |b| |eps_1 - eps_2| apart."""
     between = abs(c.b) * distances(eps_1, eps_2)
     return Pair(step_mean(z, eps_1, c), step_mean(z, eps_2, c), c.s, between, c.s)
 
 
 def model_mean(model: Denoiser, x: Latent, c: Coefficients) -> Points:
-    """The mean of the model's step from VE latents `x` at c.sigma."""
+    """Return the mean of the model's step from VE latents `x` at c.sigma."""
     return step_mean(to_vp(x, c.sigma), predict_noise(model, x, c.sigma), c)
 
 
 def sampled(model: GaussianMixture, samples: int, sigma: float, seed: int) -> Latent:
-    """Samples of the model's own law at a level, VE."""
+    """Return samples of the model's own law at a level, VE."""
     generator = torch.Generator(model.means.device).manual_seed(seed)
     return model.sample(samples, sigma, generator=generator)
 
 
 def distances(a: Points, b: Points) -> Float[ndarray, " starts"]:
-    """|a - b| per row."""
+    """Return |a - b| per row."""
     return np.asarray((a - b).norm(dim=1).cpu())

@@ -1,4 +1,4 @@
-"""Projective guidance: when what it predicts is the joint model's denoiser, and by how much it is not.
+"""Projective guidance: when its prediction is the joint model's denoiser, and by how much it differs.
 
 The prediction, of N models that know one control each, beside a caption that all know, is
 
@@ -74,7 +74,7 @@ def check_identity(
     p_sigma(a | x) comes from the posterior of x0, the denoisers from the controls' own posteriors.
 
     Own arguments:
-        kind, dependence, controls: as of `theory_checks.controls.models`; "data" or "readings".
+        kind, dependence, controls: as in `theory_checks.controls.models`; "data" or "readings".
     """
     world, sigma = models(kind, dependence, controls, seed, device), coefficients(index, 0.0).sigma
     x = sampled(world.joint, samples, sigma, seed).requires_grad_()
@@ -108,9 +108,9 @@ def check_blocks(
     """Check (3): the relative gap of independent blocks is 0.
 
     Own arguments:
-        controls: their number.
-        background: what the partners' predictions are compared with. That without a caption counts the
-            caption once for each control; the partner's own is that of a model trained on other captions.
+        controls: the number of controls.
+        background: the model that the partners' predictions are compared with. The one without a caption
+            counts the caption once for each control; the partner's own was trained on other captions.
     """
     world, sigma = models(controls=controls, seed=seed, device=device), coefficients(index, 0.0).sigma
     x = sampled(world.joint, samples, sigma, seed)
@@ -136,7 +136,7 @@ def check_level_0(
     """Check (4) and (7) at level 0 by the scores: |grad R|/|grad log p(a | x0)|, the relative gap's limit.
 
     Own arguments:
-        kind, dependence: as of `theory_checks.controls.models`; "modes" is the kind that is wrong.
+        kind, dependence: as in `theory_checks.controls.models`; for "modes" the claim is wrong.
     """
     world = models(kind, dependence, seed=seed, device=device)
     x = sampled(world.joint, samples, 0.0, seed)
@@ -161,14 +161,14 @@ def check_covariance(
     device: str = "cpu",
     control: Literal["not divided", "prior covariance"] | None = None,
 ) -> Record:
-    """Check (4)'s R against the densities' own, log p(x | a, b) p(x)/(p(x | a) p(x | b)) but for a constant.
+    """Check (4)'s R against the densities' own, log p(x | a, b) p(x)/(p(x | a) p(x | b)), up to a constant.
 
-    x0 is one of `size` points of unequal weights in 3 dimensions, with any numbers as likelihoods.
+    x0 is one of `size` points of unequal weights in 3 dimensions, with arbitrary likelihoods.
 
     Own arguments:
         sigma: the level.
-        size: of the data.
-        control: the covariance by itself, or that before x is known.
+        size: the size of the data.
+        control: the covariance by itself, or the covariance before x is known.
     """
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(size, 3, generator=generator, dtype=torch.float64).to(device)
@@ -211,7 +211,7 @@ def check_rate(
     """Check (5): the slope of the log of the relative gap against log sigma, near level 0.
 
     Own arguments:
-        kind, dependence: as of `theory_checks.controls.models`.
+        kind, dependence: as in `theory_checks.controls.models`.
         control: dependent modes instead, whose gap does not fall.
     """
     world = models(control or kind, dependence, seed=seed, device=device)
@@ -275,9 +275,9 @@ def check_high_levels(
     """Check (6): the relative gap at a high level against the means' alone.
 
     Own arguments:
-        kind, dependence: as of `theory_checks.controls.models`.
+        kind, dependence: as in `theory_checks.controls.models`.
         sigma: the level.
-        control: the claim that there is none.
+        control: the claim that there is no gap.
     """
     world = models(kind, dependence, seed=seed, device=device)
     gap, size = _gap(world, sampled(world.joint, samples, sigma, seed), sigma)
@@ -377,7 +377,7 @@ def check_guidance(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of these statements."""
+    """Yield the points of these statements."""
     levels = LEVELS[size]
     coupled: tuple[Kind, ...] = ("data", "readings")
     for kind, index in product(coupled, levels):
@@ -417,7 +417,7 @@ def guided(
 
 
 def relative_gap(world: Models, sigma: float, samples: int = 400, seed: int = 0) -> tuple[float, float]:
-    """Return |D_a - D|/|D_a - c_0|, and the same of the mean of the models' predictions, which AMDM follows.
+    """Return |D_a - D|/|D_a - c_0|, and the same for the mean of the models' predictions, as AMDM has it.
 
     Both are ratios of root mean squares over the joint model's own latents at the level.
     """
@@ -429,7 +429,7 @@ def relative_gap(world: Models, sigma: float, samples: int = 400, seed: int = 0)
 
 
 def _gap(world: Models, x: Latent, sigma: float, background: Denoiser | None = None) -> tuple[Latent, float]:
-    """D_a - D with g = 1 and unit weights, and the root mean square of |D_a - c_0|."""
+    """Return D_a - D with g = 1 and unit weights, and the root mean square of |D_a - c_0|."""
     level = x.new_full((len(x),), sigma)
     predicted = projective(background or world.caption, world.told)(x, level)
     joint = world.joint(x, level)
@@ -437,19 +437,22 @@ def _gap(world: Models, x: Latent, sigma: float, background: Denoiser | None = N
 
 
 def _ratio_of_scores(world: Models, x: Latent, sigma: float) -> float:
-    """The relative gap by the scores, |grad R|/|grad log p_sigma(a | x)|: at level 0 too, and exacter."""
+    """Return the relative gap by the scores, |grad R|/|grad log p_sigma(a | x)|.
+
+    It is defined at level 0 too, and more accurate.
+    """
     joint, background = world.joint.score(x, sigma), world.caption.score(x, sigma)
     parts = torch.stack([model.score(x, sigma) - background for model in world.told]).sum(0)
     return _rms(joint - background - parts) / _rms(joint - background)
 
 
 def _background(world: Models, background: Background) -> GaussianMixture:
-    """The model that the partners' predictions are compared with."""
+    """Return the model that the partners' predictions are compared with."""
     return {"caption": world.caption, "empty caption": world.empty, "partner's own": world.other}[background]
 
 
 def _rms(x: Tensor) -> float:
-    """The root of the mean of |x|^2 over the rows."""
+    """Return the root of the mean of |x|^2 over the rows."""
     return float(x.square().sum(1).mean().sqrt())
 
 
@@ -458,7 +461,7 @@ def _setting(kind: Kind, dependence: float, sigma: float, controls: int = 2) -> 
 
 
 def _zero(statement: str, claim: str, error: float, tolerance: float, samples: int, **more: Any) -> Record:
-    """The record of a number that is claimed to be 0."""
+    """Return the record of a number that is claimed to be 0."""
     return Record(
         statement=f"Projective guidance, {statement}",
         claim=claim,

@@ -68,7 +68,7 @@ DeterministicControl = Literal["b of the next step", "norm over the batch"]
 
 @dataclass(frozen=True, kw_only=True)
 class MadeUpStep:
-    """A step from made-up predictions: the keywords that all checks on them take as `step`."""
+    """A step from made-up predictions: the keywords that all checks of such steps take as `step`."""
 
     n: int = 1024
     """2 or more."""
@@ -86,19 +86,19 @@ class MadeUpStep:
     s of a grid ten times as fine. Without probability: the |b| of the next step, norms over four starts."""
 
     def pair(self, quantity: Quantity, starts: int = 1) -> Pair:
-        """Both models' steps."""
+        """Return both models' steps."""
         c, axis = coefficients(self.index, self.eta), QUANTITIES.index(quantity)
         drawn = made_up(self.geometry, axis, self.n, c, self.delta_eps, starts, self.seed, self.device)
         return _changed(stepped(*drawn, c), self.index, self.eta, self.control)
 
     def setting(self) -> dict[str, float | int | str]:
-        """The setting of a record."""
+        """Return the setting of a record."""
         step = {"n": self.n, "index": self.index, "eta": self.eta, "delta_eps": self.delta_eps}
         return step | {"geometry": self.geometry}
 
 
 def check_norm_gap(constants: Constants = "sharp", *, probability: float = 0.05, **step: Any) -> Record:
-    """Check eq. (5) with made-up predictions: how often ||z_1| - |z_2|| passes its bound.
+    """Check eq. (5) with made-up predictions: the frequency of ||z_1| - |z_2|| beyond its bound.
 
     `constants` are the keys of GAP_CLAIMS.
     """
@@ -113,11 +113,11 @@ def check_norm_gap(constants: Constants = "sharp", *, probability: float = 0.05,
 def check_angle(
     radius: Radius = "exact", inversion: Inversion = "arcsin", *, probability: float = 0.05, **step: Any
 ) -> Record:
-    """Check eq. (6) with made-up predictions: how often the angle passes its bound, one for every draw.
+    """Check eq. (6) with made-up predictions: the frequency of an angle beyond its bound, one bound per draw.
 
     Own arguments:
-        radius: how R is found; the keys of RADIUS_CLAIMS.
-        inversion: how R becomes an angle; the keys of ANGLE_CLAIMS.
+        radius: the way to find R, a key of RADIUS_CLAIMS.
+        inversion: the way to turn R into an angle, a key of ANGLE_CLAIMS.
     """
     made = MadeUpStep(**step)
     return Record(
@@ -128,9 +128,9 @@ def check_angle(
 
 
 def check_deterministic(quantity: Quantity = "norm gap", *, eta: float = 0.0, **step: Any) -> Record:
-    """Check the bounds without probability: gap <= |b| Delta, theta <= 2 arcsin(|b| Delta/(2 m)), always.
+    """Check the bounds that always hold: gap <= |b| Delta, theta <= 2 arcsin(|b| Delta/(2 m)).
 
-    A positive `eta` is for noise that both models share.
+    With a positive `eta` both models share the noise.
     """
     made = MadeUpStep(eta=eta, **step)
     return Record(
@@ -183,7 +183,7 @@ def check_on_mixtures(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_on_models` on a Gaussian mixture under two conditions, at 20 of its own samples."""
+    """Run `check_on_models` on a Gaussian mixture under two conditions, at 20 of its own samples."""
     sigma = coefficients(index, 0.0).sigma
     models = conditionals(n, sigma, device=device)
     x = sampled(models[0], 20, sigma, seed)
@@ -199,7 +199,7 @@ def check_on_networks(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_on_models` on the trained `layout` and `attribute`, of one scene, at its noised latent."""
+    """Run `check_on_models` on the trained `layout` and `attribute`, of one scene, at its noised latent."""
     models = networks.conditioned(("layout", "attribute"), seed, device)
     x = networks.noised(seed, coefficients(index, 0.0).sigma, starts, device)
     record = check_on_models(models, x, quantity, index=index, seed=seed, **options)
@@ -208,7 +208,7 @@ def check_on_networks(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
         yield from _least_bounds(n, affordable(n, size))
     yield from _other_bounds(64 if size == "small" else 1024)
@@ -218,7 +218,7 @@ def checks(size: Size) -> Iterator[Check]:
 
 
 def _least_bounds(n: int, probability: float) -> Iterator[Check]:
-    """Points at which they are attained, from Delta = 0 to |b| Delta of ten times the noise, and others."""
+    """Yield points that attain the least bounds, from Delta = 0 to ten times the noise, and others."""
     gap = partial(check_norm_gap, n=n, probability=probability)
     turn = partial(check_angle, n=n, probability=probability)
     c = coefficients(10, 1.0)
@@ -234,7 +234,7 @@ def _least_bounds(n: int, probability: float) -> Iterator[Check]:
 
 
 def _other_bounds(n: int) -> Iterator[Check]:
-    """Bounds that are not attained, other etas, mixtures and networks."""
+    """Yield bounds that are not attained, other etas, mixtures and networks."""
     gap, turn = partial(check_norm_gap, n=n), partial(check_angle, n=n)
     for constants in ("paper", "mean", "median"):
         yield partial(gap, constants, delta_eps=5.0)
@@ -250,7 +250,7 @@ def _other_bounds(n: int) -> Iterator[Check]:
 
 
 def _changed(pair: Pair, index: int, eta: float, control: Control | DeterministicControl | None) -> Pair:
-    """The pair with a wrong statement about it."""
+    """Return the pair with a wrong statement about it."""
     if control == "Delta dropped":
         return pair._replace(between=0 * pair.between)
     if control == "one draw of noise":

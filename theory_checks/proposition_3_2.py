@@ -50,7 +50,7 @@ Model = Literal[1, 2]
 
 @dataclass(frozen=True, kw_only=True)
 class JoinedStep:
-    """The step that a check looks at: the keywords that all checks of this statement take as `step`."""
+    """The step that a check uses: the keywords that all checks of this statement take as `step`."""
 
     n: int = 1024
     index: int = 10
@@ -68,26 +68,26 @@ class JoinedStep:
 
     @property
     def scene(self) -> Scene:
-        """The numbers that the law of the step depends on."""
+        """Return the numbers that the law of the step depends on."""
         return scene(self.n, self.index, self.eta, self.delta, self.kappa)
 
     def draws(self, samples: int, control: str | None = None, seed: int = 0) -> Iterator[Joined]:
-        """Draws of the step, in pieces that fit the memory; `seed` is added to the step's."""
+        """Yield draws of the step, in pieces that fit the memory; `seed` is added to the step's."""
         return steps(self.scene, self.noise, self.weight, samples, self.seed + seed, self.device, control)
 
     def setting(self) -> dict[str, Any]:
-        """The setting of a record."""
+        """Return the setting of a record."""
         return {name: getattr(self, name) for name in ("n", "index", "eta", "noise", "weight", "delta")}
 
 
 def shell_probability(n: int, u: float) -> float:
-    """P(||X| - sqrt(n)| <= u) for X ~ N(0, I_n), by the chi distribution."""
+    """Return P(||X| - sqrt(n)| <= u) for X ~ N(0, I_n), by the chi distribution."""
     inner, outer = max(0.0, math.sqrt(n) - u), math.sqrt(n) + max(0.0, u)
     return float(chi2.cdf(outer**2, n) - chi2.cdf(inner**2, n)) if u > 0 else 0.0
 
 
 def shell_bound(n: int, u: float) -> float:
-    """A closed lower bound on `shell_probability`, by Lemma A.1: below 0 for small u, 0 for u <= 0."""
+    """Return a closed lower bound on `shell_probability`, by Lemma A.1: below 0 for small u, 0 for u <= 0."""
     if u <= 0:
         return 0.0
     above = math.sqrt(n) * u + u**2 / 2 - n * math.log1p(u / math.sqrt(n))
@@ -95,12 +95,12 @@ def shell_bound(n: int, u: float) -> float:
 
 
 def shell_width(n: int, probability: float) -> float:
-    """The u with this `shell_probability`."""
+    """Return the u with this `shell_probability`."""
     return float(brentq(lambda u: shell_probability(n, u) - probability, 0, math.sqrt(n) + 10))
 
 
 def aimed_radius(at: Scene, control: str | None) -> float:
-    """The radius of the shell that the check goes by."""
+    """Return the radius of the shell that the check uses."""
     return shell_radius(at.n, coefficients(0, 1.0).s) if control == "s of the first step" else at.radius
 
 
@@ -111,14 +111,14 @@ def check_distance(
     control: Literal["orthogonal mix", "swapped weights", "s of the first step"] | None = None,
     **step: Any,
 ) -> Record:
-    """Check where x' is, in radii of model 1's shell: the mean of |x' - mean_1|/(sqrt(n) s), against rho.
+    """Check the mean distance of x' in radii of model 1's shell, |x' - mean_1|/(sqrt(n) s), against rho.
 
-    What rho leaves out is of order 1/n: at most 0.4/n over kappa = 0 to 2000, w = 0.2 to 0.8 and delta up to
+    The error of rho is of order 1/n: at most 0.4/n over kappa = 0 to 2000, w = 0.2 to 0.8 and delta up to
     1.5 sqrt(n) s, from n = 16 on.
 
     Own arguments:
-        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" with model 1's
-            share for model 2's; "s of the first step" takes its radius for this one's.
+        control: "orthogonal mix" aggregates as the authors' code does, "swapped weights" takes model 1's
+            share for model 2's, "s of the first step" takes that step's radius.
     """
     joined = JoinedStep(n=n, **step)
     at, batches = joined.scene, joined.draws(samples, control)
@@ -143,16 +143,17 @@ def check_existence(
     control: Literal["sign", "norm over the batch", "s of the first step"] | None = None,
     **step: Any,
 ) -> Record:
-    """Check how often there is a length in eq. (8), up to the mean, that takes x' to the shell of model 1.
+    """Check how often some length in eq. (8), up to the mean, moves x' onto the shell of model 1.
 
-    The paper's is positive, and it says that there is one wherever the shell is that of high probability.
-    Tried with the length that comes nearest to the middle of the shell: |x' - mean_1| - sqrt(n) s, or 0
-    where that is negative and positive lengths are claimed.
+    The paper's length is positive, and the paper claims that it exists if the shell has high probability. The
+    check tries the length that comes nearest to the middle of the shell: |x' - mean_1| - sqrt(n) s, or 0 if
+    that is negative and positive lengths are claimed.
 
     Own arguments:
-        lengths: "positive" for the paper's claim, which we do not believe where rho < 1; "either sign" for
-            what holds always.
-        probability: that of the shell for a step of model 1, whose thickness follows; and the one claimed.
+        lengths: "positive" for the paper's claim, which we do not believe for rho < 1; "either sign" for the
+            claim that always holds.
+        probability: the shell's probability for a step of model 1, which gives its thickness; it is also the
+            claimed probability.
         control: "sign" moves away from the mean, "norm over the batch" divides by the norm of all rows
             together, "s of the first step" aims at its radius.
     """
@@ -198,14 +199,14 @@ def check_shell(
 ) -> Record:
     """Check how often x'', moved toward model 1's mean, is in a shell, against the bound on the joint event.
 
-    D is the largest |x' - x_j| of as many draws with another seed, of which P(|x' - x_j| > D) is at most
-    1 - ALPHA^(1/draws), with confidence 1 - ALPHA. Claimed is the bound with the chi probability, `bound` is
-    the one in closed form. `slack` is the least over the draws of the inequality behind it, VP.
+    D is the largest |x' - x_j| of as many draws with another seed, for which P(|x' - x_j| > D) is at most 1 -
+    ALPHA^(1/draws), with confidence 1 - ALPHA. The claim is the bound with the chi probability; `bound` is
+    the one in closed form. `slack` is the least slack of the inequality behind it over the draws, VP.
 
     Own arguments:
-        thickness: of the shell to either side, VP.
-        shell: whose it is: 1 for the model that x' was moved toward.
-        length: eq. (8)'s, VP; None for its default.
+        thickness: the thickness of the shell to either side, VP.
+        shell: the model whose shell it is; 1 for the model that x' was moved toward.
+        length: eq. (8)'s length, VP; None for its default.
         control: "conditioned on the distance" draws steps with |x_1 - x_2| = s, hence |x' - x_j| = s/2 at
             w = 1/2, and still takes xi_j for normal; "s of the first step" puts the shell at its radius.
     """
@@ -279,14 +280,14 @@ def check_threshold(
 
 
 def _off_shell(batch: Joined, length: float, shell: Model, radius: float) -> Tensor:
-    """||x'' - mean_j| - radius|, x'' moved by `length` toward mean_1."""
+    """Return ||x'' - mean_j| - radius| for x'' moved by `length` toward mean_1."""
     moved = radial_correct(batch.merged, batch.means[0], length)
     return torch.abs((moved - batch.means[shell - 1]).norm(dim=1) - radius)
 
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     dimensions = {"small": [64], "default": [64, 1024], "thorough": [64, 256, 1024, 4096, 16384]}[size]
     indices = {"small": [10], "default": [10, 40], "thorough": [0, 5, 10, 20, 30, 40, 48]}[size]
     both: tuple[Noise, Noise] = ("independent", "shared")

@@ -83,9 +83,9 @@ def aggregated(
     *,
     seed: int = 0,
 ) -> Starts:
-    """The AMDM step `index` from a common `x` at its sigma (VE), up to and with eq. (8): starts of the next.
+    """Return the starts of the step after AMDM's step `index` from a common `x` at its sigma (VE).
 
-    `correction` is eq. (8)'s length (VP), as `join` takes it.
+    AMDM's step includes eq. (8); `correction` is its length (VP), as `join` takes it.
     """
     c = coefficients(index, eta)
     means = [model_mean(model, x, c) for model in models]
@@ -105,7 +105,7 @@ def means_apart(
     how: How,
     control: Control | None = None,
 ) -> Numbers:
-    """D, what |mean_1 - mean_2| is at most by this form of the statement (VP)."""
+    """Return D, the upper bound on |mean_1 - mean_2| by this form of the statement (VP)."""
     common, first, second = (to_vp(x, c.sigma) for x in starts)
     moved = {"displacement dropped": 0.0, "one model's displacement": 0.5}.get(control or "", 1.0)
     unit = 1 / math.sqrt(1 + c.sigma**2) if control == "K in VE" else 1.0
@@ -138,14 +138,14 @@ def check_on_models(
     seed: int = 0,
     control: Control | None = None,
 ) -> Record:
-    """Check how often the norm gap or the angle of two models' steps from different starts passes its bound.
+    """Check how often the norm gap or angle of two models' steps from different starts exceeds its bound.
 
     Without noise the bound holds always. The least bounds given D are used, the paper's own for its form.
 
     Own arguments:
-        starts: where they step from, at `coefficients(index, eta).sigma`; `aggregated` makes them.
-        form: of D; the keys of FORMS.
-        how: Lipschitz constants are found; certified ones are of Gaussian mixtures only.
+        starts: the latents that they step from, at `coefficients(index, eta).sigma`; `aggregated` makes them.
+        form: the form of D, a key of FORMS.
+        how: the way to find Lipschitz constants; only those of Gaussian mixtures can be certified.
         control: a D without displacement, with half of it, or with K_VE for K (not in the step map's form).
     """
     c = coefficients(index, eta)
@@ -177,15 +177,15 @@ def check(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_on_models` on a Gaussian mixture under two conditions, with certified constants.
+    """Run `check_on_models` on a Gaussian mixture under two conditions, with certified constants.
 
     Own arguments:
         geometry: "aggregated" starts are an AMDM step's; "random" ones lie in random directions from samples
             of the mixture; the "worst" lie to both sides of the plane between its modes, far from the
             origin, on a line that points away from it (norm gap) or across (angle).
-        correction: how far both starts lie from the common point (VP); eq. (8)'s length where aggregated.
-        separation: from the centre to a mode, in units of sigma; 0 makes one Gaussian.
-        options: those of `check_on_models`.
+        correction: the distance of both starts from the common point (VP); for "aggregated" eq. (8)'s length.
+        separation: the distance from the centre to a mode, in units of sigma; 0 makes one Gaussian.
+        options: options of `check_on_models`.
     """
     c = coefficients(index, eta)
     axis = QUANTITIES.index(quantity)
@@ -208,7 +208,7 @@ def _starts(
     correction: float,
     seed: int,
 ) -> Starts:
-    """The starts of `check`, one or STARTS of them."""
+    """Return the starts of `check`, one or STARTS of them."""
     sigma = coefficients(index, eta).sigma
     length = math.sqrt(1 + sigma**2) * correction
     if geometry == "worst":
@@ -236,7 +236,7 @@ def check_on_networks(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_on_models` on the trained `layout` and `attribute`, at an AMDM step's own starts."""
+    """Run `check_on_models` on the trained `layout` and `attribute`, at an AMDM step's own starts."""
     models = networks.conditioned(("layout", "attribute"), seed, device)
     x = networks.noised(seed, coefficients(index - 1, eta).sigma, starts, device)
     points = aggregated(models, x, index - 1, eta, "auto", seed=seed)
@@ -261,8 +261,8 @@ def check_lipschitz(
     they are equal.
 
     Own arguments:
-        what: of eps_VP, or of the step map, at eta = 0.
-        separation: of the modes, as in `check`.
+        what: the map, eps_VP or the step map, at eta = 0.
+        separation: the separation of the modes, as in `check`.
         control: the certified constant of the noise in VE, against an estimate in VP; for the step, a alone.
     """
     c = coefficients(index, 0.0)
@@ -298,7 +298,7 @@ def check_lipschitz(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     for n in (2, 64) if size == "small" else (2, 64, 1024, 16384):
         run = partial(check, "step map", n=n, probability=affordable(n, size))
         for quantity in QUANTITIES:

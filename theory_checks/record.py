@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 Verdict = Literal["holds", "holds but vacuous", "fails"]
 Size = Literal["small", "default", "thorough"]
-"""How much a run checks: in seconds for the tests, in a minute, or as much as one likes to wait for."""
+"""The amount that a run checks: seconds for the tests, a minute, or longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One statement at one setting: what it claims, what was measured, whether it holds."""
+    """One statement at one setting: the claim, the measured number, and whether the claim holds."""
 
     statement: str
-    """As the paper numbers it, and whose constants."""
+    """The paper's number of the statement, and the source of the constants."""
     claim: str
-    """What is claimed, as a formula."""
+    """The claim as a formula."""
     assumptions: str = ""
     setting: Mapping[str, float | int | str] = field(default_factory=dict)
     """The arguments that the check was called with."""
@@ -29,34 +29,34 @@ class Record:
     """The number that is claimed: often the largest probability that a bound fails."""
     measured: float = math.nan
     low: float = math.nan
-    """The interval of what was measured; as wide as nothing for a number that is not random."""
+    """The interval of the measured number; of width 0 for a number that is not random."""
     high: float = math.nan
     tolerance: float = 0.0
-    """For `equal`: how far from `claimed` is still equal, by the order of what the claim leaves out."""
+    """For `equal`: the distance from `claimed` that counts as equal, by the order of the neglected terms."""
     exact: float = math.nan
-    """What was measured, in closed form, where one is known; it must hold too."""
+    """The measured number in closed form, if one is known; it must hold too."""
 
     bound: float = math.nan
-    """The value of the bound, where the claim is one."""
+    """The value of the bound, if the claim is a bound."""
     trivial: float = math.nan
-    """What is known without the statement: pi for an angle, 0 for a probability or a norm from below."""
+    """The bound known without the statement: pi for an angle, 0 for a probability or a norm from below."""
     slack: float = math.nan
-    """The least distance from the bound over the samples, negative where one lies beyond it."""
+    """The least distance from the bound over the samples, negative if one lies beyond it."""
     tightness: float = math.nan
-    """True quantile over bound, or bound over frequency: 1 where nothing sharper can be said."""
+    """True quantile over bound, or bound over frequency: 1 if there is no sharper bound."""
 
     samples: int = 0
     ours: bool = True
-    """Whether we claim that it holds; what the paper says and we do not believe has False."""
+    """True if we claim that it holds; False for claims of the paper that we do not believe."""
 
     @property
     def vacuous(self) -> bool:
-        """True if the bound says no more than what is known anyway."""
+        """Return True if the bound says no more than what is known without the statement."""
         return self.bound <= 0 if self.trivial == 0 else self.bound >= self.trivial
 
     @property
     def verdict(self) -> Verdict:
-        """Fails where all of the interval, or the exact value, is on the wrong side of the claim."""
+        """Return the verdict: it fails if all of the interval, or the exact value, is on the wrong side."""
         if any(math.isnan(value) for value in (self.claimed, self.low, self.high)):
             return "fails"
         known = [] if math.isnan(self.exact) else [(self.exact, self.exact)]
@@ -67,7 +67,7 @@ class Record:
         return "holds but vacuous" if self.vacuous else "holds"
 
     def as_dict(self) -> dict[str, Any]:
-        """The record for JSON, which has no NaN (here None) and no infinity (here a string)."""
+        """Return the record for JSON, which has no NaN (here None) and no infinity (here a string)."""
 
         def plain(value: Any) -> Any:
             if not isinstance(value, float) or math.isfinite(value):
@@ -82,10 +82,10 @@ Check = Callable[[], Record]
 
 
 def grid(points: Callable[[Size], Iterator[Callable[..., Record]]]) -> Callable[..., Iterator[Check]]:
-    """A module's `checks` from its points: those that take a seed, or any keywords, get seed and device."""
+    """Return a module's `checks` from its points. Those with a seed or any keywords get seed and device."""
 
     def checks(size: Size, seed: int = 0, device: str = "cpu") -> Iterator[Check]:
-        """The checks of this module at one size."""
+        """Yield the checks of this module at one size."""
         for point in points(size):
             arguments = inspect.signature(point).parameters.values()
             draws = any(

@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The one verdict, or how many settings have each; then whose statement it is, if not ours."""
+        """Return the verdict, or the settings' number for each; then the statement's source if not ours."""
         counts = {name: sum(record.verdict == name for record in self.records) for name in DOTS}
         there = [(name, count) for name, count in counts.items() if count]
         words = there[0][0] if len(there) == 1 else ", ".join(f"{name}: {count}" for name, count in there)
@@ -38,17 +38,17 @@ class Row(NamedTuple):
 
     @property
     def colour(self) -> str:
-        """Red where a statement that we claim fails."""
+        """Return the colour: red if a statement that we claim fails."""
         return "bold red" if any(broken(record) for record in self.records) else "default"
 
 
 def broken(record: Record) -> bool:
-    """Return True if the record is of a statement that we claim and fails."""
+    """Return True if we claim the record's statement and it fails."""
     return record.ours and record.verdict == "fails"
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
-    """Records by statement, in the order of their first ones."""
+    """Return the rows of records by statement, in the order of their first records."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.statement, []).append(record)
@@ -56,14 +56,14 @@ def rows(records: Iterable[Record]) -> list[Row]:
 
 
 def span(values: Iterable[float]) -> str:
-    """The least and the largest of the values that are known."""
+    """Return the least and the largest of the known values."""
     known = sorted(value for value in values if math.isfinite(value))
     ends = [f"{value:.3g}" for value in (known[:1] + known[-1:])]
     return " .. ".join(dict.fromkeys(ends))
 
 
 def table(records: Sequence[Record]) -> Table:
-    """A line per statement, over all of its settings."""
+    """Return a table with a line per statement, over all of its settings."""
     lines = Table(caption="least and largest over the settings; tightness is 1 where nothing sharper holds")
     lines.add_column("statement")
     for name in ("settings", *COLUMNS):
@@ -77,13 +77,13 @@ def table(records: Sequence[Record]) -> Table:
 
 
 def write_json(records: Sequence[Record], path: Path) -> None:
-    """All records with all of their numbers, as strict JSON."""
+    """Write all records with all of their numbers, as strict JSON."""
     lines = [record.as_dict() for record in records]
     path.write_text(json.dumps(lines, indent=1, allow_nan=False) + "\n")
 
 
 def picture(records: Sequence[Record]) -> Figure:
-    """One page: bounds by their tightness, all else by what was measured over what is claimed."""
+    """Draw one page: bounds by their tightness, all others by the measured number over the claimed one."""
     lines = rows(records)
     bounds = [row for row in lines if any(math.isfinite(record.tightness) for record in row.records)]
     others = [row for row in lines if row not in bounds]
@@ -107,12 +107,12 @@ def picture(records: Sequence[Record]) -> Figure:
 
 
 def ratio(record: Record) -> float:
-    """Measured over claimed, at most 2; NaN where 0 is claimed."""
+    """Return measured over claimed, at most 2; NaN if 0 is claimed."""
     return min(2.0, record.measured / record.claimed) if record.claimed else math.nan
 
 
 def dots(axes: Axes, lines: Sequence[Row], value: Callable[[Record], float]) -> None:
-    """A line per statement, a dot per setting in its verdict's colour; the verdicts in words at the right."""
+    """Draw a line per statement, a dot per setting in its verdict's colour, and the verdicts at the right."""
     for y, row in enumerate(lines):
         values = [value(record) for record in row.records]
         spread = [y + 0.5 * (k / len(values) - 0.5) for k in range(len(values))]

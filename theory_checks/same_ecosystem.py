@@ -50,7 +50,7 @@ EDM_SIGMAS = 0.002, 80.0
 
 
 class ScheduledModel(NamedTuple):
-    """A model with what its own sampler uses."""
+    """A model with the schedule and coordinates of its own sampler."""
 
     denoiser: Denoiser
     sigmas: Sigmas
@@ -69,15 +69,15 @@ def aggregate_by_index(
     window: int,
     fold: Fold,
 ) -> Latent:
-    """Algorithm 1 with deterministic steps, every model on its own schedule and in its own coordinates.
+    """Run Algorithm 1 with deterministic steps, each model on its own schedule and in its own coordinates.
 
     Own arguments:
-        starts: VE, at the first level of each.
-        length: eq. (8)'s, in every model's coordinates; as `join` takes it.
+        starts: VE, at the first level of each model.
+        length: eq. (8)'s length, in every model's coordinates; as `join` takes it.
         fold: eq. (7).
 
     Returns:
-        The lead's last latent, VE: after the window it goes on alone.
+        The lead's last latent, VE. After the window the lead continues alone.
     """
     latents = list(starts)
     for index in range(window):
@@ -93,9 +93,9 @@ def aggregate_by_index(
 
 
 def alone(model: ScheduledModel, x: Latent, index: int = 0) -> Latent:
-    """DDIM from step `index` to the end of its own schedule.
+    """Run DDIM from step `index` to the end of its own schedule.
 
-    What an aggregation by step index leaves there can be off by any factor, which is the point.
+    A latent from an aggregation by step index can be off by any factor, which is what the check measures.
     """
     levels = model.sigmas[index:]
     return sample_ddim(model.denoiser, x, levels, model.extra_args, disable=True, validate=index == 0)
@@ -116,16 +116,16 @@ def check_aggregation(
     device: str = "cpu",
     control: Literal["orthogonal mix"] | None = None,
 ) -> Record:
-    """Check how often the aggregation of a model and a partner is good, against the worse of the two alone.
+    """Check how often a model aggregated with a partner is good, against the worse of the two alone.
 
     Steps are deterministic; eq. (8) has its default length.
 
     Own arguments:
         lead: model 1, whose schedule is shared.
         partner: model 2, of the same latent space, with as many steps.
-        good: which samples of a batch are.
+        good: returns True for the good samples of a batch.
         shape: the event shape.
-        route: how they are joined; we claim that "shared levels" works, and nothing of the others.
+        route: the way to join them; we claim that "shared levels" works, and nothing about the others.
         about: the models' description, for the record.
         control: "orthogonal mix" aggregates as the authors' code does.
     """
@@ -177,10 +177,10 @@ def check_aggregation(
 def mixtures(
     n: int, lead: Coordinates = "vp", *, seed: int = 0, device: str = "cpu"
 ) -> tuple[ScheduledModel, ScheduledModel, Good]:
-    """Two exact models, the lead first: of 6 Gaussians each knows 4; their data have variance 1 in all.
+    """Return two exact models, the lead first. Each knows 4 of 6 Gaussians; all data have variance 1.
 
-    Good is what 99% of the whole mixture's own draws are: of a log-density above their 1% quantile. The lead
-    is the one on DDIM's grid in VP, or on Karras' levels in VE.
+    Good samples have a log-density above the 1% quantile of the whole mixture's own draws. The lead is the
+    model on DDIM's grid in VP, or the one on Karras' levels in VE.
     """
     generator = torch.Generator(device).manual_seed(seed)
     means = torch.randn(6, n, generator=generator, dtype=torch.float64, device=device) * math.sqrt(0.9)
@@ -208,7 +208,7 @@ def check_mixtures(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_aggregation` of `mixtures`; `options` are its own."""
+    """Run `check_aggregation` on `mixtures`, with its `options`."""
     models = mixtures(n, lead, seed=seed, device=device)
     return check_aggregation(
         *models, (n,), route, about="exact mixtures", seed=seed, device=device, **options
@@ -225,11 +225,11 @@ def check_networks(
     device: str = "cpu",
     **options: Any,
 ) -> Record:
-    """`check_aggregation` of the trained `attribute` (VP) and `attribute_edm`, of the same scenes.
+    """Run `check_aggregation` on the trained `attribute` (VP) and `attribute_edm`, for the same scenes.
 
-    Good is an image in which every object has the colour that was wanted in its box. The scenes are the first
-    `samples` of the test split, whatever the seed; of the `steps` of either schedule two in five aggregate.
-    `options` are those of `check_aggregation`.
+    In a good image every object has the wanted colour in its box. The scenes are the first `samples` of the
+    test split, whatever the seed. Two in five of the `steps` of either schedule aggregate. `options` are
+    those of `check_aggregation`.
     """
     import shapes.networks
     from shapes import denoisers, latents, scores, world
@@ -263,7 +263,7 @@ def check_networks(
 
 @grid
 def checks(size: Size) -> Iterator[Check]:
-    """The points of this statement."""
+    """Yield the points of this statement."""
     dimensions = {"small": [64], "default": [64, 128], "thorough": [16, 64, 256, 1024]}[size]
     leads: tuple[Coordinates, ...] = ("vp",) if size == "small" else ("vp", "ve")
     routes: tuple[Route, ...] = ("shared levels", "step index", "step index, VP")

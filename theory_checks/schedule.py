@@ -11,7 +11,7 @@ TRAINED_LEVELS = sigmas_from_betas(stable_diffusion_betas())
 
 
 class Coefficients(NamedTuple):
-    """Eq. (4): z_next = a z + b eps + s xi. `sigma`, `sigma_next` are the levels in VE."""
+    """The coefficients of eq. (4): z_next = a z + b eps + s xi. `sigma` and `sigma_next` are levels in VE."""
 
     a: float
     b: float
@@ -21,7 +21,7 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(index: int, eta: float, steps: int = 50) -> Coefficients:
-    """The coefficients of DDIM's step `index` = 0, 1, ... on diffusers' grid (leading, offset 1).
+    """Return the coefficients of DDIM's step `index` = 0, 1, ... on diffusers' grid (leading, offset 1).
 
     The last step ends at abar = 1. The letters are the paper's, eq. (4).
     """

@@ -18,7 +18,7 @@ TABLE_5 = Path(__file__).parent / "paper" / "table_5.csv"
 
 
 def paper_rows() -> Separation:
-    """Table 5 of arXiv:2410.01262: InteractDiffusion(+MIGC), n = 16384, one sample, float16.
+    """Return Table 5 of arXiv:2410.01262: InteractDiffusion(+MIGC), n = 16384, one sample, float16.
 
     Its angles are arccos of float16 cosines, in steps of 2^-11 of the cosine, and below 0.05 rad they are
     rounding; its norm gaps have steps of 1/16. The distances can be compared.
@@ -37,11 +37,11 @@ def rows_of(
     window: int = 20,
     length: float | Literal["auto"] = "auto",
 ) -> Separation:
-    """Both latents after every step of DDIM and before they are aggregated, with partners that never stop.
+    """Return both latents after every step of DDIM, before aggregation, with partners that never stop.
 
     Own arguments:
         xs: the starts `(batch, *event)`, VE.
-        length: of eq. (8), VP, as `join` takes it.
+        length: eq. (8)'s length, VP, as `join` takes it.
 
     Returns:
         `steps + 1` rows; row 0 is the starts, the later ones are the latents at `sigmas[1:]`, in VP.

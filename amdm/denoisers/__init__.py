@@ -1,6 +1,6 @@
-"""Denoisers: exact ones to test against, adapters to k-diffusion's contract, and compositions of several.
+"""Denoisers: exact ones for tests, adapters to k-diffusion's contract, and compositions of several models.
 
-eps and v networks need no adapter of ours: `k_diffusion.external` has them.
+For eps and v networks use the adapters in `k_diffusion.external`.
 """
 
 from amdm.denoisers.compose import Composed, compose, conjunction, linear, projective

@@ -32,12 +32,12 @@ from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
 
 @dataclass(frozen=True)
 class Composed:
-    """The denoiser whose score is sum_i exponents_i score_i; `compose` makes it.
+    """A denoiser whose score is sum_i exponents_i score_i; `compose` makes it.
 
     Attributes:
         models: N denoisers.
         exponents: beta, N numbers.
-        extra_args: N dictionaries; what is given at the call goes to all models, these go before it.
+        extra_args: N dictionaries; arguments of the call go to all models, and these override them.
     """
 
     models: tuple[Denoiser, ...]
@@ -87,7 +87,9 @@ def linear(
     weights: Sequence[float] | None = None,
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """Return the mean of the models: of their scores, noise predictions or denoised predictions alike.
+    """Return the denoiser that averages the models' scores.
+
+    The mean of the scores is also that of the noise predictions and of the denoised predictions.
 
     For Gaussians of equal covariances the result has the mean of their means; for others it is not the
     geometric mean of the densities, prod_i q_i^weights_i.
@@ -115,10 +117,10 @@ def conjunction(
     weights: Sequence[float] | float = 1.0,
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """Return all conditions at once: s = s_u + sum_i weights_i (s_i - s_u).
+    """Return the denoiser that satisfies all conditions at once: s = s_u + sum_i weights_i (s_i - s_u).
 
-    A negative weight leads away: negation. With one model it is classifier-free guidance. The models may be
-    one network with N conditions.
+    A negative weight steers away from a condition (negation). With one model this is classifier-free
+    guidance. The models may be one network with N conditions.
 
     Args:
         unconditional: the denoiser of the density that the conditions are relative to.
@@ -141,14 +143,14 @@ def projective(
     models: Sequence[Denoiser],
     extra_args: ExtraArgs | Sequence[ExtraArgs | None] | None = None,
 ) -> Composed:
-    """Return the projective composition, `conjunction` with all weights 1: the score of p_b prod_i p_i/p_b.
+    """Return the projective composition: `conjunction` with unit weights, the score of p_b prod_i p_i/p_b.
 
-    Exact at every level, so that plain samplers draw from it, if every model differs from the background in
-    coordinates of its own only, independent of the rest, after a rotation if need be; elsewhere the weights
-    of `amdm.fkc` tell how far it is from that.
+    It is exact at every level, so that plain samplers draw from it, if each model differs from the background
+    only in its own coordinates, independent of the rest, possibly after a rotation. Elsewhere the weights
+    of `amdm.fkc` measure how far it is from exact.
 
     Args:
-        background: the denoiser of p_b, in which all that the models do not say is as it should be.
+        background: the denoiser of p_b, which decides everything that the models leave open.
         models: N denoisers, one per factor.
         extra_args: one dictionary, or N + 1, the background's first.
 
@@ -160,7 +162,7 @@ def projective(
 
 
 def mean_weights(weights: Sequence[float] | None, num_models: int) -> list[float]:
-    """Return the weights of a mean: N finite numbers of sum 1, equal ones for None."""
+    """Return the weights of a mean: N finite numbers of sum 1, equal weights for None."""
     weights = [1 / num_models] * num_models if weights is None else weights
     _check_numbers(weights, "weights", num_models)
     if abs(sum(weights) - 1) > 1e-6:

@@ -10,9 +10,12 @@ from amdm.types import Latent
 
 
 class Empirical:
-    """E[x0 | x] when x0 is one of the `data`, each equally likely: what a network fits without generalising.
+    """The exact denoiser of finite data: E[x0 | x] where x0 is each entry of `data` with equal probability.
 
-    Computed in float64, of which a copy of the data is kept (on the CPU if the device of `x` has none).
+    A network that fits its training data without generalising predicts this.
+
+    It computes in float64 and keeps a float64 copy of the data (on the CPU if the device of `x` has no
+    float64).
 
     Args:
         data: `(size, *event)`, floating point.

@@ -16,20 +16,22 @@ Features = Callable[[Float[Tensor, "batch n"]], Float[Tensor, "batch features"]]
 def conservative_projection(
     features: Features, x: Float[Tensor, "samples n"], score: Float[Tensor, "samples n"]
 ) -> Float[Tensor, " features"]:
-    """Fit the energy E = sum_k theta_k phi_k whose -grad E is nearest to a score, in the mean over samples.
+    """Return the coefficients of the energy E = sum_k theta_k phi_k whose -grad E is nearest to a score.
 
-    A score that a network predicts need not be a gradient; the energy distilled from it, by the loss
-    mean |grad E(x) + s(x)|^2, is that of its gradient part only. Over linear combinations of features this
-    is linear least squares, here solved exactly.
+    The distance is the mean squared error over samples.
+
+    A score that a network predicts need not be a gradient. The loss mean |grad E(x) + s(x)|^2 distils an
+    energy from its gradient part only. For linear combinations of features this is linear least squares,
+    solved exactly here.
 
     Args:
-        features: phi, differentiable, of each row by itself, called in float64 (on the CPU if the
-            device of `x` has none); a constant one has no gradient and no weight.
-        x: where the score is known, of the density against which nearness is meant: the noised data's.
-        score: at `x`.
+        features: phi, a differentiable function of each row by itself, called in float64 (on the CPU if the
+            device of `x` has none); a constant feature has no gradient and gets no weight.
+        x: the points where the score is known, drawn from the density of the mean: the noised data's.
+        score: the score at `x`.
 
     Returns:
-        theta; the shortest, where features' gradients depend on each other.
+        theta; the shortest solution if the features' gradients are linearly dependent.
 
     Raises:
         TypeError, ValueError: `x` and `score` are not two floating-point tensors of one shape `(samples, n)`.

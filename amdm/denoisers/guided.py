@@ -44,7 +44,7 @@ class Guided:
             check_finite(self.scale, "scale")
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on the model's latent space and levels."""
+        """Return the attribute of the model: its latent space and its levels."""
         if name not in ("latent_space", "sigma_min", "sigma_max"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.model, name)
@@ -60,11 +60,11 @@ class Guided:
     ) -> Latent:
         """Return the guided prediction.
 
-        `cond` and `uncond` hold the same keywords, with tensors `(batch, ...)` that are joined, uncond
-        first; `extra_args` go to the model as they are, beside the doubled batch.
+        `cond` and `uncond` hold the same keywords, with tensors `(batch, ...)` that are concatenated,
+        uncond first; `extra_args` go to the model unchanged, beside the doubled batch.
 
         Raises:
-            TypeError: `cond` or `uncond` is no dictionary of tensors.
+            TypeError: `cond` or `uncond` is not a dictionary of tensors.
             ValueError: they have different keywords, or rows that are not the batch's; `uncond` differs in
                 shape, dtype or device; or the model returned another shape.
         """
@@ -121,7 +121,7 @@ class GuidedPair:
     Args:
         conditional: a denoiser.
         unconditional: a denoiser that shares its latent space.
-        scale: 1 is the conditional one alone, called alone.
+        scale: 1 calls the conditional denoiser alone.
 
     >>> one, other = (lambda x, sigma: 0 * x + 1), (lambda x, sigma: 0 * x)
     >>> GuidedPair(one, other, 3.0)(torch.zeros(1, 2), torch.ones(1))
@@ -138,7 +138,7 @@ class GuidedPair:
         check_finite(self.scale, "scale")
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on the conditional model's latent space and levels."""
+        """Return the attribute of the conditional model: its latent space and its levels."""
         if name not in ("latent_space", "sigma_min", "sigma_max"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.conditional, name)
@@ -166,7 +166,7 @@ class GuidedPair:
 def _check_conditions(
     cond: Mapping[str, Tensor], uncond: Mapping[str, Tensor], x: Latent, sigma: PerSample
 ) -> None:
-    """Raise unless both have the same keywords, with a row for every sample of the batch."""
+    """Raise unless both have the same keywords, with one row per sample of the batch."""
     check_latent(x)
     check_sigma(sigma, x)
     check_conditions(cond, "cond")
@@ -188,7 +188,7 @@ def _check_rows(conditions: Mapping[str, Tensor], name: str, batch: int) -> None
 
 
 def _check_alike(cond: Mapping[str, Tensor], uncond: Mapping[str, Tensor]) -> None:
-    """Raise unless the two can be joined."""
+    """Raise unless the two tensors can be concatenated."""
     for key, there in cond.items():
         here = uncond[key]
         if here.shape != there.shape:

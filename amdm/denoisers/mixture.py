@@ -16,12 +16,12 @@ Level = float | Float[Tensor, ""] | PerSample
 
 
 class GaussianMixture:
-    """The exact denoiser of a mixture of K Gaussians, k-diffusion's `model(x, sigma) -> denoised`.
+    """The exact denoiser of a mixture of K Gaussians, `model(x, sigma) -> denoised` as in k-diffusion.
 
     Component k is N(means_k, C_k), where C_k is diagonal, or `variances_k I + factors_k^T factors_k`. At
     noise level sigma its covariance is C_k + sigma^2 I (VE coordinates). Everything is computed in the
     wider of the dtypes of `x` and of the mixture, with factors in float64 (on the CPU if the device of `x`
-    has none), and comes back in `x`'s.
+    has none), and returned in the dtype of `x`.
 
     Args:
         means: `(components, *event)`, floating point.
@@ -172,13 +172,13 @@ class GaussianMixture:
         return _Posterior(log_joint, log_joint.softmax(dim=1), posterior_means, whitened)
 
     def _wide(self, x: Latent) -> Latent:
-        """Return `x` in the dtype in which to compute: float64 for matrix products, which no mode lowers."""
+        """Return `x` in the dtype for computing: float64 for matrix products, which no mode lowers."""
         dtype = torch.promote_types(x.dtype, self.means.dtype)
         return float64(x) if dtype == torch.float64 or self.factors is not None else x.to(dtype)
 
 
 def beside(value: float | Tensor, x: Tensor) -> Tensor:
-    """`value` as a tensor of the dtype of `x`, on its device."""
+    """Return `value` as a tensor of the dtype of `x`, on its device."""
     if isinstance(value, Tensor) and x.dtype == torch.float64:
         value = float64(value)
     return torch.as_tensor(value, dtype=x.dtype, device=x.device)
@@ -192,7 +192,7 @@ def check_event(x: Latent, data: Tensor) -> None:
 
 
 def check_level(sigma: object, x: Latent, *, zero: bool = True) -> None:
-    """Raise unless `sigma` is one level or one per sample: of tensors the shape, of numbers the value too."""
+    """Raise unless `sigma` is one level or one per sample; only plain numbers have their value checked."""
     if not isinstance(sigma, Tensor):
         expected = "a finite level of 0 or more" if zero else "a finite level above 0"
         check_number(sigma, "sigma", expected, lambda level: level >= 0 if zero else level > 0)
@@ -210,7 +210,7 @@ class _Posterior(NamedTuple):
 
 
 def _check_numbers(means: Tensor, **others: Tensor | None) -> None:
-    """Raise unless what there is are floating-point tensors with values, and means and factors finite."""
+    """Raise unless all are floating-point tensors with values, and the means and factors are finite."""
     check_latent(means, "means")
     check_floating(others["variances"], "variances")
     for name, value in {"means": means, **others}.items():
@@ -224,7 +224,7 @@ def _check_numbers(means: Tensor, **others: Tensor | None) -> None:
 
 
 def _principal_axes(means: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Orthonormal axes `(components, rank, n)` of factors^T factors, and the variances along them."""
+    """Return orthonormal axes `(components, rank, n)` of factors^T factors, and the variances along them."""
     if factors is None:
         means = means.flatten(1)
         return means.new_zeros(len(means), 0, means.shape[1]), means.new_zeros(len(means), 0)

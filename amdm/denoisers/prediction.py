@@ -1,4 +1,4 @@
-"""Coefficients that turn a network's prediction into a denoiser's."""
+"""Coefficients that turn a network's prediction into a denoised prediction."""
 
 from typing import Literal, NamedTuple
 
@@ -21,7 +21,8 @@ class Scaling(NamedTuple):
 def scaling(prediction: Prediction, sigma: Tensor) -> Scaling:
     """Return the coefficients for a network F of this kind of prediction, in VE coordinates.
 
-    The network sees VP latents, x/sqrt(1 + sigma^2); a flow's x_s = (1 - s) x0 + s noise, x/(1 + sigma).
+    The network sees VP latents, x/sqrt(1 + sigma^2); a flow's network sees x_s = (1 - s) x0 + s noise, which
+    is x/(1 + sigma).
     """
     check_floating(sigma, "sigma")
     c_in = (1 + sigma.square()).rsqrt()

@@ -1,4 +1,4 @@
-"""Models merged in their parameters: one network for the cost of one."""
+"""Models merged in their parameters: one network at the cost of one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +12,14 @@ from amdm.denoisers.compose import mean_weights
 def average_state_dicts(
     state_dicts: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
 ) -> dict[str, Tensor]:
-    """Return the weighted mean of networks' parameters: a diffusion soup.
+    """Return the weighted mean of several networks' parameters (Biggs et al.'s diffusion soup).
 
     The networks are fine-tuned from a common ancestor. Where the prediction is affine in the parameters the
-    soup predicts the mean of the predictions, as `linear` does for N times the cost; elsewhere that holds to
-    first order in the parameters' differences, and networks that grew apart have no meaningful mean.
+    merged network predicts the mean of the predictions, as `linear` does at N times the cost. Elsewhere that
+    holds to first order in the parameters' differences; the mean of very different networks is meaningless.
 
     Args:
-        state_dicts: N networks' of one architecture: the same names, shapes and dtypes.
+        state_dicts: N state dicts of one architecture: the same names, shapes and dtypes.
         weights: N numbers of sum 1; None for equal ones.
 
     Returns:
@@ -28,7 +28,8 @@ def average_state_dicts(
 
     Raises:
         TypeError: not a list of dictionaries of tensors.
-        ValueError: no networks, weights that are not as above, or a first difference between the networks.
+        ValueError: no networks, weights that are not as above, or networks that differ; the first difference
+            is named.
 
     References:
         Biggs et al. 2024, "Diffusion soup: model merging for text-to-image diffusion models",

@@ -1,6 +1,6 @@
 """Diffusers' pipelines and networks as denoisers: Stable Diffusion, SDXL, their add-ons, SD3 and FLUX.
 
-Needs the extra `diffusers`; nothing in `amdm` imports this package by itself.
+Needs the extra `diffusers`; `import amdm` does not import this package.
 """
 
 from amdm.diffusers.contexts import as_switched, without_randomness

@@ -1,6 +1,6 @@
-"""Contexts for a network's call: its switches as they were bound, random generators of its own.
+"""Contexts for a network's call: its switches as they were bound, and a random generator of its own.
 
-`as_switched` and `without_randomness` return functions that make a context manager, for
+`as_switched` and `without_randomness` return functions that make a context manager for
 `NetworkDenoiser(..., contexts=[...])`.
 """
 
@@ -23,7 +23,7 @@ _locks: WeakKeyDictionary[torch.nn.Module, Any] = WeakKeyDictionary()
 
 
 def bare(module: Any) -> Any:
-    """Return the module that `torch.compile` wrapped, which has the signature and the class."""
+    """Return the module inside `torch.compile`'s wrapper, which has the original signature and class."""
     return getattr(module, "_orig_mod", module)
 
 
@@ -40,21 +40,21 @@ def locked(network: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 class Lora(NamedTuple):
-    """The LoRAs of one layer: peft's own switches."""
+    """The switches of peft for the LoRAs of one layer."""
 
     active: tuple[str, ...]
-    """Of the network; a layer need not have them all."""
+    """The network's active adapters; a layer need not have all of them."""
     disabled: bool
     scaling: dict[str, float]
     merged: tuple[str, ...]
-    """Fused into the layer's weights."""
+    """The LoRAs that are fused into the layer's weights."""
 
 
 class Switches(NamedTuple):
-    """Everything of a network that is switched and not an argument, by the module that has it."""
+    """Everything in a network that is switched instead of passed as an argument, by module."""
 
     scales: dict[Any, Any]
-    """IP-Adapter's attention processors."""
+    """The scales of IP-Adapter's attention processors."""
     loras: dict[Any, Lora]
     fusers: dict[Any, bool]
     """GLIGEN's."""
@@ -65,7 +65,7 @@ class Switches(NamedTuple):
 
     @property
     def caches(self) -> list[str]:
-        """The hooks that keep something from one call for the next, by class."""
+        """Return the hooks that keep something from one call for the next, by class."""
         hooks = self.hooks.values()
         return [type(hook).__name__ for hook in hooks if getattr(hook, "_is_stateful", False)]
 
@@ -78,13 +78,13 @@ PLACING = [
 
 
 class Weight(NamedTuple):
-    """A parameter, and what counts the writes to it: no number is looked at, so the host does not wait."""
+    """A parameter and its count of writes. No number is read, so the host does not wait for the device."""
 
     parameter: ReferenceType[torch.nn.Parameter]
     writes: int | None
 
     def is_now(self, now: torch.nn.Parameter) -> bool:
-        """True for the parameter itself, not written to since, and for one that offloading exchanges."""
+        """Return True if `now` is this parameter, not written to since, or its exchange by offloading."""
         before = self.parameter()
         if before is not now:
             return now.is_meta or (before is not None and before.is_meta)
@@ -92,19 +92,22 @@ class Weight(NamedTuple):
 
 
 def as_switched(network: Any) -> "Switched":
-    """Bind the network's LoRAs, IP-Adapter scales and FreeU as they are now; after a call they are as before.
+    """Return a context that switches the network as it is now, for the duration of a call.
 
-    One U-Net then plays several models: switch, bind, switch again (`set_adapters`, `disable_lora`,
-    `set_ip_adapter_scale` are diffusers' own). LoRAs that are loaded later are off in the models that were
-    bound before. A LoRA that takes another's name is told by its tensors and not by their numbers: peft's
-    `hotswap`, which writes around torch's counters, is not seen; nor is what is written into the network's
-    own weights, as by `fuse_lora` and `unload_lora` together. Threads that call such models take turns;
-    switch the network, or call it itself in another thread, only while no model of it is called.
+    This binds its LoRAs, IP-Adapter scales and FreeU. After the call they are as they were before it.
+
+    One U-Net then serves as several models: switch, bind, switch again (with diffusers' `set_adapters`,
+    `disable_lora`, `set_ip_adapter_scale`). LoRAs that are loaded later are off in the models that were
+    bound before. A LoRA that takes another's name is recognised by its tensors, not by their values: peft's
+    `hotswap`, which writes around torch's counters, is not detected. Writes to the network's own weights,
+    as by `fuse_lora` and `unload_lora` together, are not detected either. Threads that call such models
+    take turns. Switch the network, or call it directly in another thread, only while none of its models is
+    called.
 
     Raises:
-        ValueError: the network has a cache (`enable_cache`), with which it is no function of its arguments.
+        ValueError: the network has a cache (`enable_cache`), so its result depends on earlier calls.
         RuntimeError: at a call, if a LoRA that was bound is gone, exchanged or fused, or an IP-Adapter, a
-            cache or another hook came or went: the network is not the one that was bound.
+            cache or another hook was added or removed: the network is not the one that was bound.
     """
     with locked(network):
         bound = _switches(network)
@@ -119,7 +122,7 @@ def as_switched(network: Any) -> "Switched":
 
 @dataclass(frozen=True, eq=False)
 class Switched:
-    """What `as_switched` returns: it makes the context that holds the switches."""
+    """The return value of `as_switched`: it makes the context that holds the switches."""
 
     network: Any
     bound: Switches
@@ -127,7 +130,7 @@ class Switched:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Hold the switches as they were bound; after that they are as before it."""
+        """Hold the switches as they were bound, then restore them."""
         with locked(self.network):
             now = _switches(self.network)
             _check(self.bound, now, self.weights)
@@ -140,22 +143,22 @@ class Switched:
 
     @property
     def has_ip_adapter(self) -> bool:
-        """True if an IP-Adapter's scale is not 0."""
+        """Return True if an IP-Adapter's scale is not 0."""
         return any(_is_scaled(scale) for scale in self.bound.scales.values())
 
     @property
     def has_loras(self) -> bool:
-        """True if a LoRA is on, or fused into the weights."""
+        """Return True if a LoRA is on, or fused into the weights."""
         return any(
             lora.merged or (not lora.disabled and any(lora.scaling.get(name) for name in lora.active))
             for lora in self.bound.loras.values()
         )
 
     def without(self, *, ip_adapter: bool, loras: bool) -> "Switched":
-        """Return the same with the IP-Adapters' scales 0, and with the LoRAs disabled.
+        """Return the same context with the IP-Adapters' scales at 0 and with the LoRAs disabled.
 
         Raises:
-            ValueError: a LoRA that is fused into the weights, which no switch takes out.
+            ValueError: a LoRA is fused into the weights, and no switch removes it.
         """
         scales, layers, weights = self.bound.scales, self.bound.loras, self.weights
         if ip_adapter:
@@ -173,7 +176,7 @@ class Switched:
 
 
 def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Context:
-    """Make a network that draws from torch's global generators a function of its arguments.
+    """Return a context that makes a network that draws from torch's global generators deterministic.
 
     MIGC's processors shuffle with `torch.randperm`: two equal calls differ by 1e-5 to 1e-4, and every call
     advances the generator that a sampler's noise comes from. Here every call starts from `seed`, and the
@@ -191,7 +194,7 @@ def without_randomness(device: torch.device | str = "cpu", seed: int = 0) -> Con
 
 
 def fusers_of(network: Any) -> dict[Any, bool]:
-    """Return GLIGEN's and InteractDiffusion's fusers; True for those that are on."""
+    """Return GLIGEN's and InteractDiffusion's fusers, with True for those that are on."""
     return _fusers(_modules(network))
 
 
@@ -216,15 +219,15 @@ def _fusers(modules: Sequence[Any]) -> dict[Any, bool]:
 
 
 def _hooks(module: Any) -> list[tuple[Any, Any]]:
-    """Return a module's hooks that change what it computes, and a key for each."""
+    """Return the hooks of a module that change what it computes, with a key for each."""
     hooks = vars(module)["_diffusers_hook"].hooks.items()
     return [((module, name), hook) for name, hook in hooks if type(hook).__module__ not in PLACING]
 
 
 def _is_lora(layer: Any) -> bool:
-    """True for one of peft's layers, and not for the network around them.
+    """Return True for one of peft's layers, and False for the network around them.
 
-    It looks in the class and the dictionary, at every call: `hasattr` is slow where a module has not.
+    It looks in the class and the dictionary at every call: `hasattr` is slow if a module lacks the name.
     """
     return hasattr(type(layer), "active_adapters") and isinstance(vars(layer).get("scaling"), dict)
 
@@ -247,7 +250,7 @@ def _weights(layer: Any, lora: Lora) -> dict[str, list[Weight]]:
 
 
 def _parameters(layer: Any, name: str) -> list[torch.nn.Parameter]:
-    """Return the parameters of one LoRA of a layer: from the dictionaries, at every call, for speed."""
+    """Return the parameters of one LoRA of a layer, read from the dictionaries at every call for speed."""
     found: list[torch.nn.Parameter] = []
     for kind in layer.adapter_layer_names:
         of_all = layer._modules.get(kind)
@@ -261,7 +264,7 @@ def _parameters(layer: Any, name: str) -> list[torch.nn.Parameter]:
 
 
 def _then(bound: Lora | None, now: Lora) -> Lora:
-    """Return a layer as it was bound: what came later is off, and keeps its scaling."""
+    """Return a layer as it was bound: LoRAs that were added later are off and keep their scaling."""
     if bound is None or bound.disabled:
         return now._replace(disabled=True)
     return bound._replace(
@@ -332,7 +335,7 @@ def _switch(to: Switches) -> None:
 
 
 def _zero(scale: Any) -> Any:
-    """Return zeros in the place of a scale, or of a list of them for images and masks."""
+    """Return zeros in place of a scale, or of a list of scales for images and masks."""
     return [_zero(each) for each in scale] if isinstance(scale, list) else 0.0
 
 

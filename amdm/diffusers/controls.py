@@ -1,4 +1,4 @@
-"""The recipe of a recorded pipeline, its controls, and the same without them."""
+"""The recipe of a recorded pipeline, its controls, and the same pipeline without them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,14 @@ Control = Literal["controlnet", "t2i_adapter", "gligen", "ip_adapter", "lora", "
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """A recipe that passes at each step's levels what the pipeline passed at that step.
+    """A recipe that passes, at each step's levels, the arguments that the pipeline passed at that step.
 
     Attributes:
-        steps: the arguments of each step; consecutive ones that are equal are one object.
-        sigmas: the levels of the steps, and the last one's end.
+        steps: the arguments of each step; equal consecutive ones are one object.
+        sigmas: the levels of the steps, and the end of the last step.
         controlnet: the pipeline's ControlNet, or None.
-        half: True if that sees the conditional rows only.
-        uncond: True for what the second call of a step got.
+        half: True if the ControlNet sees the conditional rows only.
+        uncond: True for the arguments of a step's second call.
     """
 
     steps: Sequence[StepArguments] = field(repr=False)
@@ -35,7 +35,7 @@ class Replay:
     uncond: bool = False
 
     def __call__(self, call: Call) -> Call:
-        """Return the call with the arguments of its level's step."""
+        """Return the call with the arguments of the step that its level belongs to."""
         return self._recipe(call)
 
     @cached_property
@@ -52,13 +52,13 @@ class Replay:
         return controlled(call, self.controlnet, half=self.half, **step.controlnet)
 
     def changed(self, change: Callable[[StepArguments], StepArguments]) -> "Replay":
-        """Return the recipe with other arguments; steps that were one object still are."""
+        """Return the recipe with other arguments; steps that shared an object still share one."""
         made = {id(step): change(step) for step in self.steps}
         return replace(self, steps=[made[id(step)] for step in self.steps])
 
 
 def check_controlnet(network: Any) -> None:
-    """Raise unless this is diffusers' ControlNet, or several."""
+    """Raise unless this is diffusers' ControlNet, or a list of several."""
     from diffusers import ControlNetModel, MultiControlNetModel
 
     if not isinstance(bare(network), ControlNetModel | MultiControlNetModel):
@@ -68,10 +68,10 @@ def check_controlnet(network: Any) -> None:
 
 
 def without_control(model: NetworkDenoiser, *controls: Control) -> NetworkDenoiser:
-    """Return the denoiser of the same network and prompt with its controls switched off, all or these.
+    """Return the denoiser of the same network and prompt with all controls, or the named ones, switched off.
 
     Raises:
-        ValueError: there is no such control; a name that is not one; LoRAs that are fused into the weights.
+        ValueError: no such control is on; an unknown name; LoRAs that are fused into the weights.
     """
     on = controls_of(model)
     for name in controls:
@@ -101,7 +101,7 @@ def without_control(model: NetworkDenoiser, *controls: Control) -> NetworkDenois
 
 
 def controls_of(model: NetworkDenoiser) -> list[Control]:
-    """Return the controls that are on in a recorded pipeline, at one of its steps or more."""
+    """Return the controls of a recorded pipeline that are on at one of its steps or more."""
     steps = [step for each in model.recipes if isinstance(each, Replay) for step in each.steps]
     switched = [each for each in model.contexts if isinstance(each, Switched)]
     found: dict[Control, bool] = {
@@ -121,7 +121,7 @@ MIGC_OFF = {"MIGCsteps": -1, "NaiveFuserSteps": -1}
 
 
 def _has_controlnet(step: StepArguments) -> bool:
-    """True for a ControlNet beside the network, or in it (ControlNet-XS)."""
+    """Return True for a ControlNet beside the network, or in it (ControlNet-XS)."""
     beside, inside = step.controlnet, step.network
     scale = inside.get("conditioning_scale", 0.0) if inside.get("apply_control") else 0.0
     return is_on(scale if beside is None else beside["conditioning_scale"])
@@ -133,12 +133,12 @@ def _has_migc(step: StepArguments) -> bool:
 
 
 def is_on(scale: float | Sequence[float]) -> bool:
-    """Return True if a ControlNet of this scale, or one of several, changes anything."""
+    """Return True if a ControlNet with this scale, or one of several, changes anything."""
     return any(scale) if isinstance(scale, list) else bool(scale)
 
 
 def _without(step: StepArguments, off: Sequence[Control]) -> StepArguments:
-    """Return a step's arguments without those of some controls."""
+    """Return the arguments of a step without those of some controls."""
     told = [step.network, step.uncond]
     if "t2i_adapter" in off:
         told = [each and {name: value for name, value in each.items() if name != T2I} for each in told]

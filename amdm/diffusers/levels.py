@@ -17,7 +17,7 @@ SAME_STEP = 1e-3
 
 
 class Levels(NamedTuple):
-    """The levels that a scheduler visits, and the timesteps that it calls its network with."""
+    """The levels that a scheduler visits, and the timesteps that it passes to its network."""
 
     timesteps: Float[Tensor, " steps"]
     sigmas: Float[Tensor, " levels"]
@@ -34,7 +34,7 @@ def training_sigmas(scheduler: Any) -> Float[Tensor, " steps"]:
 def sigmas_of(alphas_cumprod: Float[Tensor, "*steps"]) -> Float[Tensor, "*steps"]:
     """Return the VE levels of a scheduler's cumulative products of alphas, in float64 on the CPU.
 
-    `amdm.schedules.sigmas_from_betas` has products in float64; these are the ones that diffusers steps with.
+    `amdm.schedules.sigmas_from_betas` multiplies in float64; diffusers steps with these products.
     """
     abar = _float64(alphas_cumprod)
     return ((1 - abar) / abar).sqrt().clamp(max=INFINITE_SIGMA)
@@ -46,7 +46,7 @@ def sigma_to_t(
     """Return the training step of a level: between steps linear in log sigma, as in k-diffusion.
 
     Results within 1e-3 of a step are rounded to it, so that levels kept in float32 come back as the integers
-    they were made from. Levels beyond the table are its ends.
+    they were made from. Levels beyond the table get its end.
 
     Args:
         sigma: positive levels.
@@ -64,8 +64,8 @@ def sigmas_from_scheduler(
 ) -> Float[Tensor, " levels"]:
     """Return the VE levels of a diffusers scheduler for `sample_*`: decreasing, `(steps + 1,)`, in float64.
 
-    A step from a level to itself is left out: DDIM's from training step 0 (`set_alpha_to_one` False, no
-    offset), that of `final_sigmas_type="sigma_min"`.
+    A step from a level to itself is left out: DDIM's step from training step 0 (`set_alpha_to_one` False, no
+    offset), and the last step of `final_sigmas_type="sigma_min"`.
 
     `DDIMScheduler` goes from t to t - T//steps, which is not always the timestep that it calls the network
     with next: with "linspace", or with "trailing" where steps does not divide T, it does not follow one
@@ -77,14 +77,14 @@ def sigmas_from_scheduler(
         scheduler: `DDIMScheduler`, `FlowMatchEulerDiscreteScheduler` or one with `sigmas` and
             `alphas_cumprod` (Euler's, DPM-Solver's). It is not changed.
         steps: 1 or more.
-        compat: "diffusers" for what the scheduler does or an error; "exact" for the schedule of the timesteps
-            that it calls the network with.
-        options: for the scheduler's `set_timesteps`: a flow's `mu`, its own `sigmas`, ...
+        compat: "diffusers" returns what the scheduler does or raises; "exact" returns the schedule of the
+            timesteps that it passes to the network.
+        options: passed to the scheduler's `set_timesteps`: a flow's `mu`, its own `sigmas`, ...
 
     Raises:
         TypeError: a scheduler of another kind.
-        ValueError: no steps; an unknown `compat`; with "diffusers" a scheduler that no schedule of levels
-            equals: `AggregatingScheduler` works inside it.
+        ValueError: no steps; an unknown `compat`; with "diffusers" a scheduler that follows no schedule of
+            levels: use `AggregatingScheduler` inside its pipeline.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected 1 or more")
@@ -99,14 +99,14 @@ def ddim_target(scheduler: Any, timestep: int) -> int:
 
 
 def is_flow(scheduler: Any) -> bool:
-    """True if the scheduler's levels are a rectified flow's times in [0, 1]."""
+    """Return True if the scheduler's levels are a rectified flow's times in [0, 1]."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
 
 
 def visited(scheduler: Any, compat: Compat) -> Levels:
-    """Return what the scheduler visits with the timesteps that are set now."""
+    """Return the levels and timesteps that the scheduler visits with its present timesteps."""
     from diffusers import DDIMScheduler
 
     if compat not in ("diffusers", "exact"):
@@ -133,23 +133,23 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
 
 
 def _is_known(scheduler: Any) -> bool:
-    """True if the scheduler's `sigmas` are VE levels of a DDPM."""
+    """Return True if the scheduler's `sigmas` are VE levels of a DDPM."""
     config = scheduler.config
     has_levels = hasattr(scheduler, "sigmas") and hasattr(scheduler, "alphas_cumprod")
     return has_levels and config.get("timestep_type") != "continuous" and not config.get("use_flow_sigmas")
 
 
 def is_of_flow(config: Mapping[str, Any]) -> bool:
-    """True for the configuration of a rectified flow's scheduler, or of one that was made from it."""
+    """Return True for the configuration of a rectified flow's scheduler, or one derived from it."""
     is_velocity = config.get("prediction_type") == "flow_prediction"
     return bool(config.get("use_flow_sigmas")) or is_velocity or "shift" in config
 
 
 def advised(scheduler: Any) -> str:
-    """Return what to write in the place of a scheduler whose levels are not known.
+    """Return the advice for a scheduler whose levels are not known: what to use in its place.
 
-    DDIM is advised where it has this scheduler's levels: not for networks that know another clock
-    ("continuous"), and not where its configuration leaves something out (CogVideoX's shift of the levels).
+    DDIM is advised if it has this scheduler's levels: not for networks with another clock ("continuous"),
+    and not if its configuration leaves something out (CogVideoX's shift of the levels).
     """
     config = scheduler.config
     if is_of_flow(config):
@@ -164,7 +164,7 @@ def advised(scheduler: Any) -> str:
 
 
 def has_levels_of(made: Any, scheduler: Any) -> bool:
-    """True if a scheduler that was made from another's configuration has its training levels."""
+    """Return True if a scheduler made from another's configuration has the same training levels."""
     one, other = _float64(made.alphas_cumprod), _float64(scheduler.alphas_cumprod)
     return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 

@@ -22,30 +22,30 @@ from amdm.types import Latent, PerSample
 
 @dataclass(frozen=True, eq=False)
 class NetworkDenoiser:
-    """`model(x, sigma) -> denoised` from a U-Net or a transformer of diffusers, guidance included.
+    """A denoiser `model(x, sigma) -> denoised` from a U-Net or a transformer of diffusers, with guidance.
 
     The latent keeps its dtype, float32 or better; the network is called in its own. `recipes` bind its other
-    arguments. Conditions that depend on the step are spans of sigma there, so this is a function of x and
-    sigma alone, at the batch size that the conditions have.
+    arguments. In them conditions that depend on the step become spans of sigma, so the denoiser depends on
+    x and sigma alone. The batch size is that of the conditions.
 
     Args:
         network: `network(x, timestep=..., **kwargs)`, with the result first: a diffusers model.
         prediction: what it predicts; "flow" is SD3's and FLUX's velocity.
-        training_sigmas: `training_sigmas(scheduler)`, which give the timestep of a level; None for a flow.
-        recipes: they add the call's arguments, in their order (`amdm.diffusers.recipes`).
-        contexts: entered around every call: `as_switched(network)`, `without_randomness()`.
-        guidance: diffusers' `guidance_scale`: above 1 the network is called once with two rows for each
-            sample, unconditional rows first, and so are the conditions; else as it is. A function of the
-            levels, `guidance(sigma)`, returns a number or one for each sample, and rows are two at all
-            levels: guidance that changes with the step.
+        training_sigmas: `training_sigmas(scheduler)`, which map a level to a timestep; None for a flow.
+        recipes: functions that add the call's arguments, in order (`amdm.diffusers.recipes`).
+        contexts: entered around every call, such as `as_switched(network)` and `without_randomness()`.
+        guidance: diffusers' `guidance_scale`. Above 1 the network is called once with two rows for each
+            sample, unconditional rows first; the conditions have two rows as well. Else each sample has one
+            row. For guidance that changes with the step pass a function of the levels: `guidance(sigma)`
+            returns a number or one for each sample, and each sample has two rows at all levels.
         guidance_rescale: Lin et al. 2023, arXiv:2305.08891, section 3.4; 0 for none.
-        uncond: the recipes of a second call, for guidance in two calls of one row for each sample, as FLUX's
-            true guidance is; None for guidance in one.
-        time_scale: a flow's timestep is this times s: 1000 for SD3, 1 for FLUX.
-        separable: False if rows of one call depend on each other or are no pairs (MIGC's): `conditional`
-            then makes the call with the unconditional ones too.
-        batch: the conditions' number of samples; None if any will do.
-        latent_space: for `check_same_ecosystem`.
+        uncond: the recipes of a second call, for guidance in two calls with one row for each sample (FLUX's
+            true guidance); None for guidance in one call.
+        time_scale: a flow's timestep is `time_scale * s`: 1000 for SD3, 1 for FLUX.
+        separable: False if the rows of one call depend on each other or do not form pairs (MIGC's):
+            `conditional` then calls the network with the unconditional rows too.
+        batch: the number of samples of the conditions; None if any will do.
+        latent_space: compared by `check_same_ecosystem`.
     """
 
     network: Callable[..., Any] = field(repr=False)
@@ -82,9 +82,9 @@ class NetworkDenoiser:
             )
 
     def __call__(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
-        """Return the guided prediction. A recipe with a span asks for one level for the whole batch.
+        """Return the guided prediction. A recipe with a span requires one level for the whole batch.
 
-        `extra_args` are keyword arguments of the network, beside what the recipes add.
+        `extra_args` are keyword arguments of the network, beside those of the recipes.
         """
         sigma, scales = self._scales(x, sigma)
         outputs = self._outputs(x, sigma, scales, extra_args, uncond=self._guided)
@@ -98,8 +98,8 @@ class NetworkDenoiser:
         """Return the unconditional and the conditional prediction, from the call that guidance makes.
 
         Raises:
-            ValueError: no guidance, so that there are no unconditional conditions; or a guidance_rescale,
-                whose result is not uncond + scale (cond - uncond).
+            ValueError: there is no guidance, so there are no unconditional conditions; or there is a
+                guidance_rescale, whose result is not uncond + scale (cond - uncond).
         """
         if not self._guided or self.guidance_rescale > 0:
             raise ValueError(
@@ -111,7 +111,7 @@ class NetworkDenoiser:
         return _denoised(x, uncond, scales), _denoised(x, cond, scales)
 
     def conditional(self, x: Latent, sigma: PerSample, **extra_args: Any) -> Latent:
-        """Return the conditional prediction, from one row for each sample where `separable`."""
+        """Return the conditional prediction, from one row for each sample if `separable`."""
         sigma, scales = self._scales(x, sigma)
         whole = self._guided and self.uncond is None and not self.separable
         *_, cond = self._outputs(x, sigma, scales, extra_args, uncond=whole)
@@ -140,7 +140,7 @@ class NetworkDenoiser:
     def _outputs(
         self, x: Tensor, sigma: Tensor, scales: Any, extra_args: Mapping[str, Any], *, uncond: bool
     ) -> Sequence[Tensor]:
-        """Return the network's outputs: the unconditional rows' if asked for, then the conditional ones'."""
+        """Return the network's outputs: the unconditional rows' if requested, then the conditional ones'."""
         x_in, t = (scales.c_in * x).to(getattr(self.network, "dtype", x.dtype)), self.timestep(sigma)
         paired = self._guided and self.uncond is None  # two rows of conditions for each sample
         if paired and uncond:
@@ -172,17 +172,17 @@ class NetworkDenoiser:
 
     @cached_property
     def _log_sigmas(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
-        """One copy per device and dtype, not one per call."""
+        """Return the cache of the levels' logarithms, by device and dtype."""
         return {}
 
     @property
     def sigma_min(self) -> float:
-        """The least level that the network was trained for."""
+        """Return the lowest level that the network was trained for."""
         return 0.0 if self.training_sigmas is None else self.training_sigmas[0].item()
 
     @property
     def sigma_max(self) -> float:
-        """The greatest level that the network was trained for."""
+        """Return the highest level that the network was trained for."""
         return INFINITE_SIGMA if self.training_sigmas is None else self.training_sigmas[-1].item()
 
 
@@ -192,7 +192,7 @@ def _denoised(x: Tensor, output: Tensor, scales: Any) -> Tensor:
 
 
 def guidance_of(uncond: Tensor, cond: Tensor, scale: float | Tensor, rescale: float = 0.0) -> Tensor:
-    """Return uncond + scale (cond - uncond), with the conditional one's standard deviation, in part.
+    """Return uncond + scale (cond - uncond), rescaled in part to the standard deviation of `cond`.
 
     `scale` is a number or one for each sample; `rescale` is Lin et al.'s share.
     """

@@ -1,6 +1,6 @@
-"""The partners of a diffusers pipeline in its own loop: one call of it, step by step.
+"""The partners that join a diffusers pipeline inside its own loop: one call of it, step by step.
 
-Here are VP latents and diffusers' own DDIM steps. Needs the extra `diffusers`.
+Latents are VP, and steps are diffusers' own DDIM steps. Needs the extra `diffusers`.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ from amdm.writes import Seen
 class Partners:
     """The models that join a pipeline's own.
 
-    `weights`, `correction`, `window` and `fold` are `sample_amdm`'s; model 1 is the pipeline's. Functions of
-    the step get its `Step` in VE.
+    `weights`, `correction`, `window` and `fold` are those of `sample_amdm`; model 1 is the pipeline's.
+    Functions of the step get its `Step` in VE.
 
     Args:
-        models: `model(x, sigma) -> denoised`, VE, guidance included: `from_pipeline(...).model`. Without any
-            the scheduler is DDIM.
-        latents: their starts, VP as diffusers' `latents` (not `Prepared.x`, which is VE): one for all or one
-            each; None for the pipeline's own. Algorithm 1 has independent ones.
+        models: `model(x, sigma) -> denoised`, VE, guidance included: `from_pipeline(...).model`. Without
+            models the scheduler is DDIM.
+        latents: the models' starts, VP as diffusers' `latents` (not `Prepared.x`, which is VE): one for all
+            or one each; None for the pipeline's own. Algorithm 1 uses independent starts.
         mask: where the models are joined: 1 where the pipeline draws, 0 where it puts a known image; it
             broadcasts to the latents. Or a list of one per step. None joins where the pipeline did not write
-            into its latents since the last step: everywhere, or in inpainting in the region that is drawn.
-            What it writes, the partners' latents get in any case, and outside a given mask they have the
-            pipeline's numbers: networks that see the known image draw it and write nothing.
-        background: for `sample_projective_guidance` in the place of `sample_amdm`: its background, VE, such
-            as `from_pipeline(...).without_control()`; None for AMDM. The first step of the window is then
-            AMDM's if there are `latents`, and in all others the pipeline's model is guided by the controls of
-            the partners, which have no latents of their own.
-        guidance: the scale of that guidance, the pipeline's `guidance_scale`. Needed with a background.
+            into its latents since the last step: everywhere, or with inpainting in the region that is drawn.
+            In any case the partners' latents get what the pipeline writes. Outside a given mask they have
+            the pipeline's values, since inpainting networks see the known image and write nothing.
+        background: selects `sample_projective_guidance` instead of `sample_amdm`: its background, VE, such as
+            `from_pipeline(...).without_control()`; None for AMDM. The first step of the window is then AMDM's
+            if there are `latents`. In all others the partners' controls guide the pipeline's model, and the
+            partners have no latents of their own.
+        guidance: the scale of that guidance, the pipeline's `guidance_scale`. Required with a background.
         control_weights: the weights of the controls: a list of numbers or tensors, one for each partner, or
             one for all.
         validate: warn when the window closes if the norm of `latents` is not one of VP latents.
@@ -111,17 +111,17 @@ class Partners:
 
     @property
     def backgrounds(self) -> dict[str, Denoiser]:
-        """The background, or that of each partner, by name; none for AMDM."""
+        """Return the background, or that of each partner, by name; nothing for AMDM."""
         return {} if self.background is None else named_backgrounds(self.background, len(self.models) + 1)
 
     @property
     def starts(self) -> list[Latent | None]:
-        """The start of each model; None for the pipeline's own."""
+        """Return the start of each model; None for the pipeline's own."""
         return per_model(self.latents, len(self.models), "latents")
 
 
 class DDIMStep(NamedTuple):
-    """One model's DDIM step: the fields of `Step`, in VP."""
+    """One model's DDIM step, with the fields of `Step`, in VP."""
 
     x: Tensor
     denoised: Tensor
@@ -132,7 +132,7 @@ class DDIMStep(NamedTuple):
 
 @dataclass
 class Run:
-    """One call of the pipeline, and the partners' latents as it goes on."""
+    """One call of the pipeline, with the partners' latents as they advance."""
 
     timesteps: list[int]
     """The pipeline's, from the first that it steps from to the last, as far as that is known."""
@@ -151,14 +151,14 @@ class Run:
     last: int | None = None
     """The timestep of the step before."""
     returned: Seen | None = None
-    """What that returned."""
+    """The return value of that step."""
 
     def index(self, timestep: int) -> int:
-        """Return the number of the step; outside the schedule that of the next one, or the last."""
+        """Return the number of the step; outside the schedule that of the next step, or of the last."""
         return min(sum(t > timestep for t in self.timesteps), len(self.timesteps) - 1)
 
     def outside(self, latents: Sequence[Tensor], lead: Tensor, index: int) -> list[Tensor]:
-        """Return the partners' latents, the pipeline's where a given mask is 0."""
+        """Return the partners' latents, with the pipeline's where a given mask is 0."""
         if self.masks is None:
             return list(latents)
         return [torch.where(self.masks[index] > 0, latent, lead.to(latent)) for latent in latents]
@@ -167,7 +167,8 @@ class Run:
         """Write into the partners' latents what the pipeline wrote into its own since the last step.
 
         Returns:
-            Where it wrote nothing, or it wrote everywhere in a sample; None if it passes what it was given.
+            The mask of what it did not write, and of samples that it wrote as a whole; None if it wrote
+            nothing.
         """
         if self.returned is None or self.returned.is_untouched(sample):
             return None
@@ -221,7 +222,7 @@ def advance(
     """Take the partners' steps beside the pipeline's own, and join them in the window; None outside it.
 
     Raises:
-        ValueError: a step back while partners go along: a timestep that is not below the last one.
+        ValueError: a step back while partners take part: a timestep that is not below the last one.
         FloatingPointError: when the window closes, if a model or the fold returned NaN or infinity.
     """
     index, sigma, last = run.index(timestep), run.levels[timestep], run.last
@@ -267,9 +268,9 @@ def advance(
 def guided(
     scheduler: DDIMScheduler, partners: Partners, run: Run, timestep: int, output: Tensor, sample: Tensor
 ) -> Tensor:
-    """Return the pipeline's guided output, with the partners' controls where they guide it.
+    """Return the pipeline's guided output, with the partners' controls at steps that they guide.
 
-    D = guided_1 + g sum_i w_i (c_i - c_0), as what a network of this kind of prediction returns.
+    D = guided_1 + g sum_i w_i (c_i - c_0), converted to the kind of prediction that the network makes.
     """
     index, sigma = run.index(timestep), run.levels[timestep]
     if run.guided_from is None or not run.guided_from <= index < run.stop:
@@ -289,7 +290,7 @@ def guided(
 
 
 def _check_shapes(partners: Partners, sample: Tensor, sigmas: Sequence[float]) -> None:
-    """Raise unless the partners share one latent space, the pipeline's shape, and take these levels."""
+    """Raise unless the partners share one latent space and the pipeline's shape, and accept these levels."""
     for i, latent in enumerate(partners.starts):
         if latent is not None and latent.shape != sample.shape:
             raise ValueError(
@@ -317,7 +318,7 @@ def ddim_step(
     x: Tensor,
     noise: Tensor | None = None,
 ) -> DDIMStep:
-    """Take diffusers' DDIM step, its mean apart from its noise, which is drawn if it is not given."""
+    """Return diffusers' DDIM step, with its mean before the noise. The noise is drawn unless it is given."""
     options = {"use_clipped_model_output": use_clipped, "return_dict": False}
     mean, denoised = DDIMScheduler.step(
         scheduler, output, timestep, x, eta, variance_noise=torch.zeros_like(x), **options
@@ -329,7 +330,7 @@ def ddim_step(
 
 
 def _output(model: Denoiser, latent: Tensor, sigma: float, prediction: Prediction) -> Tensor:
-    """Return what a network of this kind of prediction returns where the denoiser denoises."""
+    """Return the output of a network of this kind of prediction for a denoised prediction."""
     x = latent * math.sqrt(1 + sigma**2)
     denoised = model(x, x.new_full((len(x),), sigma))
     _, c_skip, c_out = scaling(prediction, torch.tensor(sigma, dtype=torch.float64))

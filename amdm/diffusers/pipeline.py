@@ -1,7 +1,7 @@
 """A loaded diffusers pipeline and the arguments of its call, as a denoiser.
 
-The pipeline makes its own preparations: it runs with a network that does nothing, and the denoiser passes to
-the network at each level what the pipeline passed there. `decode` lets it finish: it runs once more, with a
+The pipeline prepares its own arguments: it runs with a network that does nothing, and the denoiser passes to
+the network at each level what the pipeline passed there. `decode` runs the pipeline once more, with a
 scheduler that returns the given latents.
 """
 
@@ -39,9 +39,10 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """`decode(x, sigma=None)`: lets the pipeline finish from a VE latent, and returns its output.
+    """Run the rest of a pipeline, `decode(x, sigma=None)`: from a VE latent to the pipeline's output.
 
-    Its text encoders run again, and its safety checker if it has one. No random generator is advanced.
+    The text encoders run again, and so does the safety checker if there is one. No random generator is
+    advanced.
     """
 
     pipe: Any = field(repr=False)
@@ -63,7 +64,10 @@ class Decoder:
 
 
 class Prepared(NamedTuple):
-    """A pipeline in parts: `sample_amdm(models, starts, prepared.sigmas, sampler=prepared.sampler)`."""
+    """The parts of a pipeline for a sampler.
+
+    `sample_amdm(models, starts, prepared.sigmas, sampler=prepared.sampler)` takes them.
+    """
 
     model: NetworkDenoiser
     sigmas: Float[Tensor, " levels"]
@@ -86,8 +90,8 @@ class Prepared(NamedTuple):
         background.
 
         Args:
-            controls: which: "controlnet", "t2i_adapter", "gligen" (InteractDiffusion's too), "ip_adapter",
-                "lora" or "migc"; all that are on if none is named.
+            controls: some of "controlnet", "t2i_adapter", "gligen" (InteractDiffusion's too), "ip_adapter",
+                "lora" or "migc"; by default all that are on.
 
         Raises:
             ValueError: no such control is on; a LoRA that is fused into the weights.
@@ -98,21 +102,21 @@ class Prepared(NamedTuple):
 def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any) -> Prepared:
     """Turn a loaded pipeline and the arguments of its call into a denoiser, levels, start and decoder.
 
-    It takes pipelines of one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
-    T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others of that shape, such as InteractDiffusion's and MIGC's.
-    Conditions that change with the step change with the level in the denoiser. What the pipeline tells its
-    network and its scheduler at every step (time, scale of the latents, guidance) is compared with what the
-    denoiser will tell.
+    It supports pipelines with one U-Net or transformer: Stable Diffusion, SDXL, SD3, FLUX; with ControlNets,
+    T2I-Adapter, GLIGEN, IP-Adapter, LoRA; and others built alike, such as InteractDiffusion's and MIGC's.
+    Conditions that change with the step change with the level in the denoiser. What the pipeline passes to
+    its network and its scheduler at every step (time, scale of the latents, guidance) is compared with what
+    the denoiser will pass.
 
     With DDIM's, Euler's, DPM-Solver++(2M)'s and the flows' schedulers the result of `Prepared.sampler` is the
-    pipeline's, to rounding; of others (UniPC's) the levels are taken, and the sampler is yours.
+    pipeline's, to rounding. From others (UniPC's) only the levels are taken, and you choose the sampler.
 
     LoRAs and IP-Adapter scales are bound as they are now (`as_switched`), so one network can be prepared
-    several times: N models for the memory of one.
+    several times: N models in the memory of one.
 
     Args:
-        pipe: the pipeline. As by a call, its scheduler's timesteps are set, and its generator (torch's own if
-            none is given) is advanced; the rest is left as it was.
+        pipe: the pipeline. As a call does, this sets its scheduler's timesteps and advances its generator
+            (torch's global one if none is given). The rest is left as it was.
         compat: see `sigmas_from_scheduler`.
         call_kwargs: as for `pipe(...)`: prompts, sizes, `latents` or `generator`, `guidance_scale`, ...
 
@@ -120,8 +124,8 @@ def from_pipeline(pipe: Any, *, compat: Compat = "diffusers", **call_kwargs: Any
         TypeError: a pipeline without a U-Net or transformer, or a modular one, which calls its network once
             for each side of guidance; a scheduler or ControlNet of another kind.
         ValueError: an argument that acts in the pipeline's own loop; a network that sees more than latents,
-            is called more than twice a step, is told another time than its level's, or answers from earlier
-            calls (a cache); guidance of another kind; a scheduler that follows no schedule of levels.
+            is called more than twice a step, gets another time than its level's, or reuses earlier calls (a
+            cache); guidance of another kind; a scheduler that follows no schedule of levels.
 
     Warns:
         UserWarning: a flow's pipeline under a scheduler of another kind.
@@ -202,7 +206,7 @@ def _arguments(pipe: Any, call_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _replay(
     controlnet: Any, recording: Recording, sigmas: Float[Tensor, " levels"], uncond: bool = False
 ) -> Replay:
-    """Return the recipe of the recorded steps; with `uncond` of the second call of each."""
+    """Return the recipe of the recorded steps, or with `uncond` that of each step's second call."""
     steps = recording.steps[: len(sigmas) - 1]  # a last step from a level to itself has none
     if any(step.controlnet for step in steps):
         check_controlnet(controlnet)
@@ -211,7 +215,7 @@ def _replay(
 
 
 def _is_migc(recording: Recording) -> bool:
-    """True for MIGC's pipeline, which alone passes the step's number to its processors."""
+    """Return True for MIGC's pipeline, the only one that passes the step's number to its processors."""
     return "ith" in (recording.steps[0].network.get("cross_attention_kwargs") or {})
 
 

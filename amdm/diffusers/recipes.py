@@ -1,8 +1,8 @@
-"""Recipes for the call of a network: one for each kind of conditioning that diffusers knows.
+"""Recipes for the call of a network, one for each kind of conditioning that diffusers knows.
 
-A recipe takes the `Call` that is being put together and returns it with more arguments. Conditions have one
-row for each row that the network sees: with guidance the unconditional rows first, then the others. The
-arguments are those of diffusers 0.42.
+A recipe takes the `Call` so far and returns it with more arguments. Conditions have one row for each row that
+the network sees: with guidance the unconditional rows first, then the conditional ones. The arguments are
+those of diffusers 0.42.
 """
 
 import math
@@ -19,7 +19,7 @@ from amdm.diffusers.contexts import locked
 
 
 class Call(NamedTuple):
-    """A network's call: its latents, its timesteps, the VE level, and everything else by keyword."""
+    """The call of a network: its latents, its timesteps, the VE level, and all other arguments by keyword."""
 
     x: Tensor
     """`(rows, ...)` in the network's coordinates and dtype: twice the samples with guidance."""
@@ -30,7 +30,7 @@ class Call(NamedTuple):
     """True if the network sees the conditional rows alone, and conditions have the others too."""
 
     def with_its_rows(self) -> "Call":
-        """Return the call with the rows of conditions that belong to its latents."""
+        """Return the call with only those rows of the conditions that belong to its latents."""
         return self._replace(kwargs=self.rows_of(self.kwargs)) if self.halved else self
 
     def rows_of(self, value: Any) -> Any:
@@ -45,7 +45,7 @@ class Call(NamedTuple):
         return type(value)(map(self.rows_of, value)) if isinstance(value, list | tuple) else value
 
     def with_kwargs(self, **kwargs: Any) -> "Call":
-        """Return the call with these keywords too; dictionaries that are there already get more entries."""
+        """Return the call with these keywords added; dictionaries that are there already get more entries."""
         merged = dict(self.kwargs)
         for name, value in kwargs.items():
             before = merged.get(name)
@@ -59,13 +59,13 @@ Recipe = Callable[[Call], Call]
 
 
 class Span(NamedTuple):
-    """The levels above `low`, up to `high`."""
+    """The noise levels above `low`, up to `high`."""
 
     low: float
     high: float
 
     def holds(self, sigma: Float[Tensor, " batch"]) -> bool:
-        """True if the batch's level is one of them. Waits for its device, unless all levels are."""
+        """Return True if the batch's level is in the span. Waits for the device unless all levels are."""
         return self == always or self.low < float(sigma[0]) <= self.high
 
 
@@ -73,10 +73,11 @@ always = Span(0.0, math.inf)
 
 
 def span_of(sigmas: Float[Tensor, " levels"], start: int, stop: int) -> Span:
-    """Return the levels of the steps [start, stop) of a schedule, as a span that ends between levels.
+    """Return the levels of the steps [start, stop) of a schedule as a span with ends between levels.
 
-    A boundary between two steps is the geometric mean of their levels, so that a level within rounding of the
-    schedule's counts with it, and so do those that a two-stage sampler visits on its way, the nearer half.
+    A boundary between two steps is the geometric mean of their levels. So a level within rounding of the
+    schedule's belongs to the same step, and a level inside a step, as two-stage samplers visit, to the nearer
+    end.
 
     >>> span_of(torch.tensor([16.0, 4.0, 1.0, 0.0]), 0, 1)
     Span(low=8.0, high=inf)
@@ -90,7 +91,7 @@ def span_of(sigmas: Float[Tensor, " levels"], start: int, stop: int) -> Span:
 
 
 def keywords(**kwargs: Any) -> Recipe:
-    """Add these keywords to every call.
+    """Return a recipe that adds these keywords to every call.
 
     Dictionaries and lists are copied each time: networks take entries out of them (T2I-Adapter's residuals,
     FLUX's image embeddings) and would find nothing at the second call.
@@ -99,20 +100,20 @@ def keywords(**kwargs: Any) -> Recipe:
 
 
 def text(encoder_hidden_states: Float[Tensor, "rows tokens features"]) -> Recipe:
-    """The prompt, as `encode_prompt` returns it; unconditional rows first."""
+    """Return a recipe that adds the prompt, as `encode_prompt` returns it; unconditional rows first."""
     return keywords(encoder_hidden_states=encoder_hidden_states)
 
 
 def sdxl(text_embeds: Float[Tensor, "rows features"], time_ids: Float[Tensor, "rows numbers"]) -> Recipe:
-    """SDXL's pooled prompt, and its sizes and crops."""
+    """Return a recipe that adds SDXL's pooled prompt, and its sizes and crops."""
     return keywords(added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids})
 
 
 def ip_adapter(image_embeds: Sequence[Float[Tensor, "rows images features"]]) -> Recipe:
-    """IP-Adapter's images, one tensor per loaded adapter; `as_switched` binds the scales.
+    """Return a recipe that adds IP-Adapter's images: one tensor per loaded adapter.
 
-    A U-Net with an IP-Adapter cannot be called without: where it plays a model that has none, pass zeros at
-    scale 0.
+    `as_switched` binds the scales. A U-Net with an IP-Adapter cannot be called without an image: if it serves
+    as a model that has none, pass zeros at scale 0.
     """
     return keywords(added_cond_kwargs={"image_embeds": list(image_embeds)})
 
@@ -125,16 +126,18 @@ def controlnet(
     guess_mode: bool = False,
     span: Span | Sequence[Span] = always,
 ) -> Recipe:
-    """A ControlNet, or diffusers' `MultiControlNetModel` with a list of everything.
+    """Return a recipe that adds a ControlNet's residuals.
 
-    It runs at every call in its span, with the U-Net's conditions: put it after their recipes.
+    For diffusers' `MultiControlNetModel` pass a list for each argument.
+
+    The ControlNet runs at every call in its span, with the U-Net's conditions: put it after their recipes.
 
     Args:
         network: the ControlNet.
-        image: its condition; in guess mode for the conditional rows only.
+        image: its condition; in guess mode with the conditional rows only.
         scale: `controlnet_conditioning_scale`.
         guess_mode: the ControlNet sees the conditional rows only, and the others get nothing from it.
-        span: where it works: `control_guidance_start` and `..._end` as levels.
+        span: the levels at which it is on: `control_guidance_start` and `control_guidance_end` as levels.
     """
     several = not isinstance(span, Span)
     spans = [span] if isinstance(span, Span) else span
@@ -164,7 +167,7 @@ def controlnet(
 
 
 def controlled(call: Call, network: Callable[..., Any], *, half: bool, **arguments: Any) -> Call:
-    """Return the call with the residuals of a ControlNet, called with the second half of the rows or all."""
+    """Return the call with the residuals of a ControlNet that sees all rows, or the second half of them."""
     half = half and not call.halved
     arguments = {**call.rows_of(arguments), "return_dict": False}
     with locked(network):
@@ -175,7 +178,7 @@ def controlled(call: Call, network: Callable[..., Any], *, half: bool, **argumen
 
 
 def t2i_adapter(residuals: Sequence[Float[Tensor, "rows ..."]], span: Span = always) -> Recipe:
-    """T2I-Adapter's features of its image, made once: `[scale * r for r in adapter(image)]`."""
+    """Return a recipe that adds T2I-Adapter's features, made once: `[scale * r for r in adapter(image)]`."""
     return within(span, keywords(down_intrablock_additional_residuals=list(residuals)))
 
 
@@ -184,16 +187,16 @@ def gligen(
     grounding: Mapping[str, Tensor] | None = None,
     span: Span = always,
 ) -> Recipe:
-    """GLIGEN's boxes and phrases, and InteractDiffusion's, which has the same slot.
+    """Return a recipe that adds GLIGEN's boxes and phrases, or InteractDiffusion's, which use the same slot.
 
-    The pipeline leaves its fusers off when it is done, so they are switched at every call; `as_switched` puts
-    them back.
+    The pipeline switches its fusers off at its end, so this recipe switches them at every call;
+    `as_switched` restores them.
 
     Args:
         enable: the pipeline's `enable_fuser`.
         grounding: "boxes", "positive_embeddings" and "masks" of 30 slots, masks 0 in the unconditional rows;
-            None if another recipe has them.
-        span: where the fusers are on: the scheduled sampling's beta as levels.
+            None if another recipe adds them.
+        span: the levels at which the fusers are on: the scheduled sampling's beta as levels.
     """
 
     def recipe(call: Call) -> Call:
@@ -208,10 +211,10 @@ def gligen(
 
 
 def migc(sigmas: Float[Tensor, " levels"], **conditions: Any) -> Recipe:
-    """MIGC's conditions, and the step's number `ith`, found from the level, and `timestep`, the call's.
+    """Return a recipe that adds MIGC's conditions, with the step's number `ith` and the call's `timestep`.
 
-    It takes one image per call, two latents and 2 + instances rows of text. Its processors draw from the
-    global generators: call it in `without_randomness`.
+    `ith` is found from the level. A call has one image, which is two latents and 2 + instances rows of text.
+    MIGC's processors draw from the global generators: call the network in `without_randomness`.
     """
 
     def recipe(call: Call, ith: int) -> Call:
@@ -223,7 +226,7 @@ def migc(sigmas: Float[Tensor, " levels"], **conditions: Any) -> Recipe:
 
 
 def stepwise(sigmas: Float[Tensor, " levels"], recipes: Sequence[Recipe]) -> Recipe:
-    """Apply the recipe of the step that a level belongs to, as in `span_of`: one recipe for each step.
+    """Return a recipe that applies, of one recipe for each step, that of the level's step (as in `span_of`).
 
     It waits for the level's device, unless all steps have the same recipe.
     """
@@ -243,12 +246,12 @@ def stepwise(sigmas: Float[Tensor, " levels"], recipes: Sequence[Recipe]) -> Rec
 
 
 def within(span: Span, recipe: Recipe) -> Recipe:
-    """Apply the recipe at the levels of a span only."""
+    """Return a recipe that applies the given one at the levels of a span only."""
     return lambda call: recipe(call) if span.holds(call.sigma) else call
 
 
 def _fresh(value: Any) -> Any:
-    """Copy containers, share tensors."""
+    """Return a copy of nested containers that shares their tensors."""
     if isinstance(value, Mapping):
         return {name: _fresh(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Records what a diffusers pipeline passes to its network at every step, in a run without the network."""
+"""Recording of what a diffusers pipeline passes to its network at each step, in a run without the network."""
 
 import contextlib
 import inspect
@@ -14,24 +14,24 @@ from amdm.diffusers.contexts import as_switched, bare, fusers_of, locked
 
 
 class StepArguments(NamedTuple):
-    """The arguments of a pipeline's networks at one step, besides the latents and the time."""
+    """The arguments of a pipeline's networks at one step, apart from the latents and the time."""
 
     network: Mapping[str, Any]
     uncond: Mapping[str, Any] | None
-    """Of the network's second call, for guidance; None if it is called once."""
+    """The arguments of the network's second call, for guidance; None if it is called once."""
     controlnet: Mapping[str, Any] | None
-    """None if it calls none."""
+    """The arguments of the ControlNet; None if there is none."""
     fusers: Mapping[Any, bool]
     """GLIGEN's switches, by module."""
 
 
 class Clock(NamedTuple):
-    """The facts of a pipeline's step that are compared with what a denoiser does."""
+    """The facts about a pipeline's step that are compared with what a denoiser does."""
 
     timestep: float
-    """To the scheduler."""
+    """The timestep that the scheduler gets."""
     t: float
-    """To the network."""
+    """The timestep that the network gets."""
     rounding: float
     """The relative error of `t`."""
     scale: float
@@ -42,13 +42,13 @@ class Recording(NamedTuple):
     """A pipeline's run: its first step in detail, and the arguments of every step."""
 
     latents: Tensor
-    """Those that the scheduler steps from first."""
+    """The latents of the scheduler's first step."""
     x: Tensor
-    """The network's input then: a row or two for each sample."""
+    """The network's input at that step: one row or two for each sample."""
     calls: int
-    """Of the network at a step: 1, or 2 for guidance in two calls."""
+    """The network's calls per step: 1, or 2 for guidance in two calls."""
     joined: bool
-    """True if the scheduler gets at every step what guidance makes of the network's outputs."""
+    """True if at every step the scheduler gets the guided combination of the network's outputs."""
     controlnet_rows: int
     """The number of these rows that its ControlNet sees."""
     clocks: Sequence[Clock]
@@ -57,7 +57,7 @@ class Recording(NamedTuple):
 
 
 Join = Callable[[Tensor, Tensor, int], Tensor]
-"""`join(uncond, cond, calls)`: what guidance makes of the outputs of one or two calls."""
+"""`join(uncond, cond, calls)` returns the guided combination of the outputs of one or two calls."""
 
 
 class _Call(NamedTuple):
@@ -67,13 +67,13 @@ class _Call(NamedTuple):
 
 
 class _LastStep(Exception):  # noqa: N818 (not an error)
-    """The pipeline has come to its last step."""
+    """Raised at the last step of a recorded pipeline, to end its run."""
 
 
 def record(pipe: Any, network: Any, call_kwargs: Mapping[str, Any], join: Join) -> Recording:
     """Run the pipeline up to its last step, and record what it passes to its networks.
 
-    The networks return noise of their own, so that what the pipeline makes of it can be told.
+    The networks return noise, so that what the pipeline computes from their outputs can be recognised.
 
     Raises:
         TypeError: a network that takes something else than latents and a `timestep`.
@@ -121,7 +121,7 @@ def _heard(
     arguments: Mapping[str, Any],
     join: Join,
 ) -> Recording:
-    """Return one step as it was heard."""
+    """Return the record of one step."""
     if len(calls) not in (1, 2):
         raise ValueError(
             f"{name} calls its network {len(calls)} times a step with these arguments, expected once, or "
@@ -175,9 +175,9 @@ def _check_follows(name: str, before: Recording, now: Recording) -> None:
 def _joined(
     outputs: Sequence[Tensor], result: Tensor, join: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[bool, int]:
-    """Return whether guidance makes the result of the outputs, and the place of the conditional one.
+    """Return whether the result is guidance of the outputs, and the index of the conditional one.
 
-    Two rows for each sample are unconditional first; two calls may be either way.
+    Of two rows for each sample the first is unconditional; two calls may come in either order.
     """
     if len(outputs) == 1:
         return _close(outputs[0], result), 0
@@ -190,7 +190,7 @@ def _joined(
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    """True for equal tensors up to a few roundings of guidance."""
+    """Return True for tensors that are equal up to a few roundings of guidance."""
     if one.shape != other.shape:
         return False
     eps = max(torch.finfo(each.dtype).eps for each in (one, other))
@@ -211,7 +211,7 @@ def _multiple(x: Tensor, latents: Tensor) -> float:
 
 
 def _time(name: str, call: dict[str, Any]) -> tuple[float, float]:
-    """Take the network's time out of its call: one for all rows, and its relative rounding."""
+    """Remove the network's time, one for all rows, from its arguments; return it and its rounding."""
     if call.get("timestep") is None:
         raise TypeError(f"{name} calls its network without `timestep`, expected diffusers' keyword")
     times = torch.as_tensor(call.pop("timestep")).flatten()
@@ -221,7 +221,7 @@ def _time(name: str, call: dict[str, Any]) -> tuple[float, float]:
 
 
 def finish(pipe: Any, network: Any, latents: Tensor, call_kwargs: Mapping[str, Any]) -> Any:
-    """Return the pipeline's output as if its loop had come to these latents. No generator is advanced."""
+    """Return the pipeline's output as if its loop had ended at these latents. No generator is advanced."""
     own_noise = torch.random.fork_rng(devices=[latents.device] if latents.is_cuda else [])
     step = _replaced(pipe.scheduler, "step", lambda *args, **kwargs: _output(latents))
     with own_noise, _idle(pipe, network, [], []), step:
@@ -230,7 +230,7 @@ def finish(pipe: Any, network: Any, latents: Tensor, call_kwargs: Mapping[str, A
 
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replace an instance's attribute for a while."""
+    """Replace an instance's attribute for the duration of a context."""
     had, before = name in vars(owner), vars(owner).get(name)
     setattr(owner, name, value)
     try:
@@ -250,7 +250,7 @@ def _idle(pipe: Any, network: Any, calls: list[_Call], controlnet_calls: list[_C
     processors = dict(getattr(network, "attn_processors", {}))
 
     def restore() -> None:
-        """Undo what a stopped pipeline does not: perturbed attention's processors, offloading."""
+        """Undo what a stopped pipeline leaves behind: perturbed attention's processors, offloading."""
         if getattr(network, "attn_processors", {}) != processors:
             network.set_attn_processor(processors)
         getattr(pipe, "maybe_free_model_hooks", lambda: None)()
@@ -297,7 +297,7 @@ def _output(latents: Tensor) -> Any:
 
 
 def _named(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name, those of its `**kwargs` too."""
+    """Return the arguments of a call by name, including those of its `**kwargs`."""
     arguments = dict(inspect.signature(function).bind(*args, **kwargs).arguments)
     return {**arguments, **arguments.pop("kwargs", {})}
 
@@ -307,7 +307,7 @@ def _number(value: Any) -> float:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """True if two steps have equal arguments: containers entry by entry, tensors number by number."""
+    """Return True if two steps have equal arguments: containers entry by entry, tensors number by number."""
     if one is other:
         return True
     if type(one) is not type(other):

@@ -1,6 +1,6 @@
 """AMDM inside an unmodified diffusers pipeline, as its scheduler.
 
-It works in the pipeline's VP latents with diffusers' own DDIM steps, so it follows the pipeline also where no
+It works on the pipeline's VP latents with diffusers' own DDIM steps, so it follows the pipeline even if no
 schedule of levels does ("linspace", clipping). Needs the extra `diffusers`.
 """
 
@@ -25,18 +25,18 @@ __all__ = ["AggregatingScheduler", "Partners"]
 
 
 class LoopedOver(Tensor):
-    """A scheduler's timesteps, which tell it what its pipeline loops over, and when the loop is at its end.
+    """A scheduler's timesteps that report to it which of them a pipeline loops over, and when the loop ends.
 
-    Pipelines loop over a part of them (`denoising_end`, `strength`), and tell their scheduler neither. A
-    slice or a copy tells it as well; all else that is made of them (numbers, sums, copies by `copy` and
-    `pickle`) is as of any tensor.
+    Pipelines loop over a part of them (`denoising_end`, `strength`), and inform their scheduler of neither. A
+    slice or a copy reports as well; all else that is made from them (numbers, sums, copies by `copy` and
+    `pickle`) is that of a plain tensor.
     """
 
     scheduler: AggregatingScheduler
 
     @classmethod
     def of(cls, timesteps: Tensor, scheduler: AggregatingScheduler) -> LoopedOver:
-        """Return these timesteps, which tell this scheduler."""
+        """Return these timesteps, which report to this scheduler."""
         made = timesteps.as_subclass(cls)
         made.scheduler = scheduler
         return made
@@ -73,11 +73,11 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
     in turn, its own first. `aggregation` is the record of the last step (VP), and None if that was not
     aggregated. A step from a timestep outside the schedule is DDIM's, and in the window if the next one is.
     The window counts the steps of the loop over `timesteps` or a slice of it (SDXL's `denoising_end`); a loop
-    over numbers of its own counts as the whole schedule. NaN or infinity from a model is a
-    `FloatingPointError` when the window closes, or where the loop ends before.
+    over other numbers counts as the whole schedule. NaN or infinity from a model raises
+    `FloatingPointError` when the window closes, or when the loop ends before that.
 
     `save_pretrained`, the pipeline's too, saves it as the `DDIMScheduler` of its configuration, which loads
-    where `amdm` is not installed; the partners are not saved. It works in modular pipelines too:
+    without `amdm`; the partners are not saved. It works in modular pipelines too:
     `pipe.update_components(scheduler=AggregatingScheduler.of(pipe.scheduler, partners))`.
     """
 
@@ -88,7 +88,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
 
     @property
     def timesteps(self) -> LoopedOver:
-        """The schedule, decreasing."""
+        """Return the schedule, decreasing."""
         return LoopedOver.of(self._timesteps, self)
 
     @timesteps.setter
@@ -96,7 +96,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         self._timesteps = timesteps.as_subclass(Tensor)
 
     def begin_loop(self, timesteps: Tensor) -> None:
-        """Take note of the timesteps that a pipeline begins to loop over."""
+        """Record the timesteps that a pipeline begins to loop over."""
         self._loop = timesteps.tolist()
 
     def end_loop(self) -> None:
@@ -109,7 +109,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
 
     @classmethod
     def of(cls, scheduler: Any, partners: Partners) -> AggregatingScheduler:
-        """Return a DDIM scheduler with this one's configuration, and partners.
+        """Return a DDIM scheduler with the configuration of `scheduler` and with partners.
 
         It clips the denoised prediction only if that configuration says so, and not by DDIM's default.
 
@@ -117,8 +117,8 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
             UserWarning: a scheduler of another kind (Euler's, DPM-Solver's), whose steps are not taken.
 
         Raises:
-            TypeError: `partners` is no `Partners`; a scheduler without a DDPM's betas, such as a flow's, or
-                with other levels than its configuration gives to DDIM's (CogVideoX's).
+            TypeError: `partners` is not a `Partners`; a scheduler without a DDPM's betas (a flow's), or with
+                other levels than DDIM has for its configuration (CogVideoX's).
         """
         if not isinstance(partners, Partners):
             raise TypeError(f"partners is {type(partners).__name__}, expected Partners(models, ...)")
@@ -164,7 +164,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         variance_noise: Tensor | None = None,
         return_dict: bool = True,
     ) -> Any:
-        """Take DDIM's step for the pipeline's model, and in the window join it with the partners'."""
+        """Take DDIM's step for the pipeline's model, and in the window join it with the partners' steps."""
         timestep = int(timestep)
         if self.partners is None:
             raise ValueError("partners is None, expected a scheduler made by AggregatingScheduler.of")
@@ -181,7 +181,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         return DDIMSchedulerOutput(prev_sample=x_next, pred_original_sample=lead.denoised)
 
     def _ahead(self, timestep: int) -> list[int]:
-        """Return the timesteps of a run from its first: the loop's, or else the schedule's."""
+        """Return the timesteps of a run from its first one: the loop's, or else the schedule's."""
         if timestep in self._loop:
             return list(self._loop[self._loop.index(timestep) :])
         return [timestep, *(t for t in self._timesteps.tolist() if t < timestep)]

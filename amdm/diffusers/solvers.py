@@ -1,4 +1,4 @@
-"""Which sampler takes the steps of a diffusers scheduler."""
+"""The sampler that takes the steps of a diffusers scheduler."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a pipeline was heard to tell its network, compared with what a denoiser will tell."""
+"""Comparison of what a pipeline passed to its network with what a denoiser will pass."""
 
 import inspect
 import warnings
@@ -14,7 +14,7 @@ from amdm.diffusers.recording import Recording
 
 
 def first_step(scheduler: Any, levels: Levels, recording: Recording) -> int:
-    """Return the place of the pipeline's first step among the scheduler's."""
+    """Return the index of the pipeline's first step among the scheduler's."""
     begin: int | None = getattr(scheduler, "begin_index", None)
     first = recording.clocks[0].timestep
     found = int((levels.timesteps - first).abs().argmin())
@@ -23,9 +23,9 @@ def first_step(scheduler: Any, levels: Levels, recording: Recording) -> int:
 
 
 def check_told(pipe: Any, recording: Recording, model: NetworkDenoiser, levels: Levels, is_ve: bool) -> None:
-    """Raise unless the denoiser will tell its network what the pipeline told it: latents' scale and time.
+    """Raise unless the denoiser will pass its network what the pipeline passed: the latents' scale and time.
 
-    The scheduler's timesteps may be its levels', rounded to whole ones; its sampler is not known then.
+    The scheduler's timesteps may be those of its levels, rounded to integers; its sampler is not known then.
     """
     name, clock = type(pipe).__name__, clock_of(recording)
     count, steps = len(levels.timesteps), len(recording.steps)
@@ -64,7 +64,7 @@ def check_told(pipe: Any, recording: Recording, model: NetworkDenoiser, levels: 
 
 
 def warn_of_flow(pipe: Any) -> None:
-    """Warn of a flow's network under another scheduler: the pipeline's own images are wrong then."""
+    """Warn about a flow's network under another scheduler: the pipeline's own images are wrong then."""
     expected = inspect.signature(type(pipe).__init__).parameters.get("scheduler")
     of_flow = is_of_flow(pipe.scheduler.config) or "FlowMatch" in str(getattr(expected, "annotation", ""))
     prediction = pipe.scheduler.config.get("prediction_type")
@@ -84,7 +84,7 @@ def clock_of(recording: Recording) -> float:
 
 
 def scale_of(arguments: Mapping[str, Any], calls: int) -> float:
-    """Return the scale of guidance: of the rows of one call, or of two calls, which FLUX has a name for."""
+    """Return the guidance scale of the rows of one call, or of two calls (FLUX's `true_cfg_scale`)."""
     true = arguments.get("true_cfg_scale") if calls == 2 else None
     return float(true or arguments.get("guidance_scale") or 1.0)
 
@@ -93,7 +93,7 @@ def guidance_told(pipe: Any, arguments: Mapping[str, Any], recording: Recording)
     """Return the scale of guidance if the network sees every latent twice, 1 if it sees it once.
 
     Raises:
-        ValueError: rows that are neither; a pipeline that makes something else of the network's outputs.
+        ValueError: other numbers of rows; a pipeline that computes something else from the network's outputs.
     """
     rows, samples, calls = len(recording.x), len(recording.latents), recording.calls
     scale, name = scale_of(arguments, calls), type(pipe).__name__

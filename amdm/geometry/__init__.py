@@ -1,4 +1,4 @@
-"""Pure functions on latents: batched over the first axis, norms per sample, no sigmas and no models."""
+"""Pure functions on latents: batched over the first axis, with norms per sample; no sigmas, no models."""
 
 from amdm.geometry.fold import fold_shares, lerp_fold, orthogonal_mix, slerp_fold
 from amdm.geometry.karcher import karcher_mean

@@ -1,4 +1,4 @@
-"""Folding N latents into one: eq. (7) for more than two models, and what it is compared with.
+"""Folds of N latents into one: eq. (7) for more than two models, and the folds it is compared with.
 
 Every fold is `fold(xs, weights)`: N latents, N - 1 weights, each the share of the *later* argument, from
 left to right: m_1 = x_1, m_k = merge(m_{k-1}, x_k, w_{k-1}).
@@ -17,9 +17,9 @@ from amdm.types import Latent, Share
 
 
 def slerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
-    """Spherical aggregation, eq. (7), as a left fold over N latents: `slerp(slerp(x_1, x_2, w_1), x_3, w_2)`.
+    """Fold N latents by spherical interpolation, eq. (7): `slerp(slerp(x_1, x_2, w_1), x_3, w_2)`.
 
-    `slerp_fold([x], [])` is `x` itself; equal latents come back bit for bit. The order matters:
+    `slerp_fold([x], [])` is `x` itself; equal latents are returned bit for bit. The order matters:
     `karcher_mean` is the mean that does not depend on it. Zero vectors and antipodal pairs are merged as
     in `slerp`.
 
@@ -47,10 +47,10 @@ def slerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
 
 
 def lerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
-    """Linear aggregation `(1-w) m + w x` as a left fold: the paper's linear ablation (section 4.2).
+    """Fold N latents by `(1-w) m + w x`: the paper's linear ablation (section 4.2).
 
-    Arguments, result and errors as in `slerp_fold`. It shortens latents that disagree: two independent
-    ones of norm r give r/sqrt(2) at w = 0.5.
+    Arguments, result and errors are those of `slerp_fold`. It shortens latents that disagree: two independent
+    latents of norm r give norm r/sqrt(2) at w = 0.5.
     """
     weights = checked_weights(xs, weights)
     rows = [as_rows(x) for x in xs]
@@ -61,15 +61,15 @@ def lerp_fold(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
 
 
 def orthogonal_mix(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
-    """`w m + sqrt(1 - w^2) x` as a left fold: what the authors' published code computes, for comparison.
+    """Fold N latents by `w m + sqrt(1 - w^2) x`: what the authors' published code computes, for comparison.
 
-    It is *not* eq. (7). It is a point of the great circle only when the two are orthogonal, and there its
+    It is *not* eq. (7). The result is on the great circle only when the two are orthogonal, and there the
     weight is the cosine of the angle from the *accumulated* latent: w = 0.5 is eq. (7) at a share of 2/3.
-    Nearly parallel latents come back 1.366 times as long at w = 0.5. For three models the published code
+    Nearly parallel latents become 1.366 times as long at w = 0.5. For three models the published code
     scales the third by a further sqrt(1 - w_1^2), so its squared coefficients do not sum to one
     (github.com/Hammour-steak/AMDM, dba837a); this fold keeps them at one.
 
-    Arguments, result and errors as in `slerp_fold`, but for the meaning of the weights.
+    Arguments, result and errors are those of `slerp_fold`, except for the meaning of the weights.
     """
     weights = checked_weights(xs, weights)
     merged = as_rows(xs[0])
@@ -79,7 +79,7 @@ def orthogonal_mix(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
 
 
 def fold_shares(weights: Sequence[Share]) -> tuple[Share, ...]:
-    """The N shares that a fold with N - 1 weights gives its arguments at small angles; they sum to one.
+    """Return the N shares that a fold with N - 1 weights gives its arguments at small angles. Their sum is 1.
 
     Equal shares for N models need the weights 1/2, 1/3, ..., read from the left: w_k = 1/(k+1).
 
@@ -96,7 +96,7 @@ def fold_shares(weights: Sequence[Share]) -> tuple[Share, ...]:
 
 
 def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel: bool = True) -> list[Share]:
-    """The weights, ready for rows; raise unless they are N - 1 for N latents of one shape."""
+    """Return the weights in the form that rows need; raise unless N - 1 for N latents of one shape."""
     if not isinstance(xs, Sequence) or isinstance(xs, str | bytes):
         raise TypeError(f"xs is {kind_of(xs)}, expected a list of latents")
     if not is_list(weights):
@@ -118,7 +118,7 @@ def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel
 
 
 def _share(value: object, name: str) -> Share:
-    """A share: a number as a float, checked; a tensor as it is."""
+    """Return a share: a number as a checked float, a tensor as it is."""
     if isinstance(value, Tensor):
         check_real(value, name, SHARE)
         return value

@@ -27,15 +27,16 @@ DEPENDENT = 1e-14
 
 
 def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
-    """The order-independent mean on the sphere, with the shares that a fold with these weights has.
+    """Return the mean on the sphere, independent of the models' order, with the shares of a fold.
 
     Its direction minimises the sum of share_i * angle(x_i, m)^2 over the sphere (Karcher 1977; on spheres
     Buss & Fillmore 2001, "Spherical averages and applications to spherical splines"), its norm is the sum
     of share_i |x_i|. For two latents that is the slerp of their directions, in closed form, and for two
-    of one norm `slerp` itself; for more, a fixed number of gradient steps in the space that they span, in
-    float64. It is unique within an open half sphere. Beyond that it is finite and of that norm: a latent
-    opposite to the mean does not pull, and where the weighted sum of the directions vanishes the steps begin
-    at the latent with the largest share. Zero vectors, which have no direction, count in the norm only.
+    of one norm `slerp` itself. For more it is computed in float64 by a fixed number of gradient steps in the
+    space that they span. The mean is unique within an open half sphere. Beyond that the result is finite and
+    of that norm: a latent opposite to the mean does not pull, and if the weighted sum of the directions
+    vanishes, the steps begin at the latent with the largest share. Zero vectors have no direction and count
+    in the norm only.
 
     Args:
         xs: N latents `(batch, *event)`.
@@ -74,7 +75,7 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
 
 
 def _mean_of_two(a: Latent, b: Latent, weight: Weight) -> Latent:
-    """The slerp of their directions, of the mean norm: the closed form."""
+    """Return the slerp of the two directions, with the mean norm: the closed form."""
     norm_a, norm_b = norms(a), norms(b)
     unit_a, unit_b = (
         as_rows(x) / norm.masked_fill(norm == 0, math.inf)[:, None] for x, norm in ((a, norm_a), (b, norm_b))
@@ -83,9 +84,9 @@ def _mean_of_two(a: Latent, b: Latent, weight: Weight) -> Latent:
 
 
 def _axes(units: Points) -> Points:
-    """Orthonormal axes of the space that unit vectors span, zeros where there are fewer than vectors.
+    """Return orthonormal axes of the space that unit vectors span; surplus axes are zeros.
 
-    Gram and Schmidt's, twice, which is enough.
+    Two passes of Gram-Schmidt, which are enough.
     """
     axes = units[:, :0]
     for unit in units.unbind(1):
@@ -98,7 +99,7 @@ def _axes(units: Points) -> Points:
 
 
 def _first(points: Points, shares: Shares) -> Mean:
-    """The direction of the weighted sum; that of the largest share's vector if the sum has none."""
+    """Return the direction of the weighted sum; if that is zero, of the vector with the largest share."""
     total = (shares[:, None] @ points)[:, 0]
     length = torch.linalg.vector_norm(total, dim=1, keepdim=True)
     largest = torch.take_along_dim(points, shares.argmax(1)[:, None, None], dim=1)[:, 0]
@@ -106,7 +107,7 @@ def _first(points: Points, shares: Shares) -> Mean:
 
 
 def _descend(points: Points, shares: Shares, mean: Mean) -> Mean:
-    """One gradient step of length one: the exponential map of the mean of the logarithms at `mean`."""
+    """Take one gradient step of length one: the exponential map of the mean of the logarithms at `mean`."""
     tiny, eps = torch.finfo(points.dtype).tiny, torch.finfo(points.dtype).eps
     d = points - mean[:, None]
     chord2 = d.square().sum(2).clamp(tiny, 4 * (1 - eps))

@@ -1,4 +1,4 @@
-"""Moving a latent along the ray toward a mean: eq. (8) of the paper, and the shell it aims at."""
+"""Movement of a latent along the ray toward a mean, eq. (8) of the paper, and the shell it aims at."""
 
 import math
 from typing import Any
@@ -14,17 +14,17 @@ from amdm.types import Latent, Weight
 def radial_correct(
     x: Latent, mean: Latent, length: Weight, *, radius: Weight | None = None, clip: bool = True
 ) -> Latent:
-    """Deviation optimisation, eq. (8): move `x` by `length` toward `mean`, each sample by its own distance.
+    """Move `x` by `length` toward `mean`, each sample by its own distance: deviation optimisation, eq. (8).
 
     x'' = x - step (x - mean) / |x - mean|, with
 
     * step = min(length, |x - mean|) by default: the mean is the target (Corollary 3.3) and is not overshot.
-      Two models that agree differ by rounding, which a step of exactly `length` would blow up.
+      Models that agree differ by rounding only, which a step of exactly `length` would amplify.
     * a target `radius`: step = clip(|x - mean| - radius, -length, length), toward the shell of that radius
-      about the mean from either side, never past it. `shell_radius(n, std)` is the shell of Prop. 3.2.
-    * `clip=False`: step = `length`, eq. (8) to the letter, past the mean if need be.
+      about the mean, from either side and never past it. `shell_radius(n, std)` is the shell of Prop. 3.2.
+    * `clip=False`: step = `length`, eq. (8) to the letter, past the mean if `length` is larger.
 
-    Where x = mean there is no direction, and x is returned.
+    At x = mean there is no direction, and x is returned.
 
     Args:
         x: `(batch, *event)`, the aggregated latent x'.
@@ -38,7 +38,7 @@ def radial_correct(
         `(batch, *event)`, in `x`'s dtype. NaN where the input has one.
 
     Raises:
-        TypeError: not floating-point tensors, or a length or radius that is no number.
+        TypeError: not floating-point tensors, or a length or radius that is not a number.
         ValueError: the shapes do not fit, or a number is negative (tensors are not read).
 
     >>> radial_correct(torch.tensor([[5.0, 0.0]]), torch.zeros(1, 2), 1.0)
@@ -66,7 +66,9 @@ def radial_correct(
 
 
 def shell_radius(n: int, std: float) -> float:
-    """sqrt(n) std: where a Gaussian of n dimensions has its mass, in the units of `std` (Prop. 3.2).
+    """Return sqrt(n) std: the radius at which an n-dimensional Gaussian has its mass, in the units of `std`.
+
+    It is the shell of Proposition 3.2.
 
     >>> shell_radius(16384, 0.5)
     64.0

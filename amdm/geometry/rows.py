@@ -11,26 +11,26 @@ from amdm.types import Latent, PerSample, Share, Weight
 
 Rows = Float[Tensor, "batch n"]
 SHARE = "a share in [0, 1]"
-"""What is expected of a weight, in messages."""
+"""The words for a valid weight, in messages."""
 
 
 def as_rows(x: Latent) -> Rows:
-    """`x` as `(batch, n)`, in float32 or better: a latent's squared norm overflows float16."""
+    """Return `x` as `(batch, n)` in float32 or better: a latent's squared norm overflows float16."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:])).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def like(rows: Rows, x: Latent) -> Latent:
-    """`rows` in the shape and dtype of `x`, on its device."""
+    """Return `rows` in the shape and dtype of `x`, on its device."""
     return rows.reshape(x.shape).to(x)
 
 
 def float64(x: Tensor) -> Tensor:
-    """`x` in float64, which no autocast and no TF32 lowers; on the CPU where its device has none."""
+    """Return `x` in float64, which no autocast and no TF32 lowers; on the CPU if its device lacks float64."""
     return x.double() if x.dtype == torch.float64 or has_float64(x) else x.cpu().double()
 
 
 def has_float64(x: Tensor) -> bool:
-    """Whether the device of `x` has float64: Apple's GPUs do not."""
+    """Return True if the device of `x` supports float64; Apple's GPUs do not."""
     try:
         x.new_empty(0, dtype=torch.float64)
     except (TypeError, RuntimeError):
@@ -39,21 +39,21 @@ def has_float64(x: Tensor) -> bool:
 
 
 def norms(x: Latent, y: Latent | None = None) -> PerSample:
-    """The norm of each sample of `x`, or of `x - y`; float32 or better."""
+    """Return the norm of each sample of `x`, or of `x - y`, in float32 or better."""
     return row_norms(as_rows(x) if y is None else as_rows(x) - as_rows(y))
 
 
 def row_norms(rows: Rows) -> PerSample:
-    """The norm of each row, right also where its square is outside the range of the dtype."""
+    """Return the norm of each row, correct even if its square is outside the range of the dtype."""
     _, norm, scale = in_range(rows)
     return (norm / scale)[:, 0]
 
 
 def in_range(rows: Rows) -> tuple[Rows, Float[Tensor, "batch 1"], Float[Tensor, "batch 1"] | float]:
-    """Rows times a power of two each that keeps their squares in the dtype's range; norms; the powers.
+    """Return the rows times a power of two each, their norms, and the powers.
 
-    Scaling rounds nothing. The powers have no gradient. On the CPU, where a look costs no wait for a device,
-    rows whose squares are in the range are left as they are.
+    The scaled rows have squares within the dtype's range. Scaling rounds nothing, and the powers have no
+    gradient. On the CPU, where reading values costs no wait, rows with squares in range are left as they are.
     """
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     tiny = torch.finfo(rows.dtype).tiny
@@ -67,7 +67,7 @@ def in_range(rows: Rows) -> tuple[Rows, Float[Tensor, "batch 1"], Float[Tensor, 
 
 
 def _seen_between(values: Tensor, low: float, high: float) -> bool:
-    """Whether the values can be looked at without a wait, which vmap forbids, and are in between."""
+    """Return True if the values can be read without a wait, which vmap forbids, and lie in between."""
     if values.device.type != "cpu":
         return False
     try:
@@ -77,17 +77,17 @@ def _seen_between(values: Tensor, low: float, high: float) -> bool:
 
 
 def column(value: Share) -> Weight | Float[Tensor, "batch 1"] | Rows:
-    """A number as it is, one per sample as a column that scales rows, one per element as rows."""
+    """Return a number as it is, one per sample as a column that scales rows, one per element as rows."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
     return value[:, None] if value.ndim == 1 else value.flatten(1)
 
 
 def per_element(value: Share, x: Latent, name: str, expected: str, most: float = math.inf) -> Share:
-    """One per element in the shape of `x`, in float32 or better and on its device; else `per_sample`.
+    """Return one value per element in the shape of `x`, float32 or better on its device; else `per_sample`.
 
     Raises:
-        TypeError, ValueError: as `per_sample` does; one per element has as many axes as `x`.
+        TypeError, ValueError: as `per_sample`; a tensor of one per element needs as many axes as `x`.
     """
     if not isinstance(value, Tensor) or value.ndim < 2:
         return per_sample(value, x, name, expected, most)
@@ -101,7 +101,7 @@ def per_element(value: Share, x: Latent, name: str, expected: str, most: float =
 
 
 def per_sample(value: Weight, x: Latent, name: str, expected: str, most: float = math.inf) -> Weight:
-    """A number as a float, one per sample in float32 or better and on the device of `x`.
+    """Return a number as a float, or one per sample in float32 or better, on the device of `x`.
 
     Raises:
         TypeError: neither a number nor a tensor of numbers.

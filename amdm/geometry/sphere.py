@@ -10,20 +10,20 @@ from amdm.types import Latent, PerSample, Share
 
 
 def angle(a: Latent, b: Latent) -> PerSample:
-    """The angle between `a` and `b`, in radians, one per sample.
+    """Return the angle between `a` and `b` in radians, one per sample.
 
-    Half-angle form, theta = 2 atan2(|u - v|, |u + v|) for the unit vectors u, v: exact to rounding from 0
-    to pi, where the arccos of a cosine loses everything below 3e-4 in float32 (Kahan, "How futile are
-    mindless assessments of roundoff", section 12). A zero vector has no direction: its angle is 0, and its
-    gradient too.
+    The half-angle form theta = 2 atan2(|u - v|, |u + v|), with unit vectors u and v, is exact to rounding
+    from 0 to pi; the arccos of a cosine loses everything below 3e-4 in float32 (Kahan, "How futile are
+    mindless assessments of roundoff", section 12). A zero vector has no direction: its angle and its gradient
+    are 0.
 
     Args:
         a: `(batch, *event)`.
         b: `(batch, *event)`.
 
     Returns:
-        `(batch,)`, in [0, pi]; float32 for half-precision input. NaN where the input has one. Latents may
-        have any norm but zero: 1e-45 or 1e38.
+        `(batch,)`, in [0, pi]; float32 for half-precision input. NaN where the input has one. Norms may be as
+        small as 1e-45 and as large as 1e38.
 
     Raises:
         TypeError: not floating-point tensors.
@@ -44,27 +44,27 @@ def angle(a: Latent, b: Latent) -> PerSample:
 
 
 def slerp(a: Latent, b: Latent, weight: Share) -> Latent:
-    """Spherical interpolation, eq. (7): `sin((1-w) theta)/sin(theta) a + sin(w theta)/sin(theta) b`.
+    """Interpolate on the sphere, eq. (7): `sin((1-w) theta)/sin(theta) a + sin(w theta)/sin(theta) b`.
 
-    `weight` is the share of the *second* argument: 0 gives `a`, 1 gives `b`. Homogeneous, so it is the
-    same in VP and VE coordinates. With unequal norms the result is still this formula, with the norm
-    sqrt(A^2 |a|^2 + B^2 |b|^2 + 2 A B |a||b| cos theta). With a zero vector it is (1-w) a + w b; of an
-    antipodal pair a, -a it is cos(w pi) a to sqrt(eps), the average over all the arcs that join them;
+    `weight` is the share of the *second* argument: 0 gives `a`, 1 gives `b`. The formula is homogeneous, so
+    it is the same in VP and VE coordinates. It also holds for unequal norms, and the result has the norm
+    sqrt(A^2 |a|^2 + B^2 |b|^2 + 2 A B |a||b| cos theta). With a zero vector it is (1-w) a + w b. For
+    an antipodal pair a, -a it is cos(w pi) a to sqrt(eps), the average over all arcs that join them;
     antipodal vectors of unequal norms get coefficients of up to 1/(2 sqrt(eps)).
 
     Args:
         a: `(batch, *event)`.
         b: `(batch, *event)`.
-        weight: in [0, 1]; a number, one per sample, or one per element, `(batch, 1, height, width)` say: the
-            angle is that of the whole latents, and how far to go along it varies. Tensors are not read:
-            beyond [0, 1] is beyond the arc.
+        weight: in [0, 1]: a number, one per sample, or one per element, such as `(batch, 1, height, width)`.
+            The angle is that of the whole latents; only the share of it varies by element. Tensors are not
+            read: a weight outside [0, 1] leaves the arc.
 
     Returns:
         `(batch, *event)`, in `a`'s dtype. NaN where the input has one.
 
     Raises:
-        TypeError: not floating-point tensors, or a weight that is no number.
-        ValueError: the shapes do not fit, or a number that is no share.
+        TypeError: not floating-point tensors, or a weight that is not a number.
+        ValueError: the shapes do not fit, or a number outside [0, 1].
 
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])

@@ -1,7 +1,7 @@
-"""Pictures of runs: angles by step, grids of images, previews of a latent, trajectories as animations.
+"""Plots of runs: angles by step, grids of images, previews of a latent, trajectories as animations.
 
-Needs the extra `plots`; nothing in `amdm` imports this package by itself. Functions draw into the axes that
-they get, or into a figure of their own, and return the figure: they never show it, and set nothing globally.
+Needs the extra `plots`; `import amdm` does not import this package. Functions draw into the given axes or
+into a new figure, and return the figure. They never show it, and they change no global settings.
 """
 
 from amdm.plots.images import SD_RGB, image_grid, latent_to_rgb

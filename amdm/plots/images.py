@@ -1,4 +1,4 @@
-"""Images side by side, and the preview of a latent."""
+"""Grids of images, and the preview of a latent."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
@@ -32,13 +32,13 @@ Their numbers are bytes or lie in [0, 1]. An array or a tensor may have an axis 
 def image_grid(
     images: Mapping[str, Images], *, rows: Sequence[str] = (), axes: Any = None, size: float | None = None
 ) -> Figure | SubFigure:
-    """Show images as a grid: a column per title, a row per image of the column.
+    """Show images as a grid with a column per title and a row per image of the column.
 
     Args:
-        images: by title, as many for each.
+        images: images by title, equally many for each.
         rows: names of the rows.
         axes: `(rows, columns)` axes to draw into, as `plt.subplots(..., squeeze=False)` makes them.
-        size: the width of an image, inches; by default two at most, and all within a page's width.
+        size: the width of an image in inches; by default at most two, with all within a page's width.
 
     Raises:
         ValueError: columns of different lengths.
@@ -69,7 +69,7 @@ def image_grid(
 
 
 def pixels_of(images: Images) -> list[np.ndarray]:
-    """Images as arrays of bytes `(height, width, 3)`."""
+    """Return images as arrays of bytes `(height, width, 3)`."""
     if isinstance(images, Tensor):
         host = images.detach().movedim(-3, -1).cpu()
         images = (host.float() if host.is_floating_point() else host).numpy()
@@ -91,11 +91,12 @@ def pixels_of(images: Images) -> list[np.ndarray]:
 def latent_to_rgb(
     latent: Float[Tensor, "batch channels height width"], factors: Sequence[Sequence[float]] = SD_RGB
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Return a preview of latents without their decoder, in [0, 1] and of the latents' size.
+    """Return a preview of latents without their decoder, in [0, 1] and at the latents' size.
 
     Args:
-        latent: of level 0, such as a step's `denoised`.
-        factors: a row for each channel, to red, green and blue in [-1, 1]; Stable Diffusion 1's by default.
+        latent: a latent without noise, such as a step's `denoised`.
+        factors: one row for each channel with its red, green and blue in [-1, 1]; by default Stable Diffusion
+            1's.
 
     Raises:
         ValueError: the latents have another number of channels than there are factors.

@@ -16,10 +16,10 @@ from amdm.samplers import Aggregation, Step
 
 
 class Separation(NamedTuple):
-    """How the models' latents lie to each other: the columns of the paper's Table 5, in VP units.
+    """Differences between the models' latents: the columns of the paper's Table 5, in VP units.
 
-    Row k is after k steps and before they are joined, row 0 the starts; NaN is what was not recorded.
-    Further axes are pairs of models (1 and j) and samples.
+    Row k is after k steps and before the latents are joined; row 0 is the starts. Missing values are
+    NaN. The other axes are pairs of models (1 and j) and samples.
     """
 
     angle: Float[Tensor, "rows *columns"]
@@ -29,7 +29,7 @@ class Separation(NamedTuple):
 
     @classmethod
     def of(cls, steps: Iterable[Step]) -> "Separation":
-        """Record the steps of a run of `amdm`; a generator is run to its end, and no latent is kept.
+        """Record the steps of a run of `amdm`. A generator is run to its end, and no latent is kept.
 
         Raises:
             ValueError: none of the steps aggregates.
@@ -38,12 +38,12 @@ class Separation(NamedTuple):
 
     @classmethod
     def row(cls, joined: Aggregation) -> "Separation":
-        """Return one step's `(pairs, batch)` columns, on the host."""
+        """Return the `(pairs, batch)` columns of one step, on the host."""
         return cls(joined.angle.cpu(), joined.distance.cpu(), joined.norm_gap.cpu())
 
     @classmethod
     def stack(cls, rows: Mapping[int, "Separation"]) -> "Separation":
-        """Return the rows of steps by how many steps were taken; those that are missing are NaN."""
+        """Return the steps' rows, by the number of steps taken; missing rows are NaN."""
         if not rows:
             raise ValueError("there is no step that aggregates: nothing to compare")
         found = {k: torch.stack(list(row)) for k, row in rows.items()}
@@ -57,13 +57,13 @@ Run = Separation | Iterable[Step]
 def plot_separation(
     runs: Run | Mapping[str, Run], *, axes: Iterable[Axes] | None = None
 ) -> Figure | SubFigure:
-    """Plot angle, distance and norm gap by step for a run or several: the paper's figures 10 and 11.
+    """Plot angle, distance and norm gap by step for one run or several: the paper's figures 10 and 11.
 
-    A line is the mean over samples and pairs, its band their least and largest.
+    Each line is the mean over samples and pairs; its band spans their minimum and maximum.
 
     Args:
         runs: the steps of `amdm` (a generator is run to its end), or a `Separation`; or several by name.
-        axes: three axes to draw into; a figure of its own by default.
+        axes: three axes to draw into; by default those of a new figure.
     """
     named = runs if isinstance(runs, Mapping) else {"": runs}
     found = {name: run if isinstance(run, Separation) else Separation.of(run) for name, run in named.items()}
@@ -90,7 +90,7 @@ def plot_separation(
 
 
 class _Line(NamedTuple):
-    """What is known of a column: over samples and pairs the least, the mean and the largest."""
+    """One line of the plot: the minimum, the mean and the maximum over samples and pairs."""
 
     steps: np.ndarray
     low: np.ndarray
@@ -106,7 +106,7 @@ class _Line(NamedTuple):
 
 
 def _log_from(values: np.ndarray) -> float:
-    """The least positive value if they span enough decades for a logarithmic axis, else -inf."""
+    """Return the least positive value if the values span enough decades for a logarithmic axis, else -inf."""
     positive = values[values > 0]
     decades = len(positive) > 0 and positive.max() > 30 * positive.min()
     return float(positive.min()) if decades else -math.inf

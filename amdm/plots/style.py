@@ -1,4 +1,4 @@
-"""What all figures share: a colour per method, an empty figure, readable ticks, labels beside lines."""
+"""Shared style of all figures: a colour per method, an empty figure, readable ticks, labels beside lines."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -48,7 +48,8 @@ METHODS = {
 def colour_of(method: str) -> str:
     """Return the colour that a method has in every figure; AMDM's is blue, one model alone is black.
 
-    A name is a method's if it begins with its name (`METHODS`), or AMDM's if it is like "A(+B)".
+    A label belongs to a method if it begins with the method's name (`METHODS`), and to AMDM if it is like
+    "A(+B)".
     """
     if "(+" in method:
         return COLOURS["blue"]
@@ -57,7 +58,7 @@ def colour_of(method: str) -> str:
 
 
 def colours_of(names: Collection[str]) -> dict[str, str]:
-    """Return a colour for each line of one figure: its method's, or a free one if another line has that."""
+    """Return a colour for each line of a figure: its method's, or a free one if another line has that."""
     own: dict[str, str] = {}
     for name in dict.fromkeys(names):
         own.setdefault(colour_of(name), name)
@@ -84,7 +85,7 @@ def empty(width: float = WIDTH, height: float = 3.0, *, gap: float = 0.04) -> Fi
 
 
 def plain_log(axis: Axis) -> None:
-    """Write a logarithmic axis's ticks as 0.1, 1, 10; with 2 and 5 between where it spans few decades."""
+    """Write a logarithmic axis's ticks as 0.1, 1, 10, with 2 and 5 in between if it spans few decades."""
     low, high = sorted(axis.get_view_interval())
     few = low > 0 and high < 300 * low
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
@@ -93,15 +94,15 @@ def plain_log(axis: Axis) -> None:
 
 
 def _plain(value: float, _: object = None) -> str:
-    """A tick in digits while these are few, else as a power of ten."""
+    """Return a tick's label: in digits if these are few, else as a power of ten."""
     power = f"$10^{{{math.log10(value):.0f}}}$" if value > 0 else "0"
     return f"{value:g}" if 1e-3 <= value < 1e4 else power
 
 
 def label_lines(axes: Axes, *, fontsize: float = 8) -> None:
-    """Write each line's label at its right end, in its colour, clear of the others: instead of a legend.
+    """Write each line's label at its right end, in its colour and clear of the others, instead of a legend.
 
-    Call it when the limits are final.
+    Call it after the limits are final.
     """
     lines = {line: label for line in axes.lines if (label := str(line.get_label())) and label[0] != "_"}
     if not lines:
@@ -118,14 +119,14 @@ def label_lines(axes: Axes, *, fontsize: float = 8) -> None:
 
 
 def _last(line: Line2D) -> tuple[float, float]:
-    """The last point of a line that is finite."""
+    """Return the last finite point of a line."""
     points = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
     x, y = points[np.isfinite(points).all(1)][-1]
     return float(x), float(y)
 
 
 def apart(places: Sequence[float], gap: float) -> list[float]:
-    """Return places at least `gap` apart, in the same order, the nearest by least squares.
+    """Return places at least `gap` apart, in the same order and nearest to the given ones by least squares.
 
     The k-th place minus k gaps must not fall: isotonic regression, by pooling neighbours that do.
     """

@@ -1,4 +1,4 @@
-"""A run's steps as an animation."""
+"""Animations of a run's steps."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from amdm.plots.separation import Separation
 
 @dataclass
 class Trajectory:
-    """Record a run: pass it as `callback` to any sampler's function, k-diffusion's too.
+    """A callback that records a run: pass it as `callback` to any `sample_*` function, k-diffusion's too.
 
         film = Trajectory()
         latent = sample_amdm(models, x, sigmas, callback=film)
@@ -24,8 +24,7 @@ class Trajectory:
 
     Attributes:
         decode: turns the latents of a step, `(batch, *event)`, into its images (`Images`).
-        of: what is shown: "denoised", what the model sees behind the noise, or "x", which is shown at unit
-            variance.
+        of: what to show: "denoised", the model's prediction, or "x", the latent at unit variance.
         frames: the images of the batch at every step, arrays of bytes `(height, width, 3)`.
     """
 
@@ -39,7 +38,7 @@ class Trajectory:
             raise ValueError(f"of is {self.of!r}, expected 'denoised' or 'x'")
 
     def __call__(self, info: Mapping[str, Any]) -> None:
-        """Keep the step's images, and how the models' latents lie to each other."""
+        """Record the step's images and the differences between the models' latents."""
         latent = info[self.of].detach()
         if self.of == "x":
             latent = latent / (1 + float(info["sigma"]) ** 2) ** 0.5
@@ -50,23 +49,23 @@ class Trajectory:
 
     @property
     def separation(self) -> Separation:
-        """How the models' latents lie to each other, for a run of `amdm`."""
+        """Return the differences between the models' latents, for a run of `amdm`."""
         return Separation.stack(self._rows)
 
     def save(self, path: str | Path, *, seconds: float = 4.0, sample: int | None = None) -> Path:
-        """Write an animation (GIF); of one sample, or of all side by side."""
+        """Write an animation (GIF) of one sample, or of all side by side."""
         chosen = slice(None) if sample is None else slice(sample, sample + 1)
         return gif([np.concatenate(frame[chosen], axis=1) for frame in self.frames], path, seconds=seconds)
 
 
 def gif(frames: Iterable[Images], path: str | Path, *, seconds: float = 4.0, height: int = 256) -> Path:
-    """Write images as an animation that repeats, and stays on the last one for a second; return its path.
+    """Write images as an animation that repeats, and return its path. It holds the last image for a second.
 
     Args:
-        frames: one image each.
-        path: where it is written.
-        seconds: how long it takes without that; a frame lasts 20 ms at least, as viewers have it.
-        height: smaller images are enlarged by a whole number, pixel by pixel, to be at most so high.
+        frames: the images.
+        path: the file to write.
+        seconds: its duration without the hold; a frame lasts at least 20 ms, the limit of viewers.
+        height: smaller images are enlarged by a whole factor, pixel by pixel, to at most this height.
     """
     pictures = [Image.fromarray(pixels) for frame in frames for pixels in pixels_of(frame)]
     if not pictures:

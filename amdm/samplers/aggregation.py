@@ -1,4 +1,4 @@
-"""The record of an aggregation: what the paper's Table 5 logs, in VP units, computed when read."""
+"""The record of an aggregation: the quantities of the paper's Table 5, in VP units, computed when read."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from amdm.types import Weight
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Aggregation:
-    """N models' next latents and means, their aggregate, and the lengths it was corrected by.
+    """N models' next latents and means, their aggregate, and the lengths of its correction.
 
-    The properties are in the paper's VP units at the step's end and one row per model or pair, one column
-    per sample. The latents themselves are VE. Pairs are (model 1, model 2), (model 1, model 3), ...
+    The properties are in the paper's VP units at the step's end. They have one row per model or pair and one
+    column per sample. The latents themselves are VE. Pairs are (model 1, model 2), (model 1, model 3), ...
     """
 
     xs: tuple[Tensor, ...]
@@ -25,9 +25,9 @@ class Aggregation:
     merged: Tensor
     """x', the fold of `xs`."""
     corrected: tuple[Tensor, ...]
-    """x''_i: what model i goes on from."""
+    """x''_i, the latents that the models continue from."""
     lengths: tuple[Weight, ...]
-    """The correction lengths as asked for, VP."""
+    """The requested correction lengths, VP."""
     scale: float
     """sqrt(1 + sigma_next^2), VE length per VP length."""
 
@@ -37,27 +37,27 @@ class Aggregation:
 
     @property
     def angle(self) -> Float[Tensor, "pairs batch"]:
-        """The angle between x_1 and x_j, radians."""
+        """Return the angle between x_1 and x_j, in radians."""
         return torch.stack([angle(self.xs[0], x) for x in self.xs[1:]])
 
     @property
     def distance(self) -> Float[Tensor, "pairs batch"]:
-        """|x_1 - x_j|, VP."""
+        """Return |x_1 - x_j|, VP."""
         return torch.stack([norms(self.xs[0], x) / self.scale for x in self.xs[1:]])
 
     @property
     def norm_gap(self) -> Float[Tensor, "pairs batch"]:
-        """| |x_1| - |x_j| |, VP."""
+        """Return | |x_1| - |x_j| |, VP."""
         first, *others = [norms(x) for x in self.xs]
         return torch.stack([(first - norm).abs() / self.scale for norm in others])
 
     @property
     def deviation(self) -> Float[Tensor, "models batch"]:
-        """|x' - mean_i|, VP: what eq. (8) moves along."""
+        """Return |x' - mean_i|, VP: the distance that eq. (8) shortens."""
         return torch.stack([norms(self.merged, mean) / self.scale for mean in self.means])
 
     @property
     def correction_share(self) -> Float[Tensor, "models batch"]:
-        """length_i / |x' - mean_i|: above 1 the correction stops at the mean; 0/0 is NaN."""
+        """Return length_i / |x' - mean_i|. Above 1 the correction stops at the mean; 0/0 is NaN."""
         deviation = self.deviation
         return torch.stack([length / row for length, row in zip(self.lengths, deviation, strict=True)])

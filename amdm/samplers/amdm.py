@@ -1,4 +1,4 @@
-"""AMDM: N samplers step side by side, their latents joined after every step of a window (Algorithm 1)."""
+"""AMDM: N samplers step side by side and are joined after every step of a window (Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Together(NamedTuple):
     """The memory of Algorithm 1 between steps."""
 
     lead: Any
-    """What model 1's sampler remembers."""
+    """The memory of model 1's sampler."""
     partners: Sequence[tuple[Tensor, Any]] = ()
     """The other models' latents, and what their samplers remember."""
     steps: Sequence[Step] = ()
@@ -45,45 +45,46 @@ class Together(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AMDM(Rule):
-    """Aggregation of N diffusion models into the first: the paper's Algorithm 1 as a generator.
+    """Aggregate N diffusion models into the first one: the paper's Algorithm 1 as a generator.
 
     At every step of the window each model takes a step from its own latent, the results are folded into
-    one (eq. (7)), and each model goes on from that, pulled toward the mean of its own step (eq. (8)).
-    Before the window every model runs alone, after it only model 1 does. The yielded `Step` is model 1's;
-    `x_next` is what it goes on from, `aggregation` how it came about. `send` replaces model 1's `x_next`.
+    one (eq. (7)), and each model continues from that, pulled toward the mean of its own step (eq. (8)).
+    Before the window every model runs alone; after it only model 1 does. The yielded `Step` is model 1's:
+    it continues from `x_next`, and `aggregation` is the record of the joining. `send` replaces model 1's
+    `x_next`.
 
-    At the first aggregation of trajectories that had not met, the latents jump by about a radius: a
+    At the first aggregation of trajectories that had not met, the latents jump by about a radius, so a
     multistep sampler's history is dropped there, once. Trajectories have met if the window begins at the
     first step and `x` is one tensor for all models.
 
-    The defaults are the paper's, and measured (`benchmarks/REPORT.md`). `lerp_fold` controls more and its
-    images are poorer. A correction of 0 has 1.0 points more success on trained models and a KID worse by
-    1.6e-3, both small; on exact mixtures it is better in all dimensions, by 6 to 8 points at n = 16384.
+    The defaults are the paper's; `benchmarks/REPORT.md` has measurements. `lerp_fold` gives more control and
+    poorer images. A correction of 0 has 1.0 points more success on trained models and a KID worse by 1.6e-3,
+    both small; on exact mixtures it is better in all dimensions, by 6 to 8 points at n = 16384.
 
     Args:
-        models: N denoisers sharing a latent space and the schedule `sigmas` (not their training
-            schedules: a VE denoiser does not know its own). Model 1 is the one that is enriched.
-        x: `(batch, *event)` at `sigmas[0]`, VE, for all models; or N of them, as independent starts
-            (`start_noise`) and as models of different devices or dtypes need: each model works where its
-            latent lives, the fold where the first one does.
+        models: N denoisers that share a latent space and the schedule `sigmas` (not their training schedules,
+            which VE denoisers do not depend on). Model 1 is the one that is enriched.
+        x: `(batch, *event)` at `sigmas[0]`, VE, for all models; or N of them, for independent starts
+            (`start_noise`) and for models on different devices or of different dtypes. Each model works on
+            its latent's device, the fold on the first latent's.
         weights: a list of N - 1 shares in [0, 1] for the fold, each a number, a tensor of one per sample (a
             bare 1-D tensor is read as the list), or a tensor that broadcasts to the latents, one per element
-            (regions: `(batch, 1, height, width)`); one is used for every merge (`fold_shares` gives what that
-            means for N > 2). Or a function of model 1's `Step` that returns them.
+            (regions: `(batch, 1, height, width)`); a single one is used for every merge (`fold_shares`
+            gives the resulting shares for N > 2). Or a function of model 1's `Step` that returns them.
         correction: eq. (8)'s length, VP: one for all models, or N; 0 for none; "auto" is 0.3
-            sqrt(n/16384), the paper's 0.3 at SD's size. Never past the mean. Or a function of model 1's
-            `Step`, whose `aggregation` then lacks only what the correction makes: half of the way to every
+            sqrt(n/16384), the paper's 0.3 at SD's size. It never goes past the mean. Or a function of model
+            1's `Step`, whose `aggregation` then lacks only the correction's results: half of the way to every
             mean is `lambda step: list(0.5 * step.aggregation.deviation)`.
         window: which steps aggregate: a fraction of them, a float (0.4 is the paper's first 20 of 50, 1.0 all
             steps); a count, an int (1 is one step); a (start, stop) pair of step indices; or
-            `sigma_window(lo, hi)`. A fraction that rounds to no step is warned of.
+            `sigma_window(lo, hi)`. A fraction that rounds to no step raises a warning.
         fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
-        known: a region that is not drawn, `Known(latent, mask)`: every model's latent gets it at each level,
-            and the fold, its angles and the correction leave it out. The yielded `denoised` has it too.
+        known: a region that is not drawn, `Known(latent, mask)`. Every model's latent gets it at each level.
+            The fold, its angles and the correction leave it out. The yielded `denoised` has it too.
         sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
-        eta: handed to every model's sampler, whatever that sampler's own default; 0 is deterministic.
-        noise_sampler: None draws `randn_like` as k-diffusion does; one, which the models draw from in
-            turn; or N (`seeded_noise` with a stream per model, `shared_noise` for a common draw).
+        eta: passed to every model's sampler in place of that sampler's own default; 0 is deterministic.
+        noise_sampler: None draws `randn_like` as k-diffusion does. The models draw from a single sampler in
+            turn. Or N samplers (`seeded_noise` with a stream per model, `shared_noise` for a common draw).
 
     Returns:
         A generator of `Step`s. N stop + steps - stop evaluations for the window [start, stop), times those
@@ -92,8 +93,8 @@ class AMDM(Rule):
 
     Raises:
         TypeError, ValueError: an argument is not as above; at the call.
-        FloatingPointError: something was not finite: what, for which sample, and in which step first. It is
-            raised when the window closes and at the last step; with `debug_nans` at the step itself.
+        FloatingPointError: a tensor was not finite. The message names it, the sample and the first such step.
+            It is raised when the window closes and at the last step; with `debug_nans` at the step itself.
 
     >>> from amdm.denoisers import GaussianMixture
     >>> one, other = (GaussianMixture(torch.full((1, 2), mean), torch.ones(1)) for mean in (0.0, 1.0))
@@ -113,7 +114,7 @@ class AMDM(Rule):
     eta: float = 0.0
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Check and resolve the options; the memory holds the partners' starts."""
+        """Check and resolve the options. The memory holds the partners' starts."""
         super().begin(xs, levels, num_models)
         check_callable(self.fold, "fold", "fold(xs, weights)")
         if not callable(self.weights):
@@ -144,13 +145,13 @@ class AMDM(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm1(AMDM):
-    """The paper's Algorithm 1: a rule made of rules. `inner` is the sampler's, which every model runs."""
+    """The paper's Algorithm 1, a rule made of rules: every model runs the sampler's rule `inner`."""
 
     inner: Rule
     region: Region | None = None
 
     def step(self, at: At, x: Tensor, memory: Together) -> tuple[Step, Together]:
-        """Let every model take its step, and in the window fold the results and pull them to the means."""
+        """Take a step with every model. In the window fold the results and pull them toward the means."""
         start, stop = cast("tuple[int, int]", self.window)
         region, running = self.region, [(x, memory.lead), *memory.partners]
         if region is not None and at.i == 0:
@@ -203,7 +204,7 @@ class Algorithm1(AMDM):
     def retake(
         self, at: At, step: Step, was: Written, memory: Together, after: Together
     ) -> tuple[Step, Together]:
-        """The same, and the partners' x and denoised get the numbers that were written into model 1's."""
+        """Take the step again. The partners' x and denoised get what was written into model 1's."""
         latents, predictions = [], []
         for own in after.steps:
             x = step.x if own.x is step.x else over(own.x, step.x, was.x)
@@ -218,19 +219,19 @@ class Algorithm1(AMDM):
         return self.step(at.given(predictions), step.x, before)
 
     def _lengths(self, lead: Step) -> Lengths | Callable[[Aggregation], Lengths]:
-        """The correction as `join` takes it."""
+        """Return the correction in the form that `join` takes."""
         correction = self.correction
         if not callable(correction):
             return correction
         return lambda so_far: correction(replace(lead, aggregation=so_far))
 
     def restarted(self, memory: Together) -> Together:
-        """Model 1's sampler forgets, the partners go on."""
+        """Return the memory with model 1's sampler restarted and the partners unchanged."""
         return Together(self.inner.restarted(memory.lead), memory.partners)
 
 
 def over(own: Tensor, new: Tensor, was: Tensor) -> Tensor:
-    """`own`, but for the numbers of another latent that were exchanged: these are `new` there."""
+    """Return `own` with the values of `new` at the places where `new` differs from `was`."""
     return torch.where((new != was).to(own.device), new.to(own), own)
 
 
@@ -249,19 +250,19 @@ def join(
     Args:
         xs: N latents `(batch, *event)` at `sigma_next`, VE.
         means: the means of the steps that led to them.
-        sigma_next: their level; 0 for latents in VP.
+        sigma_next: the latents' level; 0 for VP latents.
         weights: N - 1 shares, or one for every merge, as `amdm` takes them.
-        correction: VP lengths as `amdm` takes them, or a function of the `Aggregation` that lacks only what
-            the correction makes.
+        correction: VP lengths as `amdm` takes them, or a function of the `Aggregation` that lacks only the
+            correction's results.
         fold: `fold(xs, weights) -> x'`.
-        mask: broadcasts to the latents; where it is 0 nothing is joined: the record is 0 there and each model
-            keeps its own x. Angles, norms and lengths are those of the rest, and "auto" goes by its size.
+        mask: broadcasts to the latents. Where it is 0 nothing is joined: the record is 0 there and each model
+            keeps its own x. Angles, norms and lengths are those of the rest, and "auto" uses the rest's size.
 
     Returns:
-        The record. Its `corrected` are what the models go on from.
+        The record. The models continue from its `corrected`.
 
     Raises:
-        TypeError, ValueError: an argument is not as above, or the fold returned something else than a latent.
+        TypeError, ValueError: an argument is not as above, or the fold did not return a latent.
     """
     own, n = xs, cast("int | Tensor", xs[0][0].numel())
     if mask is not None:
@@ -289,7 +290,7 @@ LENGTH = "a finite length of 0 or more"
 
 
 def check_option(value: Share, name: str, expected: str, most: float = math.inf, least: float = 0.0) -> None:
-    """Read an option that is a tensor; raise unless its numbers are from `least` to `most`, and finite."""
+    """Read an option that is a tensor; raise unless its values are finite and from `least` to `most`."""
     if not isinstance(value, Tensor) or value.is_meta:
         return
     check_real(value, name, expected)
@@ -301,13 +302,13 @@ def check_option(value: Share, name: str, expected: str, most: float = math.inf,
 
 
 def as_weights(value: Any, num_models: int) -> list[Share]:
-    """`amdm`'s weights as N - 1 shares, checked (tensors are not read)."""
+    """Return `amdm`'s weights as N - 1 checked shares. Tensors are not read."""
     more = ", one a merge; for shares that change with the step, a function of the Step"
     return listed(value, num_models - 1, num_models, "weights", SHARE, most=1.0, more=more)
 
 
 def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
-    """`amdm`'s correction as N VP lengths, checked (tensors are not read); n is the latents' size."""
+    """Return `amdm`'s correction as N checked VP lengths for latents of size `n`. Tensors are not read."""
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f"correction is {value!r}, expected a VP length, one per model, or 'auto'")
@@ -316,9 +317,9 @@ def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
 
 
 def auto_length(n: int | Tensor) -> Any:
-    """Eq. (8)'s length (VP) for n-dimensional latents: the paper's 0.3 at n = 16384, as the radius grows.
+    """Return eq. (8)'s length (VP) for n-dimensional latents.
 
-    A number, or one per sample as `n` is.
+    The paper's 0.3 at n = 16384 grows as sqrt(n). The length is a number, or one per sample if `n` is.
     """
     return 0.3 * (n / 16384).sqrt() if isinstance(n, Tensor) else 0.3 * math.sqrt(n / 16384)
 
@@ -336,7 +337,8 @@ def listed(
 ) -> list[Any]:
     """A list, tuple or 1-D array as a list, anything else `count` times; numbers checked to be in the range.
 
-    Numbers become Python floats: numpy's float32 would take all it is multiplied with down to float32.
+    Numbers must be from 0 to `most`. They become Python floats, since numpy's float32 would lower the
+    precision of all that it is multiplied with.
     """
     several = isinstance(value, list | tuple) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 1)
     values = list(value) if several else [value] * count
@@ -351,7 +353,7 @@ def listed(
 
 
 def sigma_window(lo: float, hi: float) -> Callable[[Sequence[float]], tuple[int, int]]:
-    """The window of the steps that begin at a noise level in [lo, hi].
+    """Return the window of the steps that begin at a noise level in [lo, hi].
 
     >>> sigma_window(1.0, 10.0)([20.0, 10.0, 3.0, 0.5, 0.0])
     (1, 3)
@@ -368,11 +370,11 @@ def sigma_window(lo: float, hi: float) -> Callable[[Sequence[float]], tuple[int,
 
 
 def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = False) -> tuple[int, int]:
-    """The window as step indices [start, stop). With `warn`, warn of a fraction that rounds to no step.
+    """Return the window as step indices [start, stop). With `warn`, warn if a fraction rounds to no step.
 
     Raises:
-        TypeError: none of these.
-        ValueError: a fraction outside [0, 1], or not 0 <= start <= stop <= the number of steps.
+        TypeError: `window` is of no supported type.
+        ValueError: a fraction is outside [0, 1], or not 0 <= start <= stop <= the number of steps.
 
     >>> resolve_window(0.4, [1.0] * 51)
     (0, 20)
@@ -409,7 +411,7 @@ def _is_index(value: object) -> bool:
 
 
 def rule_of(sampler: Sampler, eta: float, levels: Sequence[float]) -> Rule:
-    """The rule of a generator function; any other generator function becomes a rule by being driven."""
+    """Return the rule of a generator function. A generator without a rule is wrapped in `Driven`."""
     expected, make = "generator function such as ddim", getattr(sampler, "rule", None)
     if make is not None:
         options = {option.name for option in fields(make)}
@@ -433,7 +435,7 @@ def rule_of(sampler: Sampler, eta: float, levels: Sequence[float]) -> Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Driven(Rule):
-    """The rule of a generator that is written as one: it remembers that, and whether to restart it."""
+    """A rule that drives a generator without one. Its memory is the generator and whether to restart it."""
 
     sampler: Sampler
     eta: float
@@ -454,7 +456,7 @@ class Driven(Rule):
         return next(steps), (steps, False)
 
     def predicted(self, was: Written, x: Tensor, denoised: Tensor) -> Tensor:
-        """Refuse: a generator's step cannot be taken again."""
+        """Raise: a generator's step cannot be taken again."""
         name = getattr(self.sampler, "__name__", type(self.sampler).__name__)
         raise ValueError(
             f"callback wrote into x or denoised, which the generator {name} does not step from, expected no "
@@ -462,7 +464,7 @@ class Driven(Rule):
         )
 
     def restarted(self, memory: tuple[Steps, bool]) -> tuple[Steps, bool]:
-        """The generator is told with the next latent."""
+        """Return the memory with a mark: the next latent is sent to the generator in a `Restart`."""
         return memory[0], True
 
 

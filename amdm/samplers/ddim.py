@@ -20,7 +20,7 @@ Level = float | Tensor
 def ddim_step(
     x: Latent, denoised: Latent, sigma: Level, sigma_next: Level, eta: float = 0.0
 ) -> tuple[Latent, float]:
-    """DDIM's step, eq. (4): mean = denoised + (sigma_down/sigma) (x - denoised), std = sigma_up.
+    """Return DDIM's step, eq. (4): mean = denoised + (sigma_down/sigma) (x - denoised), std = sigma_up.
 
     In VE coordinates this is k-diffusion's ancestral Euler step: sigma_up = min(sigma_next, eta
     sqrt(sigma_next^2 (sigma^2 - sigma_next^2)/sigma^2)), sigma_down^2 = sigma_next^2 - sigma_up^2. In the
@@ -52,7 +52,7 @@ def ddim_step(
 def ddim_formula(
     x: Latent, denoised: Latent, sigma: float, sigma_next: float, eta: float
 ) -> tuple[Latent, float]:
-    """`ddim_step` without its checks: the loop has made them."""
+    """Return `ddim_step` without its checks, which the loop has made."""
     std = min(sigma_next, eta * sigma_next * math.sqrt((sigma - sigma_next) * (sigma + sigma_next)) / sigma)
     sigma_down = math.sqrt((sigma_next - std) * (sigma_next + std))
     return torch.lerp(denoised, x, sigma_down / sigma), std
@@ -66,25 +66,25 @@ class DDIM(Rule):
         eta: DDIM's share of fresh noise; 0 is deterministic and draws nothing.
 
     Returns:
-        A generator of `Step`s. One model evaluation a step, and no wait for the device but one at the last
-        step.
+        A generator of `Step`s. Each step costs one model evaluation. The only wait for the device is at the
+        last step.
 
     Raises:
-        TypeError, ValueError: an argument is not as above; at the call. Later, if the model or the noise has
-            another shape.
-        FloatingPointError: something was not finite: what, for which sample, and in which step first. It is
-            raised at the last step; with `debug_nans` at the step itself.
+        TypeError, ValueError: an argument is not as above (at the call), or a model or noise sampler returned
+            another shape (at the step).
+        FloatingPointError: a tensor was not finite. The message names it, the sample and the first such step.
+            It is raised at the last step; with `debug_nans` at the step itself.
     """
 
     eta: float = 0.0
 
     @property
     def holds_slope(self) -> bool:
-        """True for Euler's method."""
+        """Return True for eta = 0: Euler's method makes its slope before the callback."""
         return self.eta == 0
 
     def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
-        """Eq. (4)."""
+        """Take one step by eq. (4)."""
         denoised = at.denoise[0](x, at.sigma)
         return at.step(
             x, denoised, *ddim_formula(x, denoised, at.sigma, at.sigma_next, float(self.eta))

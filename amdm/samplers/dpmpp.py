@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M), and its SDE form."""
+"""DPM-Solver++(2M) and its SDE form."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dpmpp_2m_step(
     sigma_previous: Level | None,
     eta: float = 0.0,
 ) -> tuple[Latent, float]:
-    """DPM-Solver++(2M), and its SDE form by the midpoint rule for eta > 0.
+    """Return the step of DPM-Solver++(2M), or for eta > 0 of its SDE form by the midpoint rule.
 
     With h = log(sigma/sigma_next): mean = D + k (x - D), k = exp(-h - eta h), std = sigma_next
     sqrt(1 - exp(-2 eta h)), where D = denoised + (denoised - previous) h / (2 h_previous) extrapolates to
@@ -67,7 +67,7 @@ def dpmpp_2m_formula(
     sigma_previous: float | None,
     eta: float,
 ) -> tuple[Latent, float]:
-    """`dpmpp_2m_step` without its checks: the loop has made them."""
+    """Return `dpmpp_2m_step` without its checks, which the loop has made."""
     if sigma_next == 0:
         return denoised, 0.0
     h = math.log(sigma / sigma_next)
@@ -89,14 +89,14 @@ class History(NamedTuple):
 class DPMpp2MSDE(Rule):
     """DPM-Solver++(2M) SDE: k-diffusion's `sample_dpmpp_2m_sde` with the midpoint rule.
 
-    `noise_sampler=None` draws independent noise for every step: in law what k-diffusion's default, a Brownian
-    tree, gives. To get the tree's draws pass its `BrownianTreeNoiseSampler`.
+    `noise_sampler=None` draws independent noise for every step, equal in law to k-diffusion's default, a
+    Brownian tree. To get the tree's draws pass its `BrownianTreeNoiseSampler`.
 
     Args:
-        eta: the SDE's own share of fresh noise: 1 is the reverse SDE, 0 is `dpmpp_2m`.
+        eta: the share of fresh noise, as the SDE defines it: 1 is the reverse SDE, 0 is `dpmpp_2m`.
 
     Returns:
-        A generator of `Step`s. One model evaluation a step.
+        A generator of `Step`s. Each step costs one model evaluation.
 
     Raises:
         TypeError, ValueError, FloatingPointError: as for `ddim`.
@@ -105,7 +105,7 @@ class DPMpp2MSDE(Rule):
     eta: float = 1.0
 
     def step(self, at: At, x: Tensor, memory: History | None) -> tuple[Step, History]:
-        """The step with the history of the last one, if there is any."""
+        """Take one step with the last step's prediction, if there is one."""
         denoised, before = at.denoise[0](x, at.sigma), memory or History()
         mean, std = dpmpp_2m_formula(
             x, denoised, before.denoised, at.sigma, at.sigma_next, before.sigma, float(self.eta)
@@ -115,7 +115,7 @@ class DPMpp2MSDE(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class DPMpp2M(DPMpp2MSDE):
-    """DPM-Solver++(2M): k-diffusion's `sample_dpmpp_2m`, second order at one evaluation a step.
+    """DPM-Solver++(2M): k-diffusion's `sample_dpmpp_2m`, second order with one evaluation per step.
 
     Args:
         eta: must be 0: the method is deterministic.
@@ -130,7 +130,7 @@ class DPMpp2M(DPMpp2MSDE):
     eta: float = 0.0
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Refuse noise."""
+        """Check the options; raise unless eta is 0."""
         check_deterministic("dpmpp_2m", self.eta)
         return super().begin(xs, levels, num_models)
 

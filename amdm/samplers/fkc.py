@@ -36,24 +36,24 @@ LARGEST = 1e300
 
 
 class Particles(NamedTuple):
-    """`Step.record` of `fkc`: the weights after the step, before any resampling, and what that did."""
+    """`Step.record` of `fkc`: the weights after the step, before any resampling, and its ancestors."""
 
     log_weights: Float[Tensor, " batch"]
     """Natural, since the last resampling, float64. A NaN, for whose cause the run raises at its end, is a
     weight of 0 and leaves the others of the group alone."""
     increment: Float[Tensor, " batch"]
-    """What this step added."""
+    """The increment of this step."""
     effective: Float[Tensor, " groups"]
     """Kish's effective number of particles."""
     ancestors: Int[Tensor, " batch"]
-    """Whose copy each sample became, by its index in the batch: `x_next` is (mean + std noise)[ancestors]."""
+    """The index in the batch that each sample is a copy of: `x_next` is (mean + std noise)[ancestors]."""
 
     @property
     def variance(self) -> Float[Tensor, " groups"]:
-        """The variance of this step's increments within a group; 0 for a single particle.
+        """Return the variance of this step's increments within a group; 0 for a single particle.
 
-        A diagnostic of `fkc_log_weight`: 0 where the composition is safe without correction. The weights
-        from `log_densities` also correct the step's own error, and vary where it is safe too.
+        This diagnoses `fkc_log_weight`: it is 0 if the composition is right without correction. The weights
+        from `log_densities` also correct the step's own error, so they vary even then.
         """
         grouped = self.increment.reshape(len(self.effective), -1)
         return grouped.var(1, correction=min(1, grouped.shape[1] - 1))
@@ -62,11 +62,11 @@ class Particles(NamedTuple):
 def fkc_log_weight(
     x: Latent, denoised: Sequence[Latent], exponents: Sequence[float], sigma: float, sigma_next: float
 ) -> PerSample:
-    """The increment of the log-weights of samples at `x` by a step to sigma_next, whatever its noise.
+    """Return the increment of the samples' log-weights for a step to sigma_next, whatever its noise.
 
-    (sigma^2 - sigma_next^2)/2 (|sum_i beta_i s_i|^2 - sum_i beta_i |s_i|^2), with the scores s_i = (D_i -
-    x)/sigma^2 (VE), summed over the event in float64. It is 0 for one model with exponent 1, and wherever
-    the diffused densities' product is the product's diffusion.
+    The increment is (sigma^2 - sigma_next^2)/2 (|sum_i beta_i s_i|^2 - sum_i beta_i |s_i|^2), with the scores
+    s_i = (D_i - x)/sigma^2 (VE), summed over the event in float64. It is 0 for one model with exponent 1, and
+    wherever the diffused densities' product is the product's diffusion.
 
     References:
         Skreta et al. 2025, "Feynman-Kac correctors in diffusion", arXiv:2503.02819.
@@ -87,39 +87,39 @@ def fkc_log_weight(
 
 @dataclass(frozen=True, kw_only=True)
 class FKC(Rule):
-    """Feynman-Kac correctors: a generator whose weighted samples follow prod_i q_i^beta_i at every level.
+    """Draw weighted samples that follow prod_i q_i^beta_i at every level, by Feynman-Kac correctors.
 
-    x' = x + ((1 - eta^2) sigma (sigma - sigma_next) + eta^2 Delta) S + eta sqrt(Delta) noise, with S =
-    sum_i beta_i s_i and Delta = sigma^2 - sigma_next^2 (VE): the score sum's own step, whose error in law the
-    weights undo. These are of first order: with eta = 1 variances come out too large by a part that shrinks
-    with the number of steps. With less noise errors, of the steps and of finitely many particles, live on:
-    relative to the variances they change as (v + sigma^2)^(1 - B (1 - eta^2)), B the sum of the exponents,
-    so they grow as sigma falls unless B (1 - eta^2) < 1. A product of two Gaussians from sigma = 10 with eta
-    = 0.5 comes out, of 20,000 particles after 400 steps, with a variance of 0.19 for 1/3.
+    A step is x' = x + ((1 - eta^2) sigma (sigma - sigma_next) + eta^2 Delta) S + eta sqrt(Delta) noise, with
+    S = sum_i beta_i s_i and Delta = sigma^2 - sigma_next^2 (VE). The weights undo this step's error in law.
+    They are of first order: with eta = 1 variances are too large by a part that shrinks with the number of
+    steps. With less noise, errors of the steps and of finitely many particles persist: relative to the
+    variances they change as (v + sigma^2)^(1 - B (1 - eta^2)), B the sum of the exponents, so they grow as
+    sigma falls unless B (1 - eta^2) < 1. For a product of two Gaussians from sigma = 10 with eta = 0.5,
+    20,000 particles after 400 steps have a variance of 0.19 instead of 1/3.
 
-    With the densities themselves the weights are the exact ratios of the steps' kernels: then it is
-    energy-based sequential Monte Carlo, right at any number of steps. Exact denoisers are assumed; few
-    particles in many dimensions leave one ancestor.
+    With `log_densities` the weights are the exact ratios of the steps' kernels. This is energy-based
+    sequential Monte Carlo, right at any number of steps. Both assume exact denoisers. With few particles in
+    many dimensions only one ancestor survives.
 
     Args:
-        x: `(batch, *event)` at `sigmas[0]`, VE, as for one model: it is multiplied by 1/sqrt(B), B the sum
-            of the exponents, which is the start of the product.
+        x: `(batch, *event)` at `sigmas[0]`, VE, as for one model. It is multiplied by 1/sqrt(B), B the sum
+            of the exponents, which gives the start of the product.
         exponents: beta, N numbers of sum B > 0; None for a product, all 1. (1/N, ...) is the geometric mean,
             (1 - w, w) guidance by w of the second, (beta,) annealing.
-        particles: how many consecutive samples of the batch are a group, within which they are resampled:
-            one prompt's. None for the whole batch.
-        resample: where the effective number of particles is not above this part of all: 1 at every step,
-            0 never. Not after the last step, whose weights are in its record.
-        log_densities: N functions `(x, sigma) -> log q_i`, one number per sample, up to numbers that do not
-            depend on x, for the exact weights; None for `fkc_log_weight`. The last step, which draws no
-            noise if it goes to 0, then adds nothing.
+        particles: the number of consecutive samples of the batch that form a group, such as one prompt's.
+            Resampling stays within a group. None for the whole batch.
+        resample: resample a group if its effective number of particles is at most this fraction of all: 1 at
+            every step, 0 never. The last step is never resampled; its weights are in its record.
+        log_densities: N functions `(x, sigma) -> log q_i` for the exact weights: one number per sample, up to
+            constants in x. None for `fkc_log_weight`. A last step to 0, which draws no noise, then adds
+            nothing.
         eta: the share of fresh noise, 0 or more; 1 is the reverse SDE, and less is biased as above. Near 0
-            copies stay copies.
+            resampled copies of a particle stay close together.
         generator: for the resampling's uniform numbers, on the CPU; None for the global one.
 
     Returns:
-        A generator of `Step`s with a `Particles` as record; `denoised` is that of S. N evaluations a step,
-        and each of `log_densities` twice. A `Restart` sets the weights to 1.
+        A generator of `Step`s with a `Particles` as record; `denoised` is that of S. Each step costs N
+        evaluations, and two of each of `log_densities`. A `Restart` sets the weights to 1.
 
     Raises:
         TypeError, ValueError: an argument is not as above; a schedule begins at the level that stands for an
@@ -140,7 +140,7 @@ class FKC(Rule):
     generator: torch.Generator | None = None
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Check and resolve the options; the start is that of the product."""
+        """Check and resolve the options. The start is that of the product."""
         super().begin(xs, levels, num_models)
         (x,) = xs
         exponents = check_exponents(self.exponents, num_models)
@@ -159,7 +159,7 @@ class FKC(Rule):
         return Start(replace(self, exponents=exponents, particles=int(particles)), narrowed(x, exponents))
 
     def step(self, at: At, x: Tensor, memory: PerSample | None) -> tuple[Step, PerSample]:
-        """The score sum's step, its weights, and the resampling; the memory is the log-weights."""
+        """Take one step along the summed score, weight it and resample. The memory is the log-weights."""
         exponents = cast("Sequence[float]", self.exponents)
         predictions = [denoise(x, at.sigma) for denoise in at.denoise]
         towards = pull(x, predictions, exponents)
@@ -183,7 +183,7 @@ class FKC(Rule):
     def _resampled(
         self, log_weights: PerSample, increment: PerSample, resample: float
     ) -> tuple[Particles, PerSample]:
-        """The record, and the log-weights to go on with."""
+        """Return the record, and the log-weights to continue with."""
         grouped = log_weights.reshape(-1, cast("int", self.particles))
         groups, size = grouped.shape
         effective, ancestors = effective_samples(grouped), torch.arange(groups * size, device=grouped.device)

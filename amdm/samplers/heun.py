@@ -19,7 +19,7 @@ from amdm.types import Latent
 def heun_step(
     x: Latent, denoised: Latent, euler: Latent, denoised_euler: Latent, sigma: Level, sigma_next: Level
 ) -> Latent:
-    """Heun's second-order step: the trapezoidal rule over `x` and its Euler (eta = 0 DDIM) prediction.
+    """Return the next latent by Heun's second-order step: the trapezoidal rule over `x` and `euler`.
 
     Args:
         x: `(batch, *event)`, the latent at `sigma`, VE.
@@ -30,7 +30,7 @@ def heun_step(
         sigma_next: the level to go to, in (0, sigma).
 
     Returns:
-        The next latent `(batch, *event)`: the step is deterministic.
+        The next latent `(batch, *event)`. The step is deterministic.
 
     References:
         Karras et al. 2022, "Elucidating the design space", arXiv:2206.00364, algorithm 1.
@@ -45,7 +45,7 @@ def heun_step(
 def heun_formula(
     x: Latent, denoised: Latent, euler: Latent, denoised_euler: Latent, sigma: float, sigma_next: float
 ) -> Latent:
-    """`heun_step` without its checks: the loop has made them."""
+    """Return `heun_step` without its checks, which the loop has made."""
     slope = (x - denoised) / sigma + (euler - denoised_euler) / sigma_next
     return x + (sigma_next - sigma) / 2 * slope
 
@@ -58,7 +58,7 @@ class Heun(Rule):
         eta: must be 0: the method is deterministic.
 
     Returns:
-        A generator of `Step`s. Two evaluations a step, one where the step ends at 0.
+        A generator of `Step`s. Each step costs two evaluations, or one if it ends at 0.
 
     Raises:
         TypeError, ValueError, FloatingPointError: as for `ddim`; ValueError also for a schedule that begins
@@ -68,18 +68,18 @@ class Heun(Rule):
     eta: float = 0.0
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Refuse noise, and a first level that stands for infinity."""
+        """Check the options; raise if eta is not 0 or the first level stands for infinity."""
         check_deterministic("heun", self.eta)
         check_no_infinite_level(levels, "heun")
         return super().begin(xs, levels, num_models)
 
     @property
     def holds_slope(self) -> bool:
-        """True."""
+        """Return True: Heun's method makes its slope before the callback."""
         return True
 
     def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
-        """Euler's step, corrected by the slope at its end."""
+        """Take Euler's step, corrected by the slope at its end."""
         denoised = at.denoise[0](x, at.sigma)
         mean, std = ddim_formula(x, denoised, at.sigma, at.sigma_next, 0.0)
         if at.sigma_next > 0:

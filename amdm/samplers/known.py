@@ -1,4 +1,4 @@
-"""A region that is known and not drawn: inpainting."""
+"""Inpainting: a region of the latent that is known and not drawn."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Mask = AnyShape | Bool[Tensor, "..."]
 class Known:
     """The part of a latent that is given, for `amdm(..., known=...)`.
 
-    Every model's latent gets it, noised to the level, before its first step and after each step. Folds,
-    angles and corrections leave it out.
+    It is noised to the level and put into every model's latent before the first step and after each step.
+    Folds, angles and corrections leave it out.
 
     Args:
-        latent: the latent without noise; broadcasts to `(batch, *event)`, as do the others.
+        latent: the latent without noise; broadcasts to `(batch, *event)`, like `mask` and `noise`.
         mask: 1 where models draw, 0 where the latent is known, as in diffusers; values between blend the two.
-            Or a list of one mask per step: with `change` in [0, 1], the share of the steps, the last ones, in
-            which a pixel is drawn, `[change > 1 - (i + 1) / steps for i in range(steps)]` is Differential
-            Diffusion (Levin & Fried 2023, arXiv:2306.00950).
-        noise: standard normal, what the latent is noised with at all levels. None for that of model 1's
-            start, (x - latent)/sigmas[0]: it goes straight from the start to the latent.
+            Or a list of one mask per step. For Differential Diffusion (Levin & Fried 2023,
+            arXiv:2306.00950), which draws a pixel in the last fraction `change` of the steps, pass
+            `[change > 1 - (i + 1) / steps for i in range(steps)]`.
+        noise: the standard normal noise that is added to the latent at all levels. None for the noise of
+            model 1's start, (x - latent)/sigmas[0]: a straight path from the start to the latent.
     """
 
     latent: AnyShape
@@ -38,7 +38,7 @@ class Known:
     noise: AnyShape | None = None
 
     def begin(self, x: Tensor, levels: Sequence[float]) -> Region:
-        """Check it against the run's start, and return it as the run needs it."""
+        """Return the known region of a run that begins at `x`; raise unless latent, mask and noise fit it."""
         latent = fitted(self.latent, x, "known.latent").expand(x.shape)
         masks = masks_of(self.mask, x, len(levels) - 1, "known.mask")
         if self.noise is None:
@@ -63,13 +63,13 @@ class Region:
         return torch.lerp(known.to(x), x, self.masks[i].to(x))
 
     def stepped(self, step: Step) -> Step:
-        """Return a step that leads to the known region, its mean too."""
+        """Return the step with the known region in its `x_next` and its mean."""
         x_next, mean = (self.put(each, step.sigma_next, step.index) for each in (step.x_next, step.mean))
         return replace(step, x_next=x_next, mean=mean)
 
 
 def masks_of(mask: Mask | Sequence[Mask], x: Tensor, steps: int, name: str) -> list[Tensor]:
-    """Return a mask for each step, like `x`, from one for all of them or a list."""
+    """Return one mask for each step, like `x`, from a single mask or a list."""
     if not isinstance(mask, list | tuple):
         return [_fitted_mask(mask, x, name)] * max(steps, 1)
     if len(mask) != steps:
@@ -78,7 +78,7 @@ def masks_of(mask: Mask | Sequence[Mask], x: Tensor, steps: int, name: str) -> l
 
 
 def _fitted_mask(mask: object, x: Tensor, name: str) -> Tensor:
-    """A mask like `x`; raise unless it is from 0 to 1."""
+    """Return a mask like `x`; raise unless its values are from 0 to 1."""
     fits = fitted(mask, x, name)
     if not fits.is_meta and not bool(((fits >= 0) & (fits <= 1)).all()):
         least, most = fits.min().item(), fits.max().item()
@@ -87,7 +87,7 @@ def _fitted_mask(mask: object, x: Tensor, name: str) -> Tensor:
 
 
 def fitted(value: object, x: Tensor, name: str) -> Tensor:
-    """The tensor in `x`'s dtype and on its device; raise unless it broadcasts to `x`."""
+    """Return a tensor in the dtype and on the device of `x`; raise unless it broadcasts to `x`."""
     if not isinstance(value, Tensor) or value.is_complex() or value.is_meta > x.is_meta:
         where = " on meta" if isinstance(value, Tensor) and value.is_meta else ""
         raise TypeError(

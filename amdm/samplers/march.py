@@ -1,4 +1,4 @@
-"""The one loop of all samplers, what it watches, and the functions that are made from a sampler's rule."""
+"""The one loop of all samplers, its checks, and the functions that are made from a sampler's rule."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from amdm.writes import Seen
 
 Noise = Callable[[Tensor], Tensor]
 Callback = Callable[[Mapping[str, Any]], object]
-"""Gets k-diffusion's keys x, i, sigma, sigma_hat and denoised, and the whole `Step` as step.
+"""A function of a mapping with k-diffusion's keys x, i, sigma, sigma_hat, denoised and with step, a `Step`.
 
-What it writes into x and denoised in place acts as in k-diffusion's functions: the step is taken from there,
-with the noise that was drawn for it. `sample_euler` and `sample_heun` (here `ddim` with eta = 0 and `heun`)
-make their slope before the callback: it stays, and what is written into denoised has no effect. The others
-step from what stands in both.
+Writing into x and denoised in place acts as in k-diffusion's functions: the step is taken from the new
+values, with the noise that was drawn for it. `sample_euler` and `sample_heun` (here `ddim` with eta = 0 and
+`heun`) make their slope before the callback: the slope stays, and writing into denoised has no effect. The
+others step from the new values of both.
 """
 
 
@@ -54,12 +54,12 @@ class At(NamedTuple):
 
     Attributes:
         i: the step's number, from 0.
-        sigma: its level, a Python number.
+        sigma: the step's level, a Python number.
         sigma_next: the level that it goes to.
         last: True if it ends the schedule.
         denoise: `denoise[k](x, sigma)` is the prediction of model k at `x`; sigma is a number.
         noise: `noise[k](x)` is standard normal noise like `x` for the step of latent k.
-        watch: notes what should be finite: `watch.finite(values, "name returned")`.
+        watch: records which tensors should be finite: `watch.finite(values, "name returned")`.
     """
 
     i: int
@@ -79,16 +79,16 @@ class At(NamedTuple):
         x_next: Tensor | None = None,
         record: Any = None,
     ) -> Step:
-        """Make the step from `x`. Without `x_next` it goes to mean + std * noise.
+        """Return the step from `x`. Without `x_next` it goes to mean + std * noise.
 
-        `mean` matters also where `std` is 0: it is what `amdm` pulls toward, eq. (8).
+        `mean` matters even if `std` is 0: `amdm` pulls toward it, eq. (8).
         """
         if x_next is None:
             x_next = mean + std * self.noise[0](x) if std > 0 else mean
         return Step(self.i, self.sigma, self.sigma_next, x, denoised, mean, std, x_next, record=record)
 
     def given(self, predictions: Sequence[Tensor]) -> At:
-        """The same with the models' first predictions given."""
+        """Return the same with the models' first predictions given."""
         models = zip(self.denoise, predictions, strict=False)
         return self._replace(denoise=[replace(model, given=[first]) for model, first in models])
 
@@ -100,7 +100,7 @@ class Start(NamedTuple):
     x: Tensor
     memory: Any = None
     reach: Sequence[int] | None = None
-    """How many steps call each model; None for all of them."""
+    """The number of steps that call each model; None for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,55 +109,55 @@ class Rule:
 
     Args:
         noise_sampler: `noise_sampler(sigma, sigma_next)`; None draws `randn_like(x)` as k-diffusion does.
-        debug_nans: look for NaN and infinity at every step and raise there. Each look waits for the device.
+        debug_nans: check for NaN and infinity at every step and raise there. Each check waits for the device.
         validate: check the levels against each model's `sigma_min` and `sigma_max`, where it has them, at the
-            call. Warn at the last step if the start or the last prediction has a size that data of root mean
-            square up to 5 do not give: a VP latent, x of another level, an eps network that was not wrapped.
-            No result changes and no model is called for it.
+            call. Warn at the last step if the start or the last prediction has a size that is impossible for
+            data of root mean square up to 5: a VP latent, x of another level, an eps network that was not
+            wrapped. This changes no result and calls no model.
     """
 
     each_its_latent: ClassVar[bool] = False
-    """Whether every model has a latent and noise of its own."""
+    """True if every model has a latent and noise of its own."""
 
     noise_sampler: NoiseSampler | Sequence[NoiseSampler] | None = None
     debug_nans: bool = False
     validate: bool = True
 
     def named(self, models: Sequence[Denoiser]) -> dict[str, Denoiser]:
-        """All models that the rule calls, by their names in messages."""
+        """Return all models that the rule calls, by their names in messages."""
         check_models(models)
         return {f"models[{i}]": model for i, model in enumerate(models)}
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Check the options against the run, and return what it begins from."""
+        """Check the options against the run, and return the run's start."""
         check_number(getattr(self, "eta", 0.0), "eta", "a finite number of 0 or more", lambda eta: eta >= 0)
         return Start(self, xs[0])
 
     def step(self, at: At, x: Tensor, memory: Any) -> tuple[Step, Any]:
-        """Return the step from `x`, and the memory for the next one. The first memory is that of `begin`."""
+        """Return the step from `x`, and the memory for the next step. The first memory is that of `begin`."""
         raise NotImplementedError
 
     def restarted(self, memory: Any) -> Any:
-        """Return what is left of the memory after a `Restart`."""
+        """Return what remains of the memory after a `Restart`."""
         return None
 
     def composes(self, i: int) -> bool:
-        """Whether the prediction of step i is made of several models' and not the first one's alone."""
+        """Return True if the prediction of step i is made of several models'."""
         return not self.each_its_latent
 
     @property
     def holds_slope(self) -> bool:
-        """Whether (x - denoised)/sigma stays if a callback writes into x, as in `sample_euler`."""
+        """Return True if a callback that writes into x leaves the slope (x - denoised)/sigma unchanged."""
         return False
 
     def predicted(self, was: Written, x: Tensor, denoised: Tensor) -> Tensor:
-        """The prediction to step with from an `x` and a `denoised` that were written into."""
+        """Return the prediction to step with after a callback wrote into `x` and `denoised`."""
         return was.denoised + (x - was.x) if self.holds_slope else denoised
 
     def retake(self, at: At, step: Step, was: Written, memory: Any, after: Any) -> tuple[Step, Any]:
-        """Take `step` again, from what a callback wrote into its x and denoised.
+        """Take `step` again from what a callback wrote into its x and denoised.
 
-        `memory` is that before the step, `after` that after it.
+        `memory` is the memory before the step, `after` the memory after it.
         """
         if len(at.denoise) > 1:
             raise ValueError(
@@ -180,9 +180,9 @@ def march(
 ) -> Steps:
     """Check the arguments at the call, and return the generator of the rule's steps.
 
-    `models` are keyed by their names in messages, with an entry of `extra_args` each; each start has an entry
-    of `noise_samplers`. A model that is `Watched` already belongs to a sampler around this one, which
-    watches for both.
+    `models` are keyed by their names in messages. Each has an entry of `extra_args`, and each start an entry
+    of `noise_samplers`. A model that is already `Watched` belongs to a sampler around this one, which then
+    checks the tensors of both.
     """
     levels = check_sigmas(sigmas)
     check_switch(rule.debug_nans, "debug_nans")
@@ -269,18 +269,18 @@ def _loop(
 
 @dataclass
 class Draws:
-    """One latent's noise of a step, kept for the case that the step is taken again."""
+    """The noise of one latent in a step, kept in case the step is taken again."""
 
     noise: Noise
     kept: list[Tensor] = field(default_factory=list)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Fresh noise like `x`."""
+        """Return fresh noise like `x`."""
         self.kept.append(self.noise(x))
         return self.kept[-1]
 
     def again(self) -> Noise:
-        """The same noise in the same order, then fresh noise."""
+        """Return a function that repeats the same noise in the same order, then draws fresh noise."""
         kept = [*self.kept]
         return lambda x: kept.pop(0) if kept else self.noise(x)
 
@@ -288,7 +288,7 @@ class Draws:
 def draw(
     noise_sampler: NoiseSampler | None, sigma: Tensor, sigma_next: Tensor, x: Tensor, watch: Watch
 ) -> Tensor:
-    """Noise like `x`: checked, on its device, in its dtype, and watched for NaN."""
+    """Return noise like `x`: checked, on its device, in its dtype, and recorded to be finite."""
     if noise_sampler is None:
         return torch.randn_like(x)
     noise = noise_sampler(sigma, sigma_next)
@@ -301,7 +301,7 @@ def draw(
 
 @dataclass(frozen=True)
 class Watched:
-    """A model whose predictions are checked, cast to the latent's dtype and watched for NaN."""
+    """A model whose predictions are checked, cast to the latent's dtype and recorded to be finite."""
 
     model: Denoiser
     name: str
@@ -313,21 +313,21 @@ class Watched:
     def __call__(
         self, x: Tensor, sigma: float | Tensor, /, watched: bool = True, **extra_args: Any
     ) -> Tensor:
-        """The prediction at a level: a number, or one per sample."""
+        """Return the prediction at a level, given as a number or one per sample."""
         if self.given:
             return self.given.pop()
         denoised = self.model(x, _level(x, sigma), **self.extra_args, **extra_args)
         return self._checked(denoised, x, watched)
 
     def both(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
-        """The unconditional and the conditional prediction of a `GuidedDenoiser`."""
+        """Return the unconditional and the conditional prediction of a `GuidedDenoiser`."""
         pair = cast("GuidedDenoiser", self.model).both(x, _level(x, sigma), **self.extra_args)
         if not (isinstance(pair, tuple) and len(pair) == 2):
             raise TypeError(f"{self.name}.both returned {type(pair).__name__}, expected two predictions")
         return self._checked(pair[0], x), self._checked(pair[1], x)
 
     def conditional(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """The conditional prediction: of a model without guidance its only one."""
+        """Return the conditional prediction. For a model without guidance it is the only one."""
         function = getattr(self.model, "conditional", None)
         if not callable(function):
             if hasattr(self.model, "both"):
@@ -348,40 +348,40 @@ class Watched:
 
 
 def _level(x: Tensor, sigma: float | Tensor) -> Tensor:
-    """A level as models take it, one per sample."""
+    """Return a level in the form that models take: one per sample."""
     return sigma if isinstance(sigma, Tensor) else x.new_full((x.shape[0],), sigma)
 
 
 class Note(NamedTuple):
-    """A number per sample that is finite where all is well."""
+    """A value per sample that is finite if a check passed."""
 
     value: Tensor
     i: int
     sigma: float
     what: str | Callable[[int], str]
-    """What is not finite, for an error; or a function of the sample, for a warning."""
+    """The error's words for a failed check; or a function of the sample that returns a warning."""
 
 
 LARGEST_RMS = 5.0
-"""The largest root mean square of data without noise for which a start is expected."""
+"""The largest root mean square of clean data for which a start passes the check."""
 SLACK = 2.0
-"""The factor by which a start's norm may leave what is expected."""
+"""The factor by which a start's norm may differ from the expected range."""
 FLUCTUATION = 6.0
-"""The norm of n normal numbers is within this of sqrt(n), but for less than one case in 10^7."""
+"""The norm of n normal numbers is within this of sqrt(n) except in less than one case in 10^7."""
 
 
 @dataclass
 class Watch:
-    """Notes on a run's tensors, which stay on their devices until `read` waits for all of them."""
+    """The checks of a run's tensors. They stay on their devices until `read` waits for all of them."""
 
     i: int = 0
     sigma: float = math.inf
     notes: list[Note] = field(default_factory=list)
 
     def finite(self, values: Tensor, what: str) -> Tensor:
-        """Note whether each sample is finite, by its sum, and return the values.
+        """Record whether each sample is finite, by its sum, and return the values.
 
-        Numbers whose sum overflows count as infinite.
+        Values whose sum overflows count as infinite.
         """
         wide = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
         total = values.detach()
@@ -391,7 +391,7 @@ class Watch:
         return values
 
     def within(self, values: Sequence[Any], name: str, expected: str, most: float = math.inf) -> None:
-        """Note whether the tensors that a function returned as an option are from 0 to `most`."""
+        """Record whether the tensors that an option's function returned are from 0 to `most`."""
         for k, each in enumerate(values):
             if isinstance(each, Tensor):
                 inside = ((each >= 0) & (each <= most)).reshape(len(each) if each.ndim > 0 else 1, -1).all(1)
@@ -399,7 +399,7 @@ class Watch:
                 self.notes.append(Note(torch.where(inside, 0.0, math.nan), self.i, self.sigma, what))
 
     def levels(self, model: Any, name: str, levels: Sequence[float]) -> None:
-        """Check that a model knows these levels: when the notes are read if its bounds lie on a device."""
+        """Check that a model covers these levels; if its bounds lie on a device, record that for `read`."""
         low, high = getattr(model, "sigma_min", 0.0), getattr(model, "sigma_max", math.inf)
         if all(not isinstance(bound, Tensor) or bound.device.type == "cpu" for bound in (low, high)):
             check_model(model, name, levels)
@@ -413,10 +413,10 @@ class Watch:
         self.notes.append(Note(torch.where(inside, 0.0, math.nan).reshape(1), 0, self.sigma, message))
 
     def start(self, x: Tensor, name: str, validate: bool) -> None:
-        """Note whether a start is finite and, to `validate` it, has a norm that is possible at its level.
+        """Record whether a start is finite and, with `validate`, has a norm that is possible at its level.
 
-        Data of root mean square r under noise have |x| near sqrt(n (r^2 + sigma^2)). What lies within a
-        factor of 2 of that for some r from 0 to 5 is possible: pure noise in either convention, and the
+        Noised data of root mean square r have |x| near sqrt(n (r^2 + sigma^2)). A norm within a factor of 2
+        of that for some r from 0 to 5 is possible. This includes pure noise in either convention, and the
         starts of img2img.
         """
         self.finite(x, f"{name} has")
@@ -437,11 +437,11 @@ class Watch:
         self.notes.append(Note(value, 0, sigma, message))
 
     def last(self, step: Step, name: str, sigma_before: float) -> None:
-        """Note whether the last prediction is as near to where it was made as a denoiser's is.
+        """Record whether the last prediction is as close to its input as a denoiser's prediction is.
 
-        An exact denoiser has |denoised - x| = sigma |E[noise | x]|, about sigma sqrt(n) or less. Ten times
-        that are accepted, and twice the level of the step before, whose noise may be left in x after a long
-        step. A network that predicts the noise returns about sqrt(n) whatever sigma is.
+        An exact denoiser has |denoised - x| = sigma |E[noise | x]|, about sigma sqrt(n) or less. Up to ten
+        times that is accepted, and up to twice the level of the step before, whose noise may remain in x
+        after a long step. A network that predicts the noise returns about sqrt(n), whatever sigma is.
         """
         x = getattr(step.record, "x", step.x)  # mcmc predicts where its moves end
         away, i, sigma = norms(step.denoised.detach() - x.detach()), step.index, step.sigma
@@ -457,10 +457,10 @@ class Watch:
         self.notes.append(Note(torch.where(away <= reach, 0.0, math.nan), i, sigma, message))
 
     def read(self) -> None:
-        """Wait for the device once, and tell what was not as it should be since the last reading.
+        """Wait for the device once; raise or warn if a check has failed since the last reading.
 
         Raises:
-            FloatingPointError: something was not finite. The first is named, with its sample and step.
+            FloatingPointError: a tensor was not finite. The first is named, with its sample and step.
         """
         notes, self.notes = self.notes, []
         if not notes:
@@ -534,7 +534,7 @@ class ManyModelsGenerator(Protocol[P]):
     """A generator of steps that several models take together: `amdm`, `fkc`, `mcmc`, `superdiff`.
 
     Args:
-        models: N denoisers `model(x, sigma, **extra_args) -> denoised` sharing a latent space.
+        models: N denoisers `model(x, sigma, **extra_args) -> denoised` that share a latent space.
         x: `(batch, *event)`, the latent at `sigmas[0]`, VE.
         sigmas: `(steps + 1,)`, decreasing, finite, usually ending in 0.
         extra_args: passed to the models: one dictionary for all, or N.
@@ -573,7 +573,7 @@ class ManyModelsFunction(Protocol[P]):
 
 
 def of_one_model(name: str, rule: Callable[P, Rule]) -> tuple[OneModelGenerator[P], OneModelFunction[P]]:
-    """The generator `name` of a rule that calls one model, and `sample_<name>`, which runs it."""
+    """Return the generator `name` of a rule that calls one model, and `sample_<name>`, which runs it."""
     make: Callable[..., Rule] = rule
 
     def generator(
@@ -588,7 +588,7 @@ def of_one_model(name: str, rule: Callable[P, Rule]) -> tuple[OneModelGenerator[
 
 
 def of_models(name: str, rule: Callable[P, Rule]) -> tuple[ManyModelsGenerator[P], ManyModelsFunction[P]]:
-    """The generator `name` of a rule that calls several models, and `sample_<name>`, which runs it."""
+    """Return the generator `name` of a rule that calls several models, and `sample_<name>`, which runs it."""
     make: Callable[..., Rule] = rule
 
     def generator(
@@ -647,7 +647,7 @@ def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[
 
 
 def _call_back(callback: Callback, steps: Steps, step: Step, sigmas: Tensor) -> Step:
-    """Call back, and return the step: taken again if the callback wrote into its x or denoised."""
+    """Call the callback, and return the step, taken again if the callback wrote into its x or denoised."""
     sigma = sigmas[step.index]
     info = {"x": step.x, "i": step.index, "sigma": sigma, "sigma_hat": sigma, "denoised": step.denoised}
     info["step"] = step
@@ -659,13 +659,13 @@ def _call_back(callback: Callback, steps: Steps, step: Step, sigmas: Tensor) -> 
 
 
 def _options(rule: Any) -> list[Field[Any]]:
-    """The fields of a rule, its own before those of every rule."""
+    """Return the fields of a rule: its own, then those of every rule."""
     common = [option.name for option in fields(Rule)]
     return sorted(fields(rule), key=lambda option: option.name in common)
 
 
 def _signature(rule: Any, protocol: Any) -> inspect.Signature:
-    """The leading parameters of the protocol's call, then the rule's options."""
+    """Return the signature: the leading parameters of the protocol's call, then the rule's options."""
     call = inspect.signature(protocol.__call__)
     leading = [p for p in call.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
     own = inspect.signature(rule).parameters  # has the defaults, and those that are made anew
@@ -677,7 +677,7 @@ def _signature(rule: Any, protocol: Any) -> inspect.Signature:
 
 
 def _documentation(rule: Any, protocol: Any) -> str:
-    """The rule's documentation, with the arguments that all samplers of its kind have."""
+    """Return the rule's docstring with the arguments that all samplers of its kind have."""
     doc = inspect.cleandoc(rule.__doc__ or "")
     before, _, after = doc.partition("Args:\n")
     own, _, rest = after.partition("\n\n")
@@ -690,7 +690,7 @@ def _documentation(rule: Any, protocol: Any) -> str:
 
 
 def _entries(doc: str) -> dict[str, str]:
-    """The entries of a docstring's arguments, by name; none if there are no docstrings (python -OO)."""
+    """Return the entries of a docstring's arguments by name; none if there are no docstrings (python -OO)."""
     section = doc.partition("Args:\n")[2].partition("\n\n")[0]
     entries: dict[str, str] = {}
     for line in section.splitlines():

@@ -1,7 +1,7 @@
-"""Markov moves that keep a density known by its score: Langevin's and Hamilton's, rejected sample by sample.
+"""Markov moves that keep a density known by its score: Langevin and Hamiltonian, rejected sample by sample.
 
-One move serves all four of Du et al. 2023. With unit mass and a leapfrog of step sqrt(2 h), one leap from
-fresh momentum is Langevin's step of size h, and the acceptance of the one is that of the other.
+One move covers all four kernels of Du et al. 2023. With unit mass and a leapfrog of step sqrt(2 h), one leap
+from fresh momentum is Langevin's step of size h, and both have the same acceptance probability.
 """
 
 import math
@@ -19,7 +19,7 @@ LogPi = Callable[[Tensor], Tensor]
 
 
 class Place(NamedTuple):
-    """A point of the chain, and what was evaluated there."""
+    """A point of the chain, and the values computed there."""
 
     x: Tensor
     score: Tensor
@@ -29,14 +29,14 @@ class Place(NamedTuple):
 def leapfrog(
     score: Score, place: Place, velocity: Latent, step_size: PerSample, leaps: int
 ) -> tuple[Place, Latent]:
-    """`leaps` leapfrogs of step sqrt(2 h) from a place; one evaluation each.
+    """Take `leaps` leapfrog steps of size sqrt(2 h) from a place, with one evaluation each.
 
     Args:
-        score: of the density, for `(batch, *event)`.
-        place: where to start, with its score.
+        score: the score of the density, a function of `(batch, *event)`.
+        place: the place to start from, with its score.
         velocity: `(batch, *event)`, of unit mass.
         step_size: h, one per sample, in the units of x squared.
-        leaps: how many.
+        leaps: the number of leapfrog steps.
 
     Returns:
         The place reached and the velocity there.
@@ -52,9 +52,10 @@ def leapfrog(
 
 
 def line_integral(score: Score, start: Place, end: Place, points: int) -> PerSample:
-    """Log pi(end) - log pi(start) = int_0^1 s(x + u (x' - x)) . (x' - x) du by the trapezoidal rule; float64.
+    """Return log pi(end) - log pi(start) by the trapezoidal rule on the score's line integral; float64.
 
-    `points` of 2 or more, of which the inner ones are evaluated. Exact with 2 where log pi is quadratic.
+    The integral is int_0^1 s(x + u (x' - x)) . (x' - x) du. It has `points` nodes, 2 or more, and evaluates
+    the inner ones. With 2 it is exact if log pi is quadratic.
 
     References:
         Sjoberg et al. 2023, "MCMC-correction of score-based diffusion models for model composition",
@@ -70,16 +71,16 @@ def line_integral(score: Score, start: Place, end: Place, points: int) -> PerSam
 def metropolis(
     start: Place, end: Place, velocity: Latent, velocity_end: Latent, log_ratio: PerSample, u: PerSample
 ) -> tuple[Place, Latent, PerSample]:
-    """Each sample goes to `end` with probability min(1, pi(end) K(v_end)/(pi(start) K(v))), or stays.
+    """Move each sample to `end` with probability min(1, pi(end) K(v_end)/(pi(start) K(v))), or leave it.
 
-    Whoever stays turns round, v to -v: else a momentum that is kept for the next move breaks the balance.
-    A ratio that is NaN is a probability of 0.
+    A sample that stays reverses its velocity; otherwise a momentum that is kept for the next move would break
+    detailed balance. A ratio of NaN gives a probability of 0.
 
     Args:
         start: the place before the leaps.
         end: the place after them.
-        velocity: before the leaps, unit mass.
-        velocity_end: after them.
+        velocity: the velocity before the leaps, unit mass.
+        velocity_end: the velocity after them.
         log_ratio: log pi(end) - log pi(start).
         u: one number in [0, 1) per sample.
 
@@ -112,9 +113,9 @@ def move(
     noise: Latent,
     u: PerSample,
 ) -> tuple[Place, Latent, PerSample]:
-    """One move: momentum renewed up to `damping`, leaps, and if `adjusted` the decision.
+    """Make one move: renew the momentum up to `damping`, leap, and if `adjusted` accept or reject.
 
-    The decision asks `log_density`, evaluated where a move ends, or the line integral where there is none.
+    The decision uses `log_density`, evaluated at the move's end, or the line integral if there is none.
 
     Returns:
         The place and the velocity after it, and the acceptance probabilities (1 if not `adjusted`).

@@ -1,4 +1,4 @@
-"""Annealed MCMC on composed scores: moves that keep the density of a level, before the step to the next."""
+"""Annealed MCMC on composed scores: moves that keep a level's density, before the step to the next level."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Moves(NamedTuple):
     """`Step.record` of `mcmc`."""
 
     acceptance: Float[Tensor, " batch"]
-    """The mean probability over the moves at this level; 1 without a decision."""
+    """The mean acceptance probability over the moves at this level; 1 for kernels that accept all."""
     step_size: Float[Tensor, " batch"]
     """h of this level's last move, VE length squared; of the next one if there was none."""
     x: Latent
-    """Where the moves ended and `denoised` was predicted."""
+    """The end of the moves, where `denoised` was predicted."""
 
 
 class Chain(NamedTuple):
-    """The state that the moves of one level leave to the next."""
+    """The state that the moves of one level pass to the next."""
 
     velocity: Tensor
     log_scale: Tensor
@@ -57,38 +57,38 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MCMC(Rule):
-    """Reduce, reuse, recycle: a generator whose samples visit prod_i q_i^beta_i at every level.
+    """Draw samples of prod_i q_i^beta_i at every level by annealed MCMC ("Reduce, reuse, recycle").
 
-    At each level `moves` Markov moves on the composed score S = sum_i beta_i s_i, then DDIM's step along it,
-    whose error in law the next level's moves undo. "ula": Langevin steps x + h S + sqrt(2 h) noise. "uhmc":
-    leapfrogs of step sqrt(2 h), momentum of unit mass kept in part. "mala" and "hmc" reject, each sample by
-    itself: their law does not depend on h. The unadjusted two end with variances 1/(P (1 - h P/2)) of a
-    Gaussian of precision P, and fly apart from h P = 2 on.
+    Each level has `moves` Markov moves on the composed score S = sum_i beta_i s_i, then DDIM's step along it.
+    The next level's moves undo the step's error in law. "ula" makes Langevin steps x + h S + sqrt(2 h) noise.
+    "uhmc" makes leapfrogs of step sqrt(2 h) with a momentum of unit mass that is kept in part. "mala" and
+    "hmc" accept or reject each sample by itself, so their law does not depend on h. For a Gaussian of
+    precision P the two unadjusted kernels have variances 1/(P (1 - h P/2)); they diverge from h P = 2 on.
 
     Args:
-        x: `(batch, *event)` at `sigmas[0]`, VE, as for one model: it is multiplied by 1/sqrt(B), B the sum
-            of the exponents, which is the start of the product.
+        x: `(batch, *event)` at `sigmas[0]`, VE, as for one model. It is multiplied by 1/sqrt(B), B the sum
+            of the exponents, which gives the start of the product.
         exponents: beta, N numbers of sum B > 0; None for a product, all 1.
         kernel: "ula", "mala", "uhmc" or "hmc".
-        moves: per level, 0 or more, or a function of sigma and sigma_next that returns it.
-        step_size: h as a share of sigma^2, or a function of sigma and sigma_next that returns h (VE length
-            squared). Where the data are small beside sigma P is B/sigma^2. A VP step h is (1 + sigma^2) h
-            here; the published 2 beta_t of the Langevin moves is `lambda s, t: 2 * (s**2 - t**2)`.
+        moves: the number of moves per level, 0 or more, or a function of sigma and sigma_next returning it.
+        step_size: h as a fraction of sigma^2, or a function of sigma and sigma_next that returns h (VE length
+            squared). For data much smaller than sigma, P is B/sigma^2. A VP step h is (1 + sigma^2) h here;
+            the published 2 beta_t of the Langevin moves is `lambda s, t: 2 * (s**2 - t**2)`.
         leaps: leapfrogs per move of "uhmc" and "hmc".
-        damping: the part of the momentum that these keep from move to move, in [0, 1).
+        damping: the part of the momentum that "uhmc" and "hmc" keep from move to move, in [0, 1).
         log_densities: for "mala" and "hmc", N functions `(x, sigma) -> log q_i`, one number per sample, up to
-            numbers that do not depend on x; None for the line integral of the score.
-        points: of the line integral, 2 or more; the inner ones cost N evaluations each.
-        acceptance: for "mala" and "hmc", a probability in (0, 1) to which every sample adapts its own step
-            size from move to move; None for none. Then a level's density is kept approximately only.
-        eta: of DDIM's steps, 0 or more.
-        noise_sampler: of DDIM's steps; None draws `randn_like(x)` as k-diffusion does.
-        generator: of the moves; None for the global one.
+            constants in x; None for the line integral of the score.
+        points: the number of points of the line integral, 2 or more; the inner ones cost N evaluations each.
+        acceptance: for "mala" and "hmc", a probability in (0, 1). Every sample adapts its own step size from
+            move to move to reach it, which keeps a level's density only approximately. None does not adapt.
+        eta: the eta of DDIM's steps, 0 or more.
+        noise_sampler: the noise of DDIM's steps; None draws `randn_like(x)` as k-diffusion does.
+        generator: the random generator of the moves; None for the global one.
 
     Returns:
-        A generator of `Step`s with `Moves` as record; `x` is the step's input, `denoised` is that of S where
-        the moves ended. N (1 + moves) evaluations a step, N (1 + moves leaps) with leaps, and N moves
-        (points - 2) more for the line integral. A `Restart` renews momentum and step sizes.
+        A generator of `Step`s with `Moves` as record; `x` is the step's input, `denoised` is that of S at
+        the end of the moves. Each step costs N (1 + moves) evaluations, N (1 + moves leaps) with leaps, and N
+        moves (points - 2) more for the line integral. A `Restart` renews momentum and step sizes.
 
     Raises:
         TypeError, ValueError: an argument is not as above; a schedule begins at the level that stands for an
@@ -114,7 +114,7 @@ class MCMC(Rule):
     generator: torch.Generator | None = None
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Check and resolve the options; the start is that of the product."""
+        """Check and resolve the options. The start is that of the product."""
         super().begin(xs, levels, num_models)
         exponents = check_exponents(self.exponents, num_models)
         if sum(exponents) != 1:
@@ -141,15 +141,15 @@ class MCMC(Rule):
 
     @property
     def adjusted(self) -> bool:
-        """True for kernels that reject proposals."""
+        """Return True for kernels that accept or reject proposals."""
         return self.kernel in ("mala", "hmc")
 
     def step(self, at: At, x: Tensor, memory: Chain | None) -> tuple[Step, Chain]:
-        """The moves at this level, then DDIM's step to the next."""
+        """Make the moves at this level, then take DDIM's step to the next one."""
         exponents = cast("Sequence[float]", self.exponents)
 
         def score(y: Tensor, watched: bool = not self.adjusted) -> Tensor:
-            """The composed score; a proposal that is not finite is rejected and not an error."""
+            """Return the composed score. A proposal that is not finite is rejected and raises no error."""
             predictions = [denoise(y.to(x.dtype), at.sigma, watched=watched) for denoise in at.denoise]
             return pull(y, predictions, exponents) / at.sigma**2
 
@@ -192,7 +192,7 @@ class MCMC(Rule):
         return _draw(torch.randn, like, self.generator)
 
     def _step_size(self, at: At) -> float:
-        """H at this level, VE length squared."""
+        """Return h at this level, VE length squared."""
         if not callable(self.step_size):
             return self.step_size * at.sigma**2
         h = self.step_size(at.sigma, at.sigma_next)
@@ -203,7 +203,7 @@ class MCMC(Rule):
         return h
 
     def _moves(self, at: At) -> int:
-        """The number of moves at this level."""
+        """Return the number of moves at this level."""
         if not callable(self.moves):
             return self.moves
         count = self.moves(at.sigma, at.sigma_next)
@@ -215,7 +215,7 @@ class MCMC(Rule):
 
 
 def _draw(kind: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Random numbers of a tensor's shape, on the generator's device and brought to the tensor's."""
+    """Return random numbers of a tensor's shape, drawn on the generator's device, moved to the tensor's."""
     device = like.device if generator is None else generator.device
     return kind(like.shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
 

@@ -1,4 +1,4 @@
-"""Weighted samples: how many of them count, and how they are drawn anew. Groups are independent."""
+"""Weighted samples in independent groups: their effective number, and their resampling."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,20 +10,20 @@ LogWeights = Float[Tensor, "groups particles"]
 
 
 def effective_samples(log_weights: LogWeights) -> Float[Tensor, " groups"]:
-    """Kish's number (sum w)^2 / sum w^2 of every group, from 1 to the number of particles."""
+    """Return Kish's number (sum w)^2 / sum w^2 for every group, from 1 to the number of particles."""
     return (2 * log_weights.logsumexp(1) - (2 * log_weights).logsumexp(1)).exp()
 
 
 def systematic_resample(
     log_weights: LogWeights, u: Float[Tensor, " groups"]
 ) -> Int[Tensor, "groups particles"]:
-    """Systematic resampling: the particle of its group that each one becomes a copy of.
+    """Return, by systematic resampling, the index of the particle that each particle becomes a copy of.
 
-    Particle j gets the one at which the cumulative weight passes (j + u)/particles: every particle has a
-    number of copies next to its expectation, above or below. Equal weights leave all as they are.
+    Particle j becomes a copy of the one at which the cumulative weight passes (j + u)/particles. So a
+    particle's number of copies is its expectation rounded up or down. Equal weights leave all as they are.
 
     Args:
-        log_weights: natural, of any constant; a group must have one that is finite.
+        log_weights: natural logarithms, up to a constant; each group needs one that is finite.
         u: one number in [0, 1) per group.
 
     Returns:

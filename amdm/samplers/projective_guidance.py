@@ -1,4 +1,4 @@
-"""Projective guidance: one latent that every control leads, and what all models are told counts once."""
+"""Projective guidance: all controls guide one latent, and what all models are told counts once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from amdm.types import Denoiser, Share
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Controls:
-    """`Step.record` of `projective_guidance` in its window: what its denoiser is made of, VE."""
+    """`Step.record` of `projective_guidance` in its window: the parts of its denoiser, VE."""
 
     sigma: float | Tensor
     """The level of the predictions."""
@@ -49,17 +49,17 @@ class Controls:
 
     @property
     def lead(self) -> Tensor:
-        """c_1 - c_0: what the lead's own control adds, beside the first partner's background."""
+        """Return c_1 - c_0: what the lead's own control adds to the first partner's background."""
         return self.conditional - self.backgrounds[0]
 
     @property
     def norms(self) -> Float[Tensor, "models batch"]:
-        """The length of each model's direction, the lead's first."""
+        """Return the length of each model's direction, the lead's first."""
         return torch.stack([norms(each) for each in (self.lead, *self.directions)])
 
     @property
     def angle(self) -> Float[Tensor, "pairs batch"]:
-        """The angle between the lead's direction and each partner's, radians: below pi/2 they agree."""
+        """Return the angle from the lead's direction to each partner's, radians; below pi/2 they agree."""
         return torch.stack([angle(self.lead, each) for each in self.directions])
 
 
@@ -69,38 +69,40 @@ FINITE = "a finite number"
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectiveGuidance(Rule):
-    """Guidance of the first model by its own and all partners' controls, with the caption counted once.
+    """Guide the first model by its own and all partners' controls, with the caption counted once.
 
     In the window every step is the sampler's with
 
         D = u_1 + g (c_1 + sum_{i >= 2} w_i (c_i - c_0) - u_1),
 
-    where u_1 and c_1 are the lead's unconditional and conditional predictions, c_i is partner i's conditional
-    one and c_0 that of the background: a model that is told only what all are told, such as the caption. It
-    is classifier-free guidance of a lead whose conditional prediction is the projective composition. After
-    the window the lead finishes alone, with its own guidance. `amdm` in effect averages N guided predictions,
-    which divides by N the guidance toward what only one model is told; here each control keeps all of it.
+    where u_1 and c_1 are the lead's unconditional and conditional predictions, and c_i is partner i's
+    conditional one. c_0 is that of the background: a model that is told only what all are told, such as the
+    caption. This is classifier-free guidance of a lead whose conditional prediction is the projective
+    composition. After the window the lead finishes alone, with its own guidance. `amdm` in effect averages N
+    guided predictions, which divides by N the guidance toward what only one model is told. Here each control
+    keeps all of it.
 
     For g = 1 and unit weights D is the joint model's at every level if the controls concern blocks of
     coordinates that are independent given the caption. For controls that are independent given the clean
-    image and the caption it is the joint model's at level 0 only. For other g no density is drawn from.
+    image and the caption it is the joint model's at level 0 only. Other g
+    sample no known density.
 
-    `x` is one tensor for all models, or N independent starts. One tensor: there is one latent from the first
-    step on, no fold, and partners are not called before the window. N starts: before the window every model
-    runs alone, and the window's first step is that of `amdm` (Algorithm 1) with `fold`, its weights and its
-    correction; from then on the lead's corrected latent is the only one. A multistep sampler's history is
-    dropped where the latents jump and where the denoiser changes. `send` replaces `x_next`.
+    `x` is one tensor for all models, or N independent starts. With one tensor there is one latent from the
+    first step on and no fold, and partners are not called before the window. With N starts every model runs
+    alone before the window. The window's first step is then that of `amdm` (Algorithm 1) with `fold` and the
+    defaults of `weights` and `correction`; from then on the lead's corrected latent is the only one. A
+    multistep sampler's history is dropped where the latents jump and where the denoiser changes. `send`
+    replaces `x_next`.
 
     Args:
-        models: N denoisers that share a latent space. Model 1 leads. A model with guidance tells its
-            predictions apart by `both` and `conditional`: `Guided`, `GuidedPair` and those of `from_pipeline`
-            do. One that has no such methods is taken for a conditional prediction.
+        models: N denoisers that share a latent space. Model 1 is the lead. A model with guidance returns its
+            two predictions from `both` and `conditional`, as `Guided`, `GuidedPair` and those of
+            `from_pipeline` do. The prediction of a model without these methods counts as conditional.
         extra_args: passed to the models: one dictionary for all, or one for each model and then for each
             background.
         background: a denoiser whose conditional prediction is c_0 for all partners, called once; or a list of
             N - 1, one for each partner: its own network with its control switched off.
-        guidance: g; None for the lead's own scale. A lead that does not tell its unconditional prediction
-            needs 1.
+        guidance: g; None for the lead's own scale. A lead without an unconditional prediction needs 1.
         weights: w, the share of each partner's control: a list of N - 1 finite numbers, tensors of one per
             sample, or tensors that broadcast to the latents (regions: `(batch, 1, height, width)`), or one
             for all (a bare 1-D tensor is read as the list). Or a function of the `Controls` that returns
@@ -108,15 +110,16 @@ class ProjectiveGuidance(Rule):
         window: as in `amdm`: a fraction of the steps, a count, (start, stop) or `sigma_window(lo, hi)`.
         fold: `fold(xs, weights) -> x'`, which joins N starts in the window's first step.
         sampler: the generator whose steps are taken: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
-        eta: handed to the sampler; 0 is deterministic.
+        eta: passed to the sampler; 0 is deterministic.
         window_eta: the same in the window; None for `eta`.
         noise_sampler: None draws `randn_like` as k-diffusion does; or one, or N for N starts.
 
     Returns:
-        A generator of `Step`s, with `Controls` as record in the window. In it a step costs N + 2 passes with
-        a shared background (the lead's two in one batched call), 2 N with one for each partner, one less if g
-        is 1, times the sampler's own evaluations; a first step from N starts what `amdm`'s costs; after the
-        window the lead's. One model or an empty window is the lead's sampler alone.
+        A generator of `Step`s, with `Controls` as record in the window. In the window a
+        step costs N + 2 passes with a shared background (the lead's two in one batched call), 2 N with one
+        for each partner, and one less if g is 1, times the sampler's own evaluations. A first step from N
+        starts costs as much as `amdm`'s, and a step after the window as much as the lead's. With one model or
+        an empty window this is the lead's sampler alone.
 
     Raises:
         TypeError, ValueError: an argument is not as above; at the call.
@@ -148,7 +151,7 @@ class ProjectiveGuidance(Rule):
     window_eta: float | None = None
 
     def named(self, models: Sequence[Denoiser]) -> dict[str, Denoiser]:
-        """The models, then the backgrounds."""
+        """Return the models, then the backgrounds, by their names in messages."""
         named = super().named(models)
         if len(models) == 1:
             return named
@@ -173,7 +176,7 @@ class ProjectiveGuidance(Rule):
             )
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
-        """Check and resolve the options; the memory holds the partners' starts until all have met."""
+        """Check and resolve the options. The memory holds the partners' starts until all have met."""
         super().begin(xs, levels, num_models)
         check_callable(self.fold, "fold", "fold(xs, weights)")
         count = len(xs)
@@ -197,7 +200,7 @@ class ProjectiveGuidance(Rule):
         return Start(rule, x, Memory(Together(memory, partners if apart else ()), seen=[]), reach)
 
     def _inner(self, xs: Sequence[Tensor], levels: Sequence[float]) -> tuple[Rule, list[Start]]:
-        """Return the sampler's rule outside the window, and its beginning from each start with that in it."""
+        """Return the sampler's rule outside the window, and its `Start` in the window from each latent."""
         eta = self.eta if self.window_eta is None else self.window_eta
         check_number(eta, "window_eta", "a finite number of 0 or more, or None", lambda eta: eta >= 0)
         if eta != self.eta and not hasattr(self.sampler, "rule"):
@@ -210,7 +213,7 @@ class ProjectiveGuidance(Rule):
 
 
 class Memory(NamedTuple):
-    """What is remembered between steps."""
+    """The memory between steps."""
 
     samplers: Together
     """The lead's sampler's memory, and the partners' latents and memories until they are joined."""
@@ -226,9 +229,9 @@ class InWindow(ProjectiveGuidance):
 
     Attributes:
         inner: the sampler's rule in the window.
-        finish: the same outside it.
-        joins: the step that joins starts that had not met; None if all models have one.
-        places: device and dtype of each model's start, where the model works.
+        finish: the sampler's rule outside it.
+        joins: the index of the step that joins independent starts; None if all models share one.
+        places: the device and dtype of each model's start, in which the model works.
     """
 
     inner: Rule
@@ -237,7 +240,7 @@ class InWindow(ProjectiveGuidance):
     places: Sequence[tuple[torch.device, torch.dtype]]
 
     def step(self, at: At, x: Tensor, memory: Memory) -> tuple[Step, Memory]:
-        """Join the models, or take the sampler's step with D in the window and with the lead after it."""
+        """Take the joining step, or the sampler's: with D in the window, with the lead outside it."""
         at, inner, together = self._with_models(at, memory), self._inner_at(at), self._kept(at, memory)
         memory.seen.clear()
         if self.joins is not None and at.i <= self.joins:
@@ -251,7 +254,7 @@ class InWindow(ProjectiveGuidance):
         return step, memory._replace(samplers=Together(lead), models=at.denoise)
 
     def retake(self, at: At, step: Step, was: Written, memory: Memory, after: Memory) -> tuple[Step, Memory]:
-        """The same from what was written; in the first step from N starts as `amdm` does it."""
+        """Take the step again from the written values; a step from N starts as `amdm` does."""
         at, inner, together = self._with_models(at, memory), self._inner_at(at), self._kept(at, memory)
         if self.joins is not None and at.i <= self.joins:
             taken, samplers = self._algorithm1(inner).retake(at, step, was, together, after.samplers)
@@ -261,12 +264,12 @@ class InWindow(ProjectiveGuidance):
         return replace(taken, record=step.record), now._replace(models=after.models)
 
     def restarted(self, memory: Memory) -> Memory:
-        """The lead's sampler forgets, partners that were not joined go on."""
+        """Return the memory with the lead's sampler restarted; partners not yet joined are unchanged."""
         together = memory.samplers
         return memory._replace(samplers=Together(self.inner.restarted(together.lead), together.partners))
 
     def composes(self, i: int) -> bool:
-        """Whether step i is taken with D."""
+        """Return True if step i is taken with D."""
         return i in self._window and i != self.joins
 
     @property
@@ -277,7 +280,7 @@ class InWindow(ProjectiveGuidance):
         return self.inner if at.i in self._window else self.finish
 
     def _kept(self, at: At, memory: Memory) -> Together:
-        """The samplers' memories, restarted if the latent has jumped or the denoiser is another since."""
+        """Return the samplers' memories, restarted if the latent has jumped or the denoiser has changed."""
         inner, together, start, stop = self.inner, memory.samplers, self._window.start, self._window.stop
         changes = [start, stop]
         if self.joins is not None:
@@ -288,7 +291,7 @@ class InWindow(ProjectiveGuidance):
         return Together(inner.restarted(together.lead), kept)
 
     def _joined(self, at: At, together: Together) -> Together:
-        """The memory after a step of Algorithm 1: without the partners once they are joined."""
+        """Return the memory after a step of Algorithm 1, without the partners once they are joined."""
         return Together(together.lead, (), together.steps) if at.i == self.joins else together
 
     def _algorithm1(self, inner: Rule) -> Algorithm1:
@@ -381,7 +384,8 @@ def directions(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return each partner's c_0, and its c_i - c_0, like `x`; every model is called once.
 
-    `there` is `x` where each partner works, and its own background; one that they share works where `x` is.
+    `there` holds `x` on each partner's device, for the partner and its own background. A shared background
+    works on the device of `x`.
     """
     if len(backgrounds) == 1:
         common = (backgrounds[0].conditional(x, sigma),) * len(partners)
@@ -416,7 +420,7 @@ def reguided(model: Watched, guidance: float, x: Tensor, sigma: float | Tensor) 
 
 
 def is_one(guidance: float | Tensor) -> bool:
-    """Whether it is the number 1; tensors are not read."""
+    """Return True for the number 1; tensors are not read."""
     return isinstance(guidance, float | int) and guidance == 1
 
 
@@ -426,7 +430,7 @@ def is_one(guidance: float | Tensor) -> bool:
 def named_backgrounds(
     background: Denoiser | Sequence[Denoiser] | None, num_models: int
 ) -> dict[str, Denoiser]:
-    """Return the background that all partners share, or that of each, by name; raise for another number."""
+    """Return the background that all partners share, or one for each, by name; raise for another number."""
     if background is None:
         raise TypeError(
             "background is None, expected a denoiser of what all models are told, or one for each partner"
@@ -443,7 +447,7 @@ def named_backgrounds(
 
 
 def column_of(value: float | Tensor, x: Tensor) -> float | Tensor:
-    """A number as it is, one per sample in the shape that multiplies latents."""
+    """Return a number as it is, one per sample in the shape that multiplies latents."""
     if not isinstance(value, Tensor) or value.ndim != 1:
         return value
     return value.to(x).reshape(-1, *[1] * (x.ndim - 1))

@@ -1,7 +1,7 @@
 """Radon-Nikodym estimators: densities and weights from the kernels of single steps.
 
-Noising from sigma_next up to sigma is q(x | x') = N(x', Delta), Delta = sigma^2 - sigma_next^2 (VE), and its
-exact reversal r has p_sigma_next(x')/p_sigma(x) = r(x' | x)/q(x | x'). A denoiser gives the mean of r.
+The noising from sigma_next up to sigma is q(x | x') = N(x', Delta) with Delta = sigma^2 - sigma_next^2 (VE).
+Its exact reversal r has p_sigma_next(x')/p_sigma(x) = r(x' | x)/q(x | x'). A denoiser gives the mean of r.
 """
 
 import math
@@ -39,25 +39,25 @@ def rne_log_ratio(
     sigma_next: float,
     reference: Reference | None = None,
 ) -> PerSample:
-    """An estimate of log p_sigma_next(x_next) - log p_sigma(x) from one step between the two; float64.
+    """Estimate log p_sigma_next(x_next) - log p_sigma(x) from one step between the two levels; float64.
 
-    Without a reference the reversal has Euler's variance Delta: s.(x' - x) - Delta |s|^2/2, right to first
-    order along paths of the SDE. With one, N(m, v), it has the variance of the reference's exact reversal,
-    Delta (v + sigma_next^2)/(v + sigma^2), and the reference's own ratio is known: right at any step where p
-    is a Gaussian of variance v, wherever its mean.
+    Without a reference the reversal has Euler's variance Delta, and the estimate is s.(x' - x) - Delta
+    |s|^2/2. It is right to first order along paths of the SDE. With a reference N(m, v) the reversal has the
+    variance of the reference's exact reversal, Delta (v + sigma_next^2)/(v + sigma^2), and the reference's
+    own ratio is known. It is then right for any step if p is a Gaussian of variance v, whatever its mean.
 
     Args:
         x: `(batch, *event)` at level `sigma`.
         x_next: `(batch, *event)` at `sigma_next`.
         denoised: the model's prediction at `x`.
-        sigma: VE noise level.
-        sigma_next: the lower one; 0 is allowed.
-        reference: None, or mean and variance of the data's coordinates.
+        sigma: the level of `x`, VE.
+        sigma_next: the lower level; 0 is allowed.
+        reference: None, or the mean and variance of the data's coordinates.
 
     References:
         He et al. 2025, "RNE: plug-and-play diffusion inference-time control and energy-based training",
-        arXiv:2506.05668. The form with a reference is the authors' too: their later code has the one with
-        N(0, I), credited to this paper. Only the variance of the reference's exact reversal is ours.
+        arXiv:2506.05668. The form with a reference is the authors' too: their later code has it for N(0, I)
+        and credits this paper. Only the variance of the reference's exact reversal is ours.
     """
     check_levels(sigma, sigma_next)
     check_same_shape(x=x, x_next=x_next, denoised=denoised)
@@ -86,21 +86,22 @@ def smc_log_weight(
     sigma: float,
     sigma_next: float,
 ) -> PerSample:
-    """The increment of a target's log-weights by a step drawn from N(mean, std^2); float64.
+    """Return the increment of a target's log-weights for a step drawn from N(mean, std^2); float64.
 
-    log_ratio - log N(x_next; mean, std^2) + log N(x; x_next, Delta): the target's ratio, against the proposal
-    and the noising that leads back. Exact at any step if `log_ratio` is, as the target's energies give it:
-    energy-based sequential Monte Carlo. With sum_i beta_i `rne_log_ratio` of the parts it is RNE's control
-    weight, which is `fkc_log_weight` where all kernels are Euler's.
+    The increment is log_ratio - log N(x_next; mean, std^2) + log N(x; x_next, Delta): the target's ratio
+    against the proposal and the noising that leads back. It is exact for any step if `log_ratio` is, as
+    computed from the target's energies: energy-based sequential Monte Carlo. With sum_i beta_i
+    `rne_log_ratio` of the parts it is RNE's control weight, which equals `fkc_log_weight` if all kernels are
+    Euler's.
 
     Args:
         log_ratio: log pi_sigma_next(x_next) - log pi_sigma(x) of the target, up to a constant.
         x: `(batch, *event)` at level `sigma`.
-        x_next: what was drawn.
-        mean: `(batch, *event)`, of the proposal: a `Step`'s.
-        std: of the proposal, VE, above 0: a `Step`'s.
-        sigma: VE noise level.
-        sigma_next: the lower one.
+        x_next: the latent that was drawn.
+        mean: `(batch, *event)`, the proposal's mean, as in a `Step`.
+        std: the proposal's standard deviation, VE, above 0, as in a `Step`.
+        sigma: the level of `x`, VE.
+        sigma_next: the lower level.
 
     References:
         Thornton et al. 2025, "Composition and control with distilled energy diffusion models and sequential
@@ -128,21 +129,21 @@ def rne_log_density(
     paths: int = 1,
     noise_sampler: NoiseSampler | None = None,
 ) -> PerSample:
-    """An estimate of the log-density of `x` under a model, along noised paths; float64.
+    """Estimate the log-density of `x` under a model, along noised paths; float64.
 
-    The mean over the paths, as a density, estimates without bias that of the sampler whose steps are N(x +
-    Delta s, Delta (v + sigma_next^2)/(v + sigma^2)), started from the reference noised to `sigmas[0]`; its
-    logarithm is too low on average. For a Gaussian of the reference's mean and variance one path is exact;
-    with another mean, but for the first level, whose law is not quite the reference's.
+    The mean of the paths' densities is an unbiased estimate of the density of the sampler with steps N(x +
+    Delta s, Delta (v + sigma_next^2)/(v + sigma^2)), started from the reference noised to `sigmas[0]`. Its
+    logarithm is too low on average. For a Gaussian of the reference's mean and variance one path is exact.
+    With another mean it is exact but for the first level, whose law is not quite the reference's.
 
     Args:
         model: the denoiser.
         x: `(batch, *event)` at `sigmas[-1]`, VE.
         sigmas: `(steps + 1,)`, decreasing, finite; ending in 0 for the density of the data.
         extra_args: passed to the model.
-        reference: mean and variance of the data's coordinates, VE.
-        paths: how many; each costs an evaluation a step.
-        noise_sampler: of the noising; None draws `randn_like(x)`.
+        reference: the mean and variance of the data's coordinates, VE.
+        paths: the number of paths; each costs one evaluation per step.
+        noise_sampler: the noise of the noising; None draws `randn_like(x)`.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -178,7 +179,7 @@ def rne_log_density(
 
 
 def check_reference(reference: object) -> Reference:
-    """The mean and the variance; raise unless they are finite numbers and the variance is positive."""
+    """Return the mean and the variance; raise unless they are finite numbers and the variance is positive."""
     if not isinstance(reference, Sequence) or len(reference) != 2:
         raise TypeError(f"reference is {reference!r}, expected (mean, variance)")
     mean, variance = reference
@@ -188,6 +189,6 @@ def check_reference(reference: object) -> Reference:
 
 
 def _reversal_std(reference: Reference, sigma: float, sigma_next: float) -> float:
-    """The standard deviation of a Gaussian's exact step back."""
+    """Return the standard deviation of a Gaussian's exact step back."""
     _, variance = reference
     return math.sqrt((sigma**2 - sigma_next**2) * (variance + sigma_next**2) / (variance + sigma**2))

@@ -18,25 +18,25 @@ LogDensity = Callable[[Latent, PerSample], PerSample]
 
 
 def score(x: Latent, denoised: Latent, sigma: float) -> Scores:
-    """The score (D - x)/sigma^2 (VE) as rows, float64 (on the CPU if x's device has none)."""
+    """Return the score (D - x)/sigma^2 (VE) as rows, float64 (on the CPU if x's device has none)."""
     return as_rows(float64(denoised) - float64(x)) / sigma**2
 
 
 def pull(x: Latent, predictions: Sequence[Latent], exponents: Sequence[float]) -> Latent:
-    """sum_i beta_i (D_i - x), which is sigma^2 times the composed score; float32 or better."""
+    """Return sum_i beta_i (D_i - x), which is sigma^2 times the composed score, in float32 or better."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     first, *rest = (beta * (each - wide) for beta, each in zip(exponents, predictions, strict=True))
     return sum(rest, start=first)
 
 
 def log_normal(rows: Scores, std: float) -> PerSample:
-    """Log-density of N(0, std^2) at each row."""
+    """Return the log-density of N(0, std^2) at each row."""
     n = rows.shape[1]
     return -rows.square().sum(1) / (2 * std**2) - n * math.log(std * math.sqrt(2 * math.pi))
 
 
 def narrowed(x: Latent, exponents: Sequence[float]) -> Latent:
-    """x/sqrt(B), B the sum of the exponents: one model's start as that of the product."""
+    """Return x/sqrt(B), the product's start from one model's start; B is the sum of the exponents."""
     total = math.sqrt(sum(exponents))
     return x if total == 1 else x / total
 
@@ -48,7 +48,7 @@ def composed_log_density(
     sigma: float,
     watch: Watch | None = None,
 ) -> PerSample:
-    """sum_i beta_i log q_i at level sigma, float64; each is watched for NaN where there is a `watch`."""
+    """Return sum_i beta_i log q_i at level sigma, float64. With a `watch` each is recorded to be finite."""
     level, total = x.new_full((len(x),), sigma), float64(x.new_zeros(len(x)))
     for i, (beta, log_density) in enumerate(zip(exponents, log_densities, strict=True)):
         log_q = log_density(x, level)
@@ -60,7 +60,7 @@ def composed_log_density(
 
 
 def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
-    """The factor of the score in a step's mean, and its noise: x' = x + factor S + std noise (VE).
+    """Return factor and std of a step along the score: x' = x + factor S + std noise (VE).
 
     `eta` interpolates between the probability flow (0) and the reverse SDE (1). The flow's part is Euler's
     method in sigma, which is DDIM; the SDE's part is Euler's method in sigma^2. The last step, to 0, goes to
@@ -73,10 +73,10 @@ def score_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, floa
 
 
 def divergence(denoised: Tensor, x: Tensor, probe: Latent, sigma: float) -> PerSample | None:
-    """Hutchinson's estimate of the score's divergence, by one vector-Jacobian product; float64.
+    """Return Hutchinson's estimate of the score's divergence, by one vector-Jacobian product; float64.
 
-    Exact, with entries +-1 in the probe, where the Jacobian is diagonal; else in expectation. `denoised` must
-    have been computed from `x` with gradients, sample by sample; None if it was not.
+    With entries +-1 in the probe it is exact if the Jacobian is diagonal, else in expectation. `denoised`
+    must have been computed from `x` with gradients, sample by sample; the result is None if it was not.
     """
     if not denoised.requires_grad:
         return None

@@ -15,23 +15,23 @@ class Step:
     """One step of a sampler, which its generator yields, in VE coordinates.
 
     `x_next = mean + std * noise`, eq. (4) of the paper, unless an aggregation replaced it or resampling
-    permuted its samples (`fkc`, whose `Particles.ancestors` tell how).
+    permuted its samples (see `Particles.ancestors` of `fkc`).
     """
 
     index: int
     sigma: float
     sigma_next: float
     x: Tensor
-    """The step's input: what the model saw."""
+    """The step's input, which the model saw."""
     denoised: Tensor
     mean: Tensor
     std: float
     x_next: Tensor
     """The next step's input."""
     aggregation: Aggregation | None = None
-    """How the models' results were joined, on the aggregated steps of `amdm`."""
+    """The record of how the models' results were joined, on the aggregated steps of `amdm`."""
     record: Any = None
-    """What else the sampler notes of a step; its own documentation says what."""
+    """The sampler's own record of the step; its documentation describes it."""
 
     def __repr__(self) -> str:
         more = {"aggregation": self.aggregation, "record": self.record and type(self.record).__name__}
@@ -43,7 +43,7 @@ class Step:
 
 
 class Restart(NamedTuple):
-    """Send this instead of a tensor to go on from `x` as from a fresh start.
+    """A message to `send` instead of a tensor: continue from `x` as from a fresh start.
 
     A multistep sampler then forgets its history; for the others it is the same as sending `x`.
     """
@@ -52,9 +52,9 @@ class Restart(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A step's `x` and `denoised` as they were before a callback wrote into them.
+    """The `x` and `denoised` of a step as they were before a callback wrote into them.
 
-    The samplers' functions send it, and get the step taken again from what the two are now.
+    The samplers' functions send it, and the generator takes the step again from the new values.
     """
 
     x: Tensor

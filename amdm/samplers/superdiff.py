@@ -30,49 +30,50 @@ class Superposition(NamedTuple):
     """`Step.record` of `superdiff`."""
 
     log_densities: Float[Tensor, "batch models"]
-    """Estimates of log q_i at `x_next` and `sigma_next`, natural, float64; before the last step to 0, whose
-    length is not small beside the densities' own, they are the better ones."""
+    """Estimates of log q_i at `x_next` and `sigma_next`, natural logarithm, float64. Before the last step to
+    0, which is not small against the densities' width, they are better."""
     kappa: Float[Tensor, "batch models"]
     """The shares of the scores in this step, of sum 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuperDiff(Rule):
-    """SuperDiff: a generator that weighs N scores by the densities q_i, estimated along the way.
+    """Weigh N scores by the densities q_i, which are estimated along the way (SuperDiff).
 
-    "or": the shares are softmax_i(T log q_i + log w_i), for T = 1 the score of the mixture. "and": they are
-    such that the step changes all estimates alike, so that samples are where all densities are equal: with
-    noise, the scores' circumcentre, the noise projected off their differences. Where the scores agree up to
-    rounding, in a direction or in all, the shares there are equal ones.
+    With "or" the shares are softmax_i(T log q_i + log w_i), and S for T = 1 is the mixture's score. With
+    "and" the step changes all estimates equally, so that samples lie where all densities are equal: with
+    noise, S is the scores' circumcentre, and the noise is projected off their differences. In directions in
+    which the scores agree up to rounding, the shares are equal.
 
     An estimate's error falls with the step: its standard deviation is about 1.3 / 0.6 / 0.25 nats after 50 /
-    200 / 1000 Karras steps in one dimension, more in many. With "and" and eta > 0 the densities are equal by
-    the estimates only: where the curvatures of the log-densities differ, the noise that is taken away would
-    have told, and the true densities end a constant apart. eta = 0 has no such bias.
+    200 / 1000 Karras steps in one dimension, more in many. With "and" and eta > 0 only the estimates
+    of the densities are equal: if the curvatures of the log-densities differ, the projected noise would have
+    changed them, and the true densities end a constant apart. eta = 0 has no such bias.
 
     Args:
         x: `(batch, *event)` at `sigmas[0]`, VE; for "and" in float32 or better, since half precision rounds
-            by more than scores differ.
-        extra_args: passed to the models: one dictionary for all, or N; with `unconditional`, N + 1, its last.
+            by more than the scores differ.
+        extra_args: passed to the models: one dictionary for all, or N; with `unconditional` N + 1, the
+            unconditional model's last.
         combine: "or", the union of what the models draw, or "and", what all of them draw.
-        temperature: T of "or", 0 or more; None for 1. Large ones choose the likeliest model.
+        temperature: T of "or", 0 or more; None for 1. A large T selects the likeliest model.
         weights: w of "or", N positive numbers of any sum; None for equal ones.
         unconditional: for guidance: S = s_u + guidance (sum_i kappa_i s_i - s_u). The densities stay those of
             the N models.
-        guidance: the scale; 1 is none and needs no `unconditional`.
-        eta: the share of fresh noise, 0 or more; 1 is the reverse SDE, 0 the probability flow. Other than 1,
-            each model is also differentiated once a step, for its divergence.
-        generator: for the divergences' random signs, on the CPU, the same for all models; None for the
+        guidance: the scale; 1 is no guidance and needs no `unconditional`.
+        eta: the share of fresh noise, 0 or more; 1 is the reverse SDE, 0 the probability flow. Unless it is
+            1, each model is also differentiated once per step, for its divergence.
+        generator: for the random signs of the divergences, on the CPU, the same for all models; None for the
             global one.
 
     Returns:
-        A generator of `Step`s with a `Superposition` as record. N evaluations a step, N + 1 with guidance. A
-        `Restart` sets the estimates to those of pure noise.
+        A generator of `Step`s with a `Superposition` as record. Each step costs N evaluations, N + 1 with
+        guidance. A `Restart` sets the estimates to those of pure noise.
 
     Raises:
-        TypeError, ValueError: an argument is not as above; a model without gradients, if eta is not 1, or
-            `torch.inference_mode()`; a schedule that begins at the level that stands for an infinite one
-            (flows, zero terminal SNR), if eta > 0.
+        TypeError, ValueError: an argument is not as above; a model without gradients or
+            `torch.inference_mode()`, if eta is not 1; a schedule that begins at the level that stands for an
+            infinite one (flows, zero terminal SNR), if eta > 0.
         FloatingPointError: as for `ddim`.
 
     References:
@@ -89,7 +90,7 @@ class SuperDiff(Rule):
     generator: torch.Generator | None = None
 
     def named(self, models: Sequence[Denoiser]) -> dict[str, Denoiser]:
-        """The models, and the unconditional one last."""
+        """Return the models by their names in messages, the unconditional one last."""
         more = {} if self.unconditional is None else {"unconditional": self.unconditional}
         return super().named(models) | more
 
@@ -123,7 +124,7 @@ class SuperDiff(Rule):
         return Start(replace(self, temperature=float(temperature), weights=weights), xs[0])
 
     def step(self, at: At, x: Tensor, memory: Tensor | None) -> tuple[Step, Tensor]:
-        """The step along the superposed score; the memory is the estimates of the log-densities."""
+        """Take one step along the superposed score. The memory is the estimates of the log-densities."""
         rows, eta, num_models = float64(as_rows(x)), self.eta, len(at.denoise)
         num_models -= self.unconditional is not None
         factor, std = score_step(at.sigma, at.sigma_next, eta)
@@ -168,18 +169,18 @@ class _Now(NamedTuple):
     log_densities: Float[Tensor, "batch models"]
     scores: Float[Tensor, "batch models n"]
     fixed: Float[Tensor, "batch n"]
-    """The part of S that has no share: (1 - guidance) s_u."""
+    """The part of S without a share: (1 - guidance) s_u."""
     guidance: float
     wanted: Float[Tensor, "batch models"]
-    """s_i . S, up to a number common to all, for equal changes of all estimates."""
+    """The values of s_i . S, up to a common constant, that change all estimates equally."""
     rounding: Float[Tensor, " batch"]
-    """A score's squared length that is nothing but rounding."""
+    """The squared length of a score that is rounding alone."""
 
 
 def _evaluate(
     at: At, start: Tensor, num_models: int, eta: float, generator: torch.Generator | None
 ) -> tuple[list[Tensor], Tensor]:
-    """All predictions; and `(batch, models)` divergences of the scores, 0 where they are not needed."""
+    """Return all predictions, and the scores' `(batch, models)` divergences, 0 if they are not needed."""
     if eta == 1:
         predictions = [denoise(start, at.sigma) for denoise in at.denoise]
         return predictions, float64(start.new_zeros(len(start), num_models))
@@ -207,7 +208,7 @@ def _evaluate(
 
 
 def _intersection(now: _Now) -> Tensor:
-    """(s_i - s_j) . S = wanted_i - wanted_j for all i, j: the smallest such shares about equal ones."""
+    """Return the shares closest to equal ones with (s_i - s_j) . S = wanted_i - wanted_j for all i, j."""
     count = now.scores.shape[1]
     middle = now.scores.mean(1, keepdim=True)
     apart = now.scores - middle

@@ -1,8 +1,8 @@
 """The cost of eqs. (7) and (8) at one step, against a copy, the published code's arithmetic and a U-Net.
 
-Fold and correction as the sampler composes them, on separate float32 latents at an angle of 0.01 rad. The
-U-Net is Stable Diffusion 1.5's configuration with random weights (3.4 GB). Writes results/aggregation.csv and
-.png.
+It measures fold and correction as the sampler composes them, on separate float32 latents at an angle of 0.01
+rad. The U-Net is Stable Diffusion 1.5's configuration with random weights (3.4 GB). Writes
+results/aggregation.csv and .png.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MODELS = [2, 3, 5]
 
 
 def latents(shape: tuple[int, ...], num: int, angle: float, generator: torch.Generator) -> list[Tensor]:
-    """N latents, each pair at about this angle."""
+    """Return N latents with about this angle between each pair."""
     base = torch.randn(shape, generator=generator)
     return [base + angle / 2**0.5 * torch.randn(shape, generator=generator) for _ in range(num)]
 
@@ -36,7 +36,7 @@ def published_aggregation(
     omega: float = 0.5,
     pull: float = 0.3,
 ) -> list[Tensor]:
-    """The arithmetic of the authors' published code at an aggregated step, for timing only.
+    """Return the arithmetic of the authors' published code at an aggregated step, for timing only.
 
     The mixture has the coefficients omega^(N-1), then products of sqrt(1 - omega^2) and omega (for N = 2
     and 3 theirs, beyond that continued); every model then moves by `pull` toward a one-training-step DDPM
@@ -58,7 +58,7 @@ def published_aggregation(
 
 @torch.no_grad()
 def compare(shape: tuple[int, ...], num: int, seed: int) -> dict[str, object]:
-    """One row: the medians of the three, in milliseconds."""
+    """Return one row: the medians of the three, in milliseconds."""
     generator = torch.Generator().manual_seed(seed)
     xs, means, eps = (latents(shape, num, angle, generator) for angle in (0.01, 0.003, 1.0))
     copies = [torch.empty_like(x) for x in xs]
@@ -85,7 +85,7 @@ def compare(shape: tuple[int, ...], num: int, seed: int) -> dict[str, object]:
 
 @torch.no_grad()
 def unet_milliseconds() -> float:
-    """One forward pass of SD 1.5's U-Net at batch 1, random weights."""
+    """Return the milliseconds of one forward pass of SD 1.5's U-Net at batch 1, with random weights."""
     diffusers = import_beside_torchvision("diffusers")
     unet = diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     unet.eval()
@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace) -> Lines:
 
 
 def draw(axes: Axes, lines: Lines) -> None:
-    """The three costs per size, log scale, with a U-Net's 0.1% as a line."""
+    """Draw the three costs per size on a log scale, with a U-Net's 0.1% as a line."""
     series = {
         "amdm_ms": "amdm",
         "published_ms": "published code's arithmetic",

@@ -1,4 +1,4 @@
-"""The code that one run of a sampler goes through: functions, files and their lines.
+"""The code that one run of a sampler executes: functions, files and their lines.
 
 A function of `amdm` counts if it is defined by `def`, with all lines of its source: its signature and its
 documentation too. Writes results/hops.csv and .png.
@@ -27,12 +27,12 @@ Function = tuple[str, int, str]
 
 
 def model(x: Tensor, sigma: Tensor) -> Tensor:
-    """The exact denoiser of a standard normal."""
+    """Return the exact denoiser of a standard normal."""
     return x / (1 + sigma[:, None] ** 2)
 
 
 def called(run: Callable[[], object]) -> set[Function]:
-    """The functions of `amdm` that a run calls."""
+    """Return the functions of `amdm` that a run calls."""
     seen: set[Function] = set()
 
     def trace(frame: FrameType, event: str, arg: Any) -> None:
@@ -49,7 +49,7 @@ def called(run: Callable[[], object]) -> set[Function]:
 
 
 def length(function: Function) -> int:
-    """The lines of a function's source."""
+    """Return the lines of a function's source."""
     path, first, name = function
     for node in ast.walk(ast.parse(Path(path).read_text())):
         if isinstance(node, ast.FunctionDef) and node.name == name:

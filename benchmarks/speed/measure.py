@@ -32,11 +32,11 @@ def script(
     """Parse the command line, measure, and write results/<name>.csv and .png.
 
     Args:
-        name: of the results.
+        name: the name of the results.
         doc: the script's docstring; its first line describes the command.
         measure: makes the table's lines from the arguments.
         draw: draws them on axes.
-        size: of the picture.
+        size: the size of the picture.
         options: the command's options, whole numbers, with their defaults.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
@@ -52,10 +52,10 @@ def script(
 
 
 def keep_freed_memory() -> None:
-    """Start this script again with an allocator that keeps what is freed.
+    """Restart this script with an allocator that keeps freed memory.
 
-    glibc gives large blocks back to the system and the next call maps them anew, at 2 ms per 8 MB here: it
-    would drown the arithmetic, and more or less by accident of what was allocated before.
+    glibc returns large blocks to the system and the next call maps them anew, at 2 ms per 8 MB here. That
+    would drown the arithmetic, by an amount that depends on earlier allocations.
     """
     settings = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
     if not settings.items() <= os.environ.items():
@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
 
 
 def milliseconds(function: Callable[[], object], min_run_time: float = 1.0) -> float:
-    """The median time of a call after warming up, by torch's own timer, on all threads torch has."""
+    """Return the median time of a call after warming up, by torch's own timer, on all threads torch has."""
     timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
     timer.timeit(3)
     return timer.blocked_autorange(min_run_time=min_run_time).median * 1e3

@@ -20,12 +20,12 @@ STEPS = 50
 
 
 def model(x: Tensor, sigma: Tensor) -> Tensor:
-    """The trivial network: its prediction is its input."""
+    """Return the trivial network: its prediction is its input."""
     return x
 
 
 def cases(x: Tensor, sigmas: Tensor) -> dict[str, Callable[[], object]]:
-    """The samplers by name; Heun has two evaluations a step, the last row two models for 20 of 50 steps."""
+    """Return the samplers by name. Heun evaluates twice per step; the last one has two models in 20."""
     k = import_beside_torchvision("k_diffusion")
     return {
         "k_diffusion sample_euler": lambda: k.sampling.sample_euler(model, x, sigmas, disable=True),

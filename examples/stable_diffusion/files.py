@@ -1,6 +1,7 @@
 """The user's files: each is checked before a model is loaded, by what it holds and without running it.
 
-Of safetensors and folders the headers and names are read; other checkpoints with `weights_only=True`.
+For safetensors and folders, headers and names are read; other checkpoints are loaded with
+`weights_only=True`.
 """
 
 import ast
@@ -50,7 +51,7 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(path: Path, needed: Sequence[Sequence[str]]) -> None:
-    """One file of each group is there, and can be read if it is JSON."""
+    """Raise unless the folder has one file of each group, readable if it is JSON."""
     found = [next((name for name in names if (path / name).is_file()), None) for names in needed]
     missing = [" or ".join(names) for names, name in zip(needed, found, strict=True) if name is None]
     if missing:
@@ -61,7 +62,7 @@ def check_folder(path: Path, needed: Sequence[Sequence[str]]) -> None:
 
 
 def find_weights(path: Path, stems: tuple[str, str], part: str = "") -> Weights:
-    """The files that diffusers or transformers would load from `path / part`."""
+    """Return the files that diffusers or transformers would load from `path / part`."""
     kinds = list(zip(stems, ("safetensors", "bin"), strict=True))
     for variant in (None, VARIANT):
         for stem, suffix in kinds:
@@ -75,7 +76,7 @@ def find_weights(path: Path, stems: tuple[str, str], part: str = "") -> Weights:
 
 
 def check_weights(path: Path, stems: tuple[str, str], part: str = "") -> set[str]:
-    """The names of a network's tensors. Pickles hold nothing else."""
+    """Return the names of a network's tensors. Pickles hold nothing else."""
     names: set[str] = set()
     for file in find_weights(path, stems, part).paths:
         shown = str(file.relative_to(path))
@@ -86,7 +87,7 @@ def check_weights(path: Path, stems: tuple[str, str], part: str = "") -> set[str
 def check_pipeline(
     path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS, own: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The index of a folder in diffusers' format, which has the weights of all networks.
+    """Return the index of a folder in diffusers' format, which has the weights of all networks.
 
     The classes are diffusers' and transformers', but for the parts in `own`.
     """
@@ -114,13 +115,13 @@ def check_pipeline(
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """The library and the class of each part of a pipeline, from its folder."""
+    """Return the library and the class of each part of a pipeline, from its folder."""
     check_folder(path, [("model_index.json",)])
     return _mapping(_json(path / "model_index.json"), "model_index.json")
 
 
 def check_pipeline_with_code(path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS) -> None:
-    """A pipeline that comes with the code of its class and of its U-Net's."""
+    """Raise unless the folder has a pipeline with the code of its class and of its U-Net's."""
     index = check_pipeline(path, networks, own=["unet"])
     kind = index.get("_class_name")
     if not isinstance(kind, list) or len(kind) != 2:
@@ -129,12 +130,12 @@ def check_pipeline_with_code(path: Path, networks: Mapping[str, tuple[str, str]]
 
 
 def own_unet(index: Mapping[str, Any]) -> bool:
-    """Tell whether the U-Net's class lies in the folder; else it is diffusers'."""
+    """Return True if the U-Net's class is in the folder; else it is diffusers'."""
     return bool(index["unet"][0] != "diffusers")
 
 
 def check_image_encoder(path: Path) -> None:
-    """A model of transformers that projects an image to one vector: not every CLIP's does."""
+    """Raise unless this is a transformers model that projects an image to one vector; some CLIPs do not."""
     check_folder(path, [("config.json",)])
     names, key = check_weights(path, TRANSFORMERS), "visual_projection.weight"
     if key not in names:
@@ -142,12 +143,12 @@ def check_image_encoder(path: Path) -> None:
 
 
 def check_migc_checkout(path: Path) -> None:
-    """MIGC's code and every package that it imports are there. None of it is executed."""
+    """Raise unless MIGC's code and every package that it imports are there. None of it is executed."""
     check_code(path, [f"migc/{name}.py" for name in ("migc_pipeline", "migc_utils")])
 
 
 def check_code(path: Path, names: Sequence[str]) -> None:
-    """Files of Python code whose imports can be found, in the checkout's own files too."""
+    """Raise unless these are Python files whose imports can be found, also in the checkout's own files."""
     check_folder(path, [(name,) for name in names])
     seen, waiting = set(names), list(names)
     missing: dict[str, None] = {}
@@ -167,7 +168,7 @@ def check_code(path: Path, names: Sequence[str]) -> None:
 
 
 def read_weights(path: Path, names_only: bool = False) -> Mapping[str, Any]:
-    """A checkpoint's content; no code in it is run. Of safetensors, the names alone where they do."""
+    """Return a checkpoint's content, without running code in it. For safetensors the names may be enough."""
     from safetensors.torch import load_file
 
     check_file(path)
@@ -178,7 +179,7 @@ def read_weights(path: Path, names_only: bool = False) -> Mapping[str, Any]:
 
 
 def check_migc_weights(path: Path) -> None:
-    """MIGC's weights as its code wants them, a pickle of tensors alone."""
+    """Raise unless these are MIGC's weights as its code expects them, a pickle of tensors alone."""
     check_file(path)
     read = _pickle(path)
     state = read.get("state_dict")
@@ -190,7 +191,7 @@ def check_migc_weights(path: Path) -> None:
 
 
 def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str, Any]]:
-    """IP-Adapter's two groups of weights: dictionaries in a .bin, else by the beginning of their names."""
+    """Return IP-Adapter's two groups of weights: dictionaries in a .bin, else by their names' prefixes."""
     groups: dict[str, dict[str, Any]] = {}
     for name, value in read_weights(path, names_only).items():
         if isinstance(value, Mapping):
@@ -205,7 +206,7 @@ def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str,
 
 
 def read_picture(path: Path) -> Any:
-    """An image in RGB."""
+    """Return an image in RGB."""
     from PIL import Image
 
     check_file(path)
@@ -217,7 +218,7 @@ def read_picture(path: Path) -> Any:
 
 
 def read_scene(path: Path) -> dict[str, Any]:
-    """A scene for the systems, from JSON: a caption, interactions and instances with boxes."""
+    """Return a scene for the systems, from JSON: a caption, interactions and instances with boxes."""
     check_file(path)
     scene = _mapping(_json(path), "it", ["caption", "interactions", "instances"])
     wanted = {
@@ -272,7 +273,7 @@ def _json(path: Path, name: str = "it") -> Any:
 
 
 def _header(path: Path, name: str = "it") -> list[str]:
-    """The names in safetensors; their sizes are checked against the file's by the library."""
+    """Return the names in safetensors; their sizes are checked against the file's by the library."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -283,7 +284,7 @@ def _header(path: Path, name: str = "it") -> list[str]:
 
 
 def _pickle(path: Path, name: str = "it") -> dict[str, Any]:
-    """The content of a checkpoint, read without running code in it."""
+    """Return the content of a checkpoint, read without running code in it."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # whatever torch says of a file that is no checkpoint, or more than tensors
@@ -295,7 +296,7 @@ def _pickle(path: Path, name: str = "it") -> dict[str, Any]:
 
 
 def _shards(index: Path, folder: Path) -> list[Path]:
-    """The files that an index of weights names; all are there."""
+    """Return the files that an index of weights names; all are there."""
     name = str(index.relative_to(folder))
     names = _mapping(_json(index, name), name, ["weight_map"])["weight_map"]
     files = [index.with_name(file) for file in sorted(set(_mapping(names, f"{name}'s weight_map").values()))]
@@ -306,7 +307,7 @@ def _shards(index: Path, folder: Path) -> list[Path]:
 
 
 def _imports(path: Path, name: str) -> list[str]:
-    """The modules that a file imports when it is loaded, without those that it tries or asks for first."""
+    """Return the modules that a file imports at its top level, outside of `try` and `if`."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (SyntaxError, ValueError) as error:
@@ -321,6 +322,6 @@ def _first_line(error: Exception) -> str:
 
 
 def some(names: Iterable[Any]) -> str:
-    """A few of the names, for a message."""
+    """Return a few of the names, for a message."""
     first = sorted(map(str, names))
     return ", ".join(first[:3]) + (f" and {len(first) - 3} more" if len(first) > 3 else "") or "nothing"

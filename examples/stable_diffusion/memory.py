@@ -13,7 +13,7 @@ from amdm.diffusers import Prepared
 
 
 class Memory(NamedTuple):
-    """Bytes. Parameters stay; activations and decoding come after one another."""
+    """Memory in bytes. Parameters stay; activations and decoding come after one another."""
 
     parameters: int
     """The sum over all pipelines; shared ones are counted once."""
@@ -33,7 +33,9 @@ class Memory(NamedTuple):
 
 
 def memory_of(pipes: Sequence[Any], prepared: Sequence[Prepared]) -> Memory:
-    """The memory of these pipelines. Calls every network once, on its start, and the first one's decoder.
+    """Return the memory of these pipelines.
+
+    Calls every network once, on its start, and the first one's decoder.
 
     The networks run one after the other, so their activations do not add up: the largest counts.
     """
@@ -51,7 +53,7 @@ def memory_of(pipes: Sequence[Any], prepared: Sequence[Prepared]) -> Memory:
 
 @torch.no_grad()
 def peak_of(function: Callable[..., Any], *args: Any) -> int:
-    """The most bytes that a call's tensors take at once, without what lived before it.
+    """Return the most bytes that a call's tensors take at once, without what lived before it.
 
     Kernels' workspaces are not seen, and fused attention's matrix is never made.
     """
@@ -62,7 +64,7 @@ def peak_of(function: Callable[..., Any], *args: Any) -> int:
 
 
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation's tensors: storages that first come out of one are counted until they die."""
+    """A mode that sees every operation's tensors and counts new storages until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Settings:
-    """The paper's, App. G.2: one weight for each model after the first, one correction for all (VP)."""
+    """The paper's settings, App. G.2: a weight for each model after the first, one VP correction for all."""
 
     steps: int
     aggregated: int
@@ -33,7 +33,7 @@ class Settings:
 
 
 def main(text: str, names: Sequence[str], settings: Settings, argv: Sequence[str] | None = None) -> None:
-    """A script: check everything, load the systems, the enriched one first, and sample."""
+    """Run a script: check everything, load the systems, the enriched one first, and sample."""
     arguments = _parser(text, names, settings).parse_args(argv)
     arguments.dtype = arguments.dtype or ("float16" if arguments.device.startswith("cuda") else "float32")
     systems.check_arguments(arguments, names)
@@ -80,7 +80,7 @@ def _parser(text: str, names: Sequence[str], settings: Settings) -> argparse.Arg
 def sample(
     arguments: argparse.Namespace, names: Sequence[str], settings: Settings, prepared: Sequence[Prepared]
 ) -> None:
-    """Draw A alone and A(+B) from the same starts, and leave both with a table of how they met."""
+    """Draw A alone and A(+B) from the same starts; write both, and a table of the joining."""
     models, sigmas = [one.model for one in prepared], prepared[0].sigmas
     shape = prepared[0].x.shape[1:]
     starts = start_noise([arguments.seed], shape, sigmas[0], len(models), device=arguments.device)
@@ -103,7 +103,7 @@ def sample(
 
 
 def _rows(name: str, partners: Sequence[str], step: Step) -> list[dict[str, Any]]:
-    """Angles and distances of the lead's latent to the partners' at a step, VP, as in the paper's Table 5."""
+    """Return the angles and distances from the lead's latent to the partners' at a step, VP (Table 5)."""
     where = {"image": name, "step": step.index, "sigma": f"{step.sigma:.6g}"}
     joined = step.aggregation
     if joined is None:

@@ -36,7 +36,7 @@ LICENCES = {
 
 
 class Argument(NamedTuple):
-    """A path of the user's."""
+    """A path that the user gives."""
 
     check: Callable[[Path], Any]
     """Raises `Expected` unless it is usable."""
@@ -45,7 +45,7 @@ class Argument(NamedTuple):
 
 
 class System(NamedTuple):
-    """One of them: the licences it stands under, the ARGUMENTS it needs, how it is loaded and called."""
+    """A system: its licences, the ARGUMENTS it needs, and how to load and call it."""
 
     licences: Sequence[str]
     arguments: Sequence[str]
@@ -74,17 +74,17 @@ def check_arguments(arguments: argparse.Namespace, names: Sequence[str]) -> None
 
 
 def flag(option: str) -> str:
-    """An argument as it is given: --its-name."""
+    """Return an argument as it is given: --its-name."""
     return f"--{option.replace('_', '-')}"
 
 
 def problem(option: str, arguments: argparse.Namespace, expected: str) -> str:
-    """The line about an argument that is not as expected."""
+    """Return the line about an argument that is not as expected."""
     return f"{flag(option)} is {getattr(arguments, option)}, expected {expected}"
 
 
 def load(name: str, arguments: argparse.Namespace, **options: Any) -> Any:
-    """The pipeline of a system, with the paper's sampler; its licences are announced.
+    """Return the pipeline of a system, with the paper's sampler; its licences are announced.
 
     Stable Diffusion's latents are not clipped, whatever its own scheduler says.
     """
@@ -105,7 +105,7 @@ def announce(*systems: str) -> None:
 def load_interact_diffusion(
     arguments: argparse.Namespace, option: str = "interactdiffusion", **options: Any
 ) -> Any:
-    """InteractDiffusion through its own pipeline, which comes with the weights: `trust_remote_code`."""
+    """Load InteractDiffusion through its own pipeline, which comes with the weights: `trust_remote_code`."""
     folder: Path = getattr(arguments, option)
     xl = option == "interactdiffusion_xl"
     parts = networks(option, arguments, files.XL_NETWORKS if xl else files.NETWORKS, **options)
@@ -121,10 +121,10 @@ def load_interact_diffusion(
 
 
 def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
-    """MIGC through the user's checkout of its repository, on Stable Diffusion 1.4.
+    """Load MIGC through the user's checkout of its repository, on Stable Diffusion 1.4.
 
-    In float32 whatever the options say: its processors make boxes and masks in float32, which their
-    networks refuse in any other type.
+    It is in float32 whatever the options are: its processors make boxes and masks in float32, and their
+    networks do not accept mixed types.
     """
     pipeline, utils = migc_modules(arguments)
     options |= {"torch_dtype": torch.float32}
@@ -139,7 +139,7 @@ def load_migc(arguments: argparse.Namespace, **options: Any) -> Any:
 
 
 def load_ip_adapter(arguments: argparse.Namespace, option: str = "sd15", **options: Any) -> Any:
-    """IP-Adapter and its image encoder through diffusers, on Stable Diffusion 1.5 or SDXL."""
+    """Load IP-Adapter and its image encoder through diffusers, on Stable Diffusion 1.5 or SDXL."""
     diffusers, transformers = _libraries()
     xl = option == "sdxl"
     kind = diffusers.StableDiffusionXLPipeline if xl else diffusers.StableDiffusionPipeline
@@ -165,9 +165,9 @@ def networks(
     parts: Mapping[str, tuple[str, str]] = files.NETWORKS,
     **options: Any,
 ) -> dict[str, Any]:
-    """The networks of a folder whose classes diffusers and transformers have, with all of their tensors.
+    """Return the networks in a folder whose classes diffusers and transformers have, with all their tensors.
 
-    Loaded with their pipeline, a tensor that is missing would be a random one.
+    If they were loaded with their pipeline, a missing tensor would be random.
     """
     folder = getattr(arguments, option)
     index = files.read_index(folder)
@@ -186,7 +186,7 @@ def whole(
     stems: tuple[str, str],
     **options: Any,
 ) -> Any:
-    """A network of the library and class `named`. Raises `Unusable` if its files lack a tensor."""
+    """Return a network of the library and class `named`. Raises `Unusable` if its files lack a tensor."""
     folder: Path = getattr(arguments, option)
     library = dict(zip(files.LIBRARIES, _libraries(), strict=True))[named[0]]
     variant = files.find_weights(folder, stems, part).variant
@@ -205,7 +205,7 @@ def _check_whole(option: str, arguments: argparse.Namespace, part: str, missing:
 
 
 def interactions(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """InteractDiffusion's arguments: the caption, and who does what with whom, where."""
+    """Return InteractDiffusion's arguments: the caption, and who does what with whom, where."""
     call = caption(scene)
     for part in ("subject_phrases", "object_phrases", "action_phrases", "subject_boxes", "object_boxes"):
         key = part.removesuffix("es") if part.endswith("boxes") else part.removesuffix("_phrases")
@@ -214,7 +214,7 @@ def interactions(scene: Mapping[str, Any], arguments: argparse.Namespace, steps:
 
 
 def instances(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """MIGC's arguments: the caption, every instance's phrase and box; it works in the first half."""
+    """Return MIGC's arguments: the caption, each instance's phrase and box. MIGC acts in the first half."""
     phrases = [instance["phrase"] for instance in scene["instances"]]
     boxes = [[float(edge) for edge in instance["box"]] for instance in scene["instances"]]
     prompt = [[scene["caption"], *phrases]]
@@ -222,17 +222,17 @@ def instances(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: in
 
 
 def style(scene: Mapping[str, Any], arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
-    """IP-Adapter's arguments: the caption and an image."""
+    """Return IP-Adapter's arguments: the caption and an image."""
     return {**caption(scene), "ip_adapter_image": files.read_picture(arguments.image)}
 
 
 def caption(scene: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that all pipelines take."""
+    """Return the arguments that all pipelines take."""
     return {"prompt": scene["caption"], "negative_prompt": scene.get("negative", "")}
 
 
 def _libraries() -> tuple[Any, Any]:
-    """Diffusers and transformers, with the names that code older than theirs imports from them."""
+    """Return diffusers and transformers, with the names that code for their older versions imports."""
     diffusers = import_beside_torchvision("diffusers")
     importlib.import_module("transformers.processing_utils")  # puts another module in transformers' place
     transformers = importlib.import_module("transformers")
@@ -245,7 +245,7 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def migc_modules(arguments: argparse.Namespace) -> list[Any]:
-    """Two modules of MIGC's repository, which is not installed."""
+    """Return two modules of MIGC's repository, which is not installed."""
     _libraries()
     checkout = str(arguments.migc_checkout)
     sys.path.insert(0, checkout)
