@@ -218,7 +218,7 @@ class Memory(NamedTuple):
     samplers: Together
     """The lead's sampler's memory, and the partners' latents and memories until they are joined."""
     seen: list[Controls]
-    """What D was made of in this step; the sampler's first evaluation comes first."""
+    """The parts of D in this step; the sampler's first evaluation comes first."""
     models: Sequence[Watched] = ()
     """The models as the steps call them; made at the first, since generators keep theirs."""
 
