@@ -474,7 +474,11 @@ TARGETS: dict[str, Target] = {
     "GaussianMixture.__call__": Target(mixture, {"x": latent(X, HALF, like=False), "sigma": SIGMA}),
     "Empirical": Target(empirical, {"data": latent(X, X.double(), like=False, least=2)}),
     "Empirical.__call__": Target(
-        empirical, {"x": latent(X, X.double(), like=False), "sigma": Argument(SIGMA.good, (*SIGMA.bad, 0.0))}
+        empirical,
+        {
+            "x": latent(X, X.double(), like=False),
+            "sigma": Argument((*SIGMA.good, 0.0, T([1.0, 0.0])), SIGMA.bad),
+        },
     ),
     "RectifiedFlow": Target(
         flow,

@@ -36,11 +36,15 @@ class Empirical:
         self._rows = float64(data.flatten(1))
 
     def __call__(self, x: Latent, sigma: Level) -> Latent:
-        """Return the posterior mean at VE noise level `sigma` > 0, a number or one per sample."""
+        """Return the posterior mean at VE noise level `sigma`, a number or one per sample.
+
+        At level 0 it is the nearest of the data.
+        """
         check_event(x, self.data)
-        check_level(sigma, x, zero=False)
+        check_level(sigma, x)
         rows = float64(x.flatten(1))
         data, noise = beside(self._rows, rows), beside(sigma, rows).reshape(-1, 1) ** 2
+        noise = noise.clamp(min=1e-200)  # the limit at level 0, and not 0/0
         # |x|^2 is the same for all data and cancels in the softmax.
         logits = (rows @ data.mT - data.square().sum(1) / 2) / noise
         return (logits.softmax(dim=1) @ data).reshape(x.shape).to(x)

@@ -51,7 +51,8 @@ def radial_correct(
         radius = per_sample(radius, x, "radius", "0 or more")
     if not clip and not isinstance(length, Tensor) and length == math.inf:
         raise ValueError("length is inf, expected a finite one with clip=False")
-    rows, rows_mean = as_rows(x), as_rows(mean)
+    rows = as_rows(x)
+    rows_mean = as_rows(mean).to(rows)
     distance: Any = row_norms(rows - rows_mean)
     if not clip:
         step = length

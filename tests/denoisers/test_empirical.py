@@ -56,3 +56,10 @@ def test_no_data_or_data_that_are_not_finite_are_named(data):
 def test_another_event_shape_is_named():
     with pytest.raises(ValueError, match=r"x has the event shape \(2, 2\), expected \(4,\)"):
         Empirical(torch.zeros(3, 4))(torch.zeros(1, 2, 2), 1.0)
+
+
+def test_at_level_0_it_is_the_nearest_of_the_data(rng):
+    data = draw(5, 4, rng=rng)
+    x = data[[3, 1]] + 0.01 * draw(2, 4, rng=rng)
+    for sigma in (0.0, torch.tensor([0.0, 0.0]), torch.tensor([0.0, 1e-6])):
+        assert torch.equal(Empirical(data)(x, sigma), data[[3, 1]])

@@ -152,3 +152,10 @@ def test_a_negative_length_is_refused():
 def test_shell_radius_is_where_a_gaussian_lives():
     draws = 0.5 * randn(0, 1000, 16384)
     assert abs(float(draws.norm(dim=1).mean()) - shell_radius(16384, 0.5)) <= 4 * 0.5 / (2 * 1000) ** 0.5
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_a_mean_of_another_dtype_is_taken_in_that_of_x(dtypes):
+    x, mean = (randn(k, 2, 6).to(dtype) for k, dtype in enumerate(dtypes))
+    corrected = radial_correct(x, mean, 0.25)
+    assert corrected.dtype == x.dtype and torch.equal(corrected, radial_correct(x, mean.to(x), 0.25))
