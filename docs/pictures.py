@@ -37,7 +37,8 @@ from benchmarks import caption_once, pictures, tables
 from benchmarks.runner import held_out
 
 HERE = Path(__file__).parent / "pictures"
-A_COLOUR, B_COLOUR, DRAWN, GREY = "#0072B2", "#D55E00", "#009E73", "0.55"
+A_COLOUR, B_COLOUR, DRAWN = (plots.COLOURS[name] for name in ("blue", "vermilion", "green"))
+GREY = "0.55"
 SAMPLES = 1500
 A = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.05, 0.8]] * 2))
 B = GaussianMixture(torch.tensor([[0.0, -1.0], [0.0, 1.0]]), torch.tensor([[0.8, 0.05]] * 2))

@@ -726,6 +726,9 @@ OF_MODELS = {
 EXPONENTS = listed(FINITE, [1.0, 1.0], (0.5, 2), np.array([1.0, 1.0]), none=True)._replace(
     bad=(*listed(FINITE, none=True).bad, [-1.0, -1.0], [0.0, 0.0])
 )
+WRONG_LENGTHS = (
+    *(None, "none", NAN, INF, -0.1, True, [], [0.1], [T([-1.0, 0.0])] * 2, [T([NAN, 0.0])] * 2, {}, 1j),
+)
 OPTIONS: dict[str, dict[str, Argument]] = {
     "ddim": {"eta": ETA},
     "heun": {"eta": ZERO},
@@ -772,18 +775,7 @@ OPTIONS: dict[str, dict[str, Argument]] = {
         "correction": Argument(
             ("auto", 0.3, 0, [0.1, 0.2], T(0.1), [T([0.1, 0.2])] * 2, lambda step: 0.1),
             (
-                None,
-                "none",
-                NAN,
-                INF,
-                -0.1,
-                True,
-                [],
-                [0.1],
-                [T([-1.0, 0.0])] * 2,
-                [T([NAN, 0.0])] * 2,
-                {},
-                1j,
+                *WRONG_LENGTHS,
                 [torch.ones(3)] * 2,
                 [torch.ones(2, 6)] * 2,
                 [torch.empty(2, device="meta")] * 2,
@@ -985,20 +977,7 @@ TARGETS["Partners"] = Target(
         ),
         "correction": Argument(
             ("auto", 0.3, 0, [0.1, 0.2], [T([0.1, 0.2])] * 2, lambda step: 0.1),
-            (
-                None,
-                "none",
-                NAN,
-                INF,
-                -0.1,
-                True,
-                [],
-                [0.1],
-                [T([-1.0, 0.0])] * 2,
-                [T([NAN, 0.0])] * 2,
-                {},
-                1j,
-            ),
+            WRONG_LENGTHS,
         ),
         "fold": function(geometry.slerp_fold, lambda xs, weights: xs[0]),
         "background": function(ONE, [ONE], none=True, bad=([], [ONE, ONE], [3])),

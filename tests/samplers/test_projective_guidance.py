@@ -360,7 +360,8 @@ def test_guidance_of_one_calls_no_unconditional_model():
         raise AssertionError("the unconditional model ran")
 
     models = [GuidedPair(mixture(0), never, 1.0), GuidedPair(mixture(1), never, 3.0)]
-    sample_projective_guidance(models, X, SIGMAS, background=BACKGROUND, disable=True)
+    drawn = sample_projective_guidance(models, X, SIGMAS, background=BACKGROUND, disable=True)
+    assert drawn.isfinite().all()
 
 
 def test_partners_are_called_in_the_window_only_if_all_have_one_start():
