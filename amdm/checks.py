@@ -92,9 +92,7 @@ def check_exponents(exponents: Sequence[float] | None, num_models: int) -> list[
     for i, exponent in enumerate(exponents):
         check_finite(exponent, f"exponents[{i}]")
     if sum(exponents) <= 0:
-        raise ValueError(
-            f"exponents has the sum {sum(exponents)}, expected more than 0: else there is no start"
-        )
+        raise ValueError(f"exponents has the sum {sum(exponents)}, expected more than 0 for a start to exist")
     return [float(exponent) for exponent in exponents]
 
 

@@ -63,7 +63,7 @@ def sampler_with(
         """Sample A(+partners) with `sample_amdm`."""
         if s_churn != 0:
             raise ValueError(
-                f"s_churn is {s_churn}, expected 0: fresh noise is eta's, sampler_with(..., eta=1.0)"
+                f"s_churn is {s_churn}, expected 0: for fresh noise use sampler_with(..., eta=1.0)"
             )
         return sample_amdm([model, *partners], x, sigmas, [extra_args, *theirs], callback, disable, **options)
 

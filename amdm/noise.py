@@ -116,7 +116,7 @@ def start_noise(
     check_whole(num_models, "num_models", "a whole number of 1 or more", lambda count: count >= 1)
     where = as_device(device)
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f"dtype is {dtype!r}, expected a floating-point one of torch's")
+        raise TypeError(f"dtype is {dtype!r}, expected a floating-point torch.dtype")
     scale = (1 + level**2) ** 0.5 if convention == "vp" and level < VAST else level
     streams = [_generators(seeds, _START, model) for model in range(num_models)]
     starts = [(scale * _draw(stream, shape)).to(dtype) for stream in streams]

@@ -50,7 +50,7 @@ def conservative_projection(
     check_latent(score, "score")
     for name, given in (("x", x), ("score", score)):
         if given.is_meta:
-            raise ValueError(f"{name} is on the meta device, which has no values: expected a device that has")
+            raise ValueError(f"{name} is on the meta device, which has no values: expected another device")
     if score.shape != x.shape or x.ndim != 2:
         raise ValueError(f"score has shape {tuple(score.shape)}, expected x's, two axes: {tuple(x.shape)}")
 

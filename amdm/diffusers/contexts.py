@@ -114,7 +114,7 @@ def as_switched(network: Any) -> "Switched":
         weights = {layer: _weights(layer, lora) for layer, lora in bound.loras.items() if not lora.disabled}
     if bound.caches:
         raise ValueError(
-            f"the network has {bound.caches[0]}, which answers from earlier calls, expected a function "
+            f"the network has {bound.caches[0]}, which reuses earlier calls' results, expected a function "
             "of the arguments alone: disable_cache() or remove the hook"
         )
     return Switched(network, bound, weights)

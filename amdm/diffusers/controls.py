@@ -81,8 +81,8 @@ def without_control(model: NetworkDenoiser, *controls: Control) -> NetworkDenois
     if missing or not on:
         found = ", ".join(on) or "none"
         raise ValueError(
-            f"there is no {missing[0] if missing else 'control'} that is known here and on, to be switched "
-            f"off: found {found}. A model that was trained with its control has no weights without it"
+            f"no {missing[0] if missing else 'control'} is on that can be switched off: found {found}. "
+            "A model that was trained with its control has no weights without it"
         )
     off = controls or tuple(on)
 

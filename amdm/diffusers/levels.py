@@ -116,7 +116,7 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
         return Levels(timesteps, _ddim_levels(scheduler, compat))
     if not is_flow(scheduler) and not _is_known(scheduler):
         raise TypeError(
-            f"scheduler is {type(scheduler).__name__}, whose levels are not known here, expected "
+            f"scheduler is {type(scheduler).__name__}, whose levels are unknown, expected "
             f"{advised(scheduler)}"
         )
     sigmas = _float64(scheduler.sigmas)
@@ -127,7 +127,7 @@ def visited(scheduler: Any, compat: Compat) -> Levels:
         raise TypeError(
             f"scheduler is {type(scheduler).__name__} with {len(timesteps)} timesteps and the levels "
             f"{sigmas[0]:.4g} to {sigmas[-1]:.4g}, expected one more level than timesteps, decreasing: take "
-            f"{advised(scheduler)}, and a sampler of ours, `sample_heun` say"
+            f"{advised(scheduler)}, and a sampler of amdm such as `sample_heun`"
         )
     return Levels(timesteps, sigmas)
 

@@ -105,7 +105,7 @@ def record(pipe: Any, network: Any, call_kwargs: Mapping[str, Any], join: Join) 
     with _idle(pipe, network, calls, controlnet_calls), stepping, contextlib.suppress(_LastStep):
         pipe(**call_kwargs)
     if not heard:
-        raise ValueError(f"{name} did not come to a step of its scheduler, expected one or more")
+        raise ValueError(f"{name} reached no step of its scheduler, expected one or more")
     return heard[0]._replace(
         joined=all(one.joined for one in heard),
         clocks=[one.clocks[0] for one in heard],
@@ -136,8 +136,8 @@ def _heard(
     seen, expected = tuple(x.shape[1:]), tuple(latents.shape[1:])
     if seen != expected:
         raise ValueError(
-            f"{name}'s network sees {seen} for a latent of {expected}, expected the same: models of "
-            "inpainting and editing are not denoisers of their latents alone"
+            f"{name}'s network sees {seen} for a latent of {expected}, expected the same: "
+            "inpainting and editing models are not denoisers of their latents alone"
         )
     times = [_time(name, each) for each in told]
     if not all(
@@ -168,7 +168,7 @@ def _check_follows(name: str, before: Recording, now: Recording) -> None:
     if (before.calls, len(before.x)) != (now.calls, len(now.x)):
         raise ValueError(
             f"{name} calls its network {now.calls} times with {len(now.x)} rows at a step, expected "
-            f"{before.calls} times with {len(before.x)} as before: guidance that ends is not known here"
+            f"{before.calls} times with {len(before.x)} as before: guidance that ends is not supported"
         )
 
 
@@ -216,7 +216,7 @@ def _time(name: str, call: dict[str, Any]) -> tuple[float, float]:
         raise TypeError(f"{name} calls its network without `timestep`, expected diffusers' keyword")
     times = torch.as_tensor(call.pop("timestep")).flatten()
     if not bool((times == times[0]).all()):
-        raise ValueError(f"{name} tells its network the times {times.tolist()}, expected one for all rows")
+        raise ValueError(f"{name} passes its network the times {times.tolist()}, expected one for all rows")
     return float(times[0]), torch.finfo(times.dtype).eps if times.is_floating_point() else 0.0
 
 

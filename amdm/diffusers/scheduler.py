@@ -127,7 +127,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
         if not hasattr(scheduler, "alphas_cumprod") or is_of_flow(config) or is_continuous:
             raise TypeError(
                 f"scheduler is {type(scheduler).__name__}, expected one of a DDPM, which has alphas_cumprod "
-                "and whole timesteps, not a flow's or one that was made from a flow's configuration"
+                "and integer timesteps, not a flow's or one made from a flow's configuration"
             )
         if not isinstance(scheduler, DDIMScheduler | DDIMParallelScheduler):
             warnings.warn(

@@ -49,12 +49,12 @@ def check_told(pipe: Any, recording: Recording, model: NetworkDenoiser, levels: 
         if abs(timestep - time) > near:
             raise ValueError(
                 f"{where} steps from timestep {timestep:.6g}, expected {time:.6g}, its level's: timesteps "
-                "that do not follow the levels are not known here"
+                "that do not follow the levels are not supported"
             )
         if abs(heard.t * clock - timestep) > SAME_STEP + 2 * heard.rounding * abs(timestep):
             raise ValueError(
-                f"{where} tells its network the time {heard.t:.6g}, expected {timestep / clock:.6g}, the "
-                f"scheduler's timestep {timestep:.6g}: a clock that is not known here"
+                f"{where} passes its network the time {heard.t:.6g}, expected {timestep / clock:.6g}, the "
+                f"scheduler's timestep {timestep:.6g}: an unknown clock"
             )
         if not abs(heard.scale - scale) <= (1e-5 + 4 * eps) * scale:
             raise ValueError(
@@ -107,7 +107,7 @@ def guidance_told(pipe: Any, arguments: Mapping[str, Any], recording: Recording)
     if not recording.joined:
         expected = f"uncond + {scale} (cond - uncond)" if guided else "it as it is"
         raise ValueError(
-            f"{name} makes something of its network's output that is not known here (another sign, guidance "
-            f"that is normalised or changes with the step, a part of the channels), expected {expected}"
+            f"{name} combines its network's outputs in an unknown way (another sign, guidance that is "
+            f"normalised or changes with the step, a part of the channels), expected {expected}"
         )
     return scale if guided else 1.0

@@ -462,7 +462,7 @@ class Driven(Rule):
         name = getattr(self.sampler, "__name__", type(self.sampler).__name__)
         raise ValueError(
             f"callback wrote into x or denoised, which the generator {name} does not step from, expected no "
-            "writing, or ddim, heun, dpmpp_2m or dpmpp_2m_sde as sampler"
+            "writes, or ddim, heun, dpmpp_2m or dpmpp_2m_sde as sampler"
         )
 
     def restarted(self, memory: tuple[Steps, bool]) -> tuple[Steps, bool]:

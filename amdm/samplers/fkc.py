@@ -149,7 +149,7 @@ class FKC(Rule):
         check_log_densities(self.log_densities, num_models)
         if self.log_densities is not None and self.eta == 0:
             raise ValueError(
-                "eta is 0, expected more with log_densities: steps without noise have no density"
+                "eta is 0, expected more than 0 with log_densities: steps without noise have no density"
             )
         check_number(self.resample, "resample", "a part in [0, 1]", lambda part: 0 <= part <= 1)
         particles = len(x) if self.particles is None else self.particles

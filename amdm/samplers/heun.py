@@ -38,7 +38,7 @@ def heun_step(
     check_alike(x, denoised=denoised, euler=euler, denoised_euler=denoised_euler)
     sigma, sigma_next, _ = as_step(sigma, sigma_next)
     if sigma_next == 0:
-        raise ValueError("sigma_next is 0, expected more: there Heun's step is Euler's")
+        raise ValueError("sigma_next is 0, expected more than 0: at 0 Heun's step is Euler's")
     return heun_formula(x, denoised, euler, denoised_euler, sigma, sigma_next)
 
 

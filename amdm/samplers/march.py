@@ -162,7 +162,7 @@ class Rule:
         if len(at.denoise) > 1:
             raise ValueError(
                 f"callback wrote into x or denoised at step {at.i}, which {type(self).__name__} does not "
-                "step from, expected no writing: the generator takes another x_next by send"
+                "step from, expected no writes: to change x_next, send it to the generator"
             )
         return self.step(at.given([self.predicted(was, step.x, step.denoised)]), step.x, memory)
 
@@ -431,7 +431,7 @@ class Watch:
             return (
                 f"{name} has the norm {norm[k].item():.4g} for sample {k}, expected about sqrt(n (1 + "
                 f"sigma^2)) = {math.sqrt(n * (1 + sigma**2)):.4g} at sigma = {sigma:.6g}: is it a VP latent, "
-                "noise that was not scaled, or x of another level? (validate=False leaves this check out)"
+                "noise that was not scaled, or x of another level? (validate=False skips this check)"
             )
 
         self.notes.append(Note(value, 0, sigma, message))
@@ -451,7 +451,7 @@ class Watch:
             return (
                 f"{name} returned |denoised - x| = {away[k].item():.4g} for sample {k} at step {i} (sigma = "
                 f"{sigma:.6g}), expected {reach:.4g} or less: is it an eps network that was not wrapped as a "
-                "denoiser, or did the run diverge? (validate=False leaves this check out)"
+                "denoiser, or did the run diverge? (validate=False skips this check)"
             )
 
         self.notes.append(Note(torch.where(away <= reach, 0.0, math.nan), i, sigma, message))
@@ -467,7 +467,7 @@ class Watch:
             return
         device = notes[0].value.device
         if any(note.value.is_meta for note in notes):
-            raise ValueError("x is on the meta device, which has no values: expected a device that has")
+            raise ValueError("x is on the meta device, which has no values: expected another device")
         if bool(torch.cat([note.value.to(device) for note in notes]).isfinite().all()):
             return
         for value, i, sigma, what in notes:

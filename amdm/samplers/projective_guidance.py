@@ -171,8 +171,8 @@ class ProjectiveGuidance(Rule):
         if self.guidance != 1 and not hasattr(lead, "both"):
             raise TypeError(
                 f"guidance is {self.guidance} but models[0] is {type(lead).__name__}, without a method "
-                "`both` that tells its unconditional prediction: expected guidance=1, or Guided, GuidedPair "
-                "or a denoiser of from_pipeline"
+                "`both` that returns its unconditional prediction: expected guidance=1, or Guided, "
+                "GuidedPair or a denoiser of from_pipeline"
             )
 
     def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
@@ -205,8 +205,8 @@ class ProjectiveGuidance(Rule):
         check_number(eta, "window_eta", "a finite number of 0 or more, or None", lambda eta: eta >= 0)
         if eta != self.eta and not hasattr(self.sampler, "rule"):
             raise ValueError(
-                f"window_eta is {eta} and eta {self.eta}, expected one: a generator of your own takes its "
-                "eta at its start (a sampler that is made from a rule takes both)"
+                f"window_eta is {eta} and eta {self.eta}, expected equal ones: a generator of your own "
+                "takes one eta, at its start (a sampler that is made from a rule takes both)"
             )
         finish = rule_of(self.sampler, float(self.eta), levels).begin(xs[:1], levels, 1).rule
         return finish, [rule_of(self.sampler, float(eta), levels).begin([x], levels, 1) for x in xs]

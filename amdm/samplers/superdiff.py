@@ -107,7 +107,8 @@ class SuperDiff(Rule):
                 raise ValueError(f"{name} is {option}, expected none: combine is {self.combine!r}")
         if self.combine == "and" and xs[0].dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
-                f"x is {xs[0].dtype}, expected float32 or better for 'and': the scores' differences round off"
+                f"x is {xs[0].dtype}, expected float32 or better for 'and', which needs the scores' "
+                "differences"
             )
         temperature = 1.0 if self.temperature is None else self.temperature
         check_number(temperature, "temperature", "a finite number of 0 or more", lambda value: value >= 0)

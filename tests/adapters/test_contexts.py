@@ -222,7 +222,7 @@ def test_a_network_that_answers_from_earlier_calls_is_refused(cache):
     pipe, kwargs = tiny.flux(num_inference_steps=2)
     before = from_pipeline(pipe, **kwargs)
     pipe.transformer.enable_cache(CACHES[cache])
-    with pytest.raises(ValueError, match=r"the network has \w*Hook, which answers from earlier calls"):
+    with pytest.raises(ValueError, match=r"the network has \w*Hook, which reuses earlier calls' results"):
         from_pipeline(pipe, **kwargs)
     with pytest.raises(RuntimeError, match=r"the network has \w*Hook, which it had not when bound"):
         before.model(before.x, before.sigmas[:1])

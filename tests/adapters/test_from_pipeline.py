@@ -726,7 +726,7 @@ def cogview(**kwargs):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lumina, "Lumina2Pipeline makes something of its network's output that is not known here"),
+        (lumina, "Lumina2Pipeline combines its network's outputs in an unknown way"),
         (cogview, r"at step 1 CogView4Pipeline steps from timestep \d+, expected .*, its level's"),
     ],
 )
@@ -765,13 +765,16 @@ def changed(what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("time reversed", "at step 0 StableDiffusionPipeline tells its network the time 249, expected 751"),
-        ("a later step's time", "at step 2 .* tells its network the time 252, expected 251"),
-        ("times of rows", r"tells its network the times \[751, 752\], expected one for all rows"),
+        ("time reversed", "at step 0 StableDiffusionPipeline passes its network the time 249, expected 751"),
+        ("a later step's time", "at step 2 .* passes its network the time 252, expected 251"),
+        ("times of rows", r"passes its network the times \[751, 752\], expected one for all rows"),
         ("latents scaled", "multiplies its network's latents by 0.9, expected 1, or 0.236"),
         ("latents shifted", "multiplies its network's latents by nan, expected 1, or 0.236"),
-        ("sign", r"makes something of its network's output .*, expected uncond \+ 7.5 \(cond - uncond\)"),
-        ("channels", "makes something of its network's output"),
+        (
+            "sign",
+            r"outputs in an unknown way .*, expected uncond \+ 7.5 \(cond - uncond\)",
+        ),
+        ("channels", "combines its network's outputs in an unknown way"),
     ],
 )
 def test_what_a_pipeline_tells_is_compared_with_what_the_denoiser_will(what, message):
