@@ -205,7 +205,7 @@ class ProjectiveGuidance(Rule):
         check_number(eta, "window_eta", "a finite number of 0 or more, or None", lambda eta: eta >= 0)
         if eta != self.eta and not hasattr(self.sampler, "rule"):
             raise ValueError(
-                f"window_eta is {eta} and eta {self.eta}, expected equal ones: a generator of your own "
+                f"window_eta is {eta} and eta {self.eta}, expected one value: a generator of your own "
                 "takes one eta, at its start (a sampler that is made from a rule takes both)"
             )
         finish = rule_of(self.sampler, float(self.eta), levels).begin(xs[:1], levels, 1).rule
