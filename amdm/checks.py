@@ -196,14 +196,12 @@ def check_result(
         raise ValueError(f"{name} returned a tensor on {result.device}, expected x's {x.device}")
 
 
-def per_model(value: Any, num_models: int, name: str) -> list[Any]:
-    """Return one entry per model: a list as it is, anything else repeated N times."""
+def per_model(value: Any, count: int, name: str, of: str = "models") -> list[Any]:
+    """Return one entry for each of `count` models: a list as it is, anything else repeated."""
     if not isinstance(value, list | tuple):
-        return [value] * num_models
-    if len(value) != num_models:
-        raise ValueError(
-            f"{name} has {len(value)} entries but there are {num_models} models: expected {num_models}"
-        )
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries but there are {count} {of}: expected {count}")
     return list(value)
 
 

@@ -53,6 +53,7 @@ def folder(tmp_path_factory):
     encoder = tiny.seeded(CLIPVisionModelWithProjection, vision)
     encoder.save_pretrained(place / "ip-adapter" / "models" / "image_encoder")
     torch.save(tiny.ip_weights(pipe.unet), place / "ip-adapter" / "models" / "ip-adapter_sd15.bin")
+    tiny.controlnet_of(pipe.unet).save_pretrained(place / "controlnet")
     for name in ("pixel", "sketch"):
         pipe, _ = tiny.sd(tiny.ddim())
         lora = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)

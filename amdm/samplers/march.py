@@ -600,7 +600,8 @@ def of_models(name: str, rule: Callable[P, Rule]) -> tuple[ManyModelsGenerator[P
         if made.each_its_latent:
             starts = per_model(x, len(models), "x")
             noise_samplers = per_model(made.noise_sampler, len(models), "noise_sampler")
-        every_args = per_model(extra_args, len(named), "extra_args")
+        of = "models" if len(named) == len(models) else "models and backgrounds"
+        every_args = per_model(extra_args, len(named), "extra_args", of)
         for k, args in enumerate(every_args):
             check_extra_args(
                 args, f"extra_args[{k}]" if isinstance(extra_args, list | tuple) else "extra_args"

@@ -394,7 +394,7 @@ def test_extra_args_go_to_their_models():
         sample_projective_guidance(models, X, SIGMAS, each, background=told({"c": 3}), **options)
         same = told({"a": 1})
         sample_projective_guidance([same, same], X, SIGMAS, {"a": 1}, background=same, **options)
-    with pytest.raises(ValueError, match="extra_args has 2 entries but there are 3 models"):
+    with pytest.raises(ValueError, match="has 2 entries but there are 3 models and backgrounds: expected 3"):
         projective_guidance(models, X, SIGMAS, each[:2], background=told({}))
 
 
