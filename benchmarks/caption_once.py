@@ -6,16 +6,17 @@ once: the `base` model predicts its effect.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from amdm import plots, sample_projective_guidance, seeded_noise
 from amdm.geometry import lerp_fold, slerp_fold
-from amdm.samplers import resolve_window
+from amdm.samplers import Controls, resolve_window
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.methods import (
@@ -54,6 +55,7 @@ class CaptionOnce:
             fold; or none, if all models have the lead's start.
         background: the model that is told the caption alone.
         say_style: True if the captions name the style.
+        rule: a rule of `RULES` that chooses the weights in place of `weights`; "" for none.
     """
 
     models: tuple[str, ...]
@@ -68,6 +70,7 @@ class CaptionOnce:
     sampler: Solver = "ddim"
     schedule: Schedule = "ddim"
     say_style: bool = True
+    rule: str = ""
 
     @property
     def calls(self) -> Counter[str]:
@@ -94,7 +97,7 @@ class CaptionOnce:
             args,
             background=model(self.background, 1.0, device),
             guidance=self.guidance,
-            weights=self.weights if isinstance(self.weights, float) else list(self.weights),
+            weights=self._weights(),
             window=self.window,
             fold=lerp_fold if self.first == "linear" else slerp_fold,
             sampler=SOLVERS[self.sampler],
@@ -105,7 +108,27 @@ class CaptionOnce:
         )
         return latents.decode(drawn)
 
+    def _weights(self) -> float | list[float] | Callable[[Controls], list[Tensor]]:
+        if self.rule:
+            return RULES[self.rule]
+        return self.weights if isinstance(self.weights, float) else list(self.weights)
 
+
+def agreement(controls: Controls) -> list[Tensor]:
+    """Return 1/(1 + cos), of the angle to the lead's direction: what both controls say is not said twice.
+
+    Controls that do not contradict each other more than chance have cos = 0 and the weight 1.
+    """
+    return [1 / (1 + angle.cos().clamp(min=0)) for angle in controls.angle]
+
+
+def large(controls: Controls) -> list[Tensor]:
+    """Return 1 where a partner's direction is at least half as long as the lead's, else 0: it is decided."""
+    lead, *partners = controls.norms
+    return [(partner >= lead / 2).to(partner) for partner in partners]
+
+
+RULES = {"agreement": agreement, "while large": large}
 LEADS = (("layout", "attribute"), ("attribute", "layout"))
 PUBLISHED, LINEAR = "AMDM as published", "linear fold"
 ONCE, NOISY = "caption once, g = 3", "caption once, g = 2, eta = 1"

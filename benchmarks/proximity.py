@@ -136,13 +136,13 @@ def section(table: Table, differences: Table) -> Section:
         for at in (first, last)
     ]
     says = [
-        f"Told nothing, the other models are {told_nothing[0]} of the data's deviation away from `base` at the "
-        f"first step, and {told_nothing[1]} at step 20.",
+        f"Told nothing, the other models are {told_nothing[0]} of the data's deviation away from `base` at "
+        f"the first step, and {told_nothing[1]} at step 20.",
         f"`layout` and `attribute`, each told one scene in its own way, are {first[SAME]:.0f}% and "
         f"{last[SAME]:.0f}% apart; one model that is told two unrelated scenes, {first[OTHER]:.0f}% and "
         f"{last[OTHER]:.0f}%.",
-        "So the assumption is good late, and only half true in the first steps, where AMDM's window lies. All "
-        "networks were trained from `base`: no pair of two ecosystems is here.",
+        "The models are near in late steps. In the first steps, where AMDM's window lies, they are half as "
+        "far apart as unrelated tasks. All were trained from `base`: no pair of two ecosystems is here.",
     ]
     lines = [["distance, %", *(f"step {step}" for step in SHOWN)]]
     lines += [[line, *(table[label(line, step)].cells[DISTANCE].short() for step in SHOWN)] for line in LINES]
