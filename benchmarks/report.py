@@ -241,7 +241,8 @@ def write(out: Path, experiments: Mapping[str, ModuleType]) -> Path:
     lines = [line for title, section in sections.items() for line in lines_of(section, title, cutoff)]
     theirs = [*overview.of_theory(), *(line for line in lines if line.place)]
     ours = [*overview.of_theory(ours=True), *(line for line in lines if not line.place)]
-    parts = [HEAD, overview.markdown(theirs), NOT_LISTED, MARKS, overview.markdown_of_ours(ours)]
+    parts = [HEAD, overview.markdown(theirs), NOT_LISTED, overview.markdown_of_others(), MARKS]
+    parts += [overview.markdown_of_ours(ours)]
     parts += [f"{READING}\n{CORRECTED.format(count=len(tested), cutoff=cutoff)}", overview.section()]
     parts += [text(name, *each) for name, each in found.items()]
     target = out / "REPORT.md"
@@ -334,7 +335,7 @@ boxes and interactions. `attribute` plays MIGC and is told colours. `style` play
 does not reproduce does not do so in this world. Propositions and equations are tested on exact models.
 Brackets are 95% intervals; see [how to read this](#how-to-read-this)."""
 NOT_LISTED = """Not listed: equations (1), (3), (4), (7), (8) and Algorithm 1, which are definitions; table 5,
-which is in the notebook `appendix_e2_e3_geometry`."""
+which is in the notebook `appendix_e2_e3_geometry`. Other claims have no row of their own:"""
 MARKS = f"""{overview.MARK} Another verdict once corrected for the number of tests.
 [All claims](results/claims.csv) has each claim with its intervals and both verdicts.
 The paper's tables are [here](results/paper.csv)."""
