@@ -164,7 +164,9 @@ RANGE_RTOL = 1e-3
 """The part by which levels may leave a model's range: float32 tables round."""
 
 
-def check_model(model: object, name: str, levels: Sequence[float] = (), rtol: float = RANGE_RTOL) -> None:
+def check_model(
+    model: object, name: str, levels: Sequence[float] = (), rtol: float = RANGE_RTOL, more: str = ""
+) -> None:
     """Raise unless `model` is callable as a denoiser and its range, if known, covers these levels (but 0)."""
     if hasattr(model, "components") and hasattr(model, "scheduler"):
         raise TypeError(
@@ -179,7 +181,7 @@ def check_model(model: object, name: str, levels: Sequence[float] = (), rtol: fl
         if sigma > 0 and not low * (1 - rtol) <= sigma <= high * (1 + rtol):
             raise ValueError(
                 f"sigmas has {sigma:.6g}, outside the range [{low:.6g}, {high:.6g}] of {name} "
-                f"({type(model).__name__})"
+                f"({type(model).__name__}){more}"
             )
 
 
@@ -196,12 +198,13 @@ def check_result(
         raise ValueError(f"{name} returned a tensor on {result.device}, expected x's {x.device}")
 
 
-def per_model(value: Any, count: int, name: str, of: str = "models") -> list[Any]:
+def per_model(value: Any, count: int, name: str, of: str = "", more: str = "") -> list[Any]:
     """Return one entry for each of `count` models: a list as it is, anything else repeated."""
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} entries but there are {count} {of}: expected {count}")
+        of = of or f"{count} models"
+        raise ValueError(f"{name} has {len(value)} entries but there are {of}: expected {count}{more}")
     return list(value)
 
 

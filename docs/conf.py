@@ -68,7 +68,9 @@ def inline_math(self: Any, node: nodes.math) -> None:
 
 def display_math(self: Any, node: nodes.math_block) -> None:
     """Write a formula of its own."""
-    self.body.append(f'<div class="math" style="overflow-y: hidden; padding: 0.3em 0">{mathml(node, as_block=True)}</div>')
+    self.body.append(
+        f'<div class="math" style="overflow-y: hidden; padding: 0.3em 0">{mathml(node, as_block=True)}</div>'
+    )
     raise nodes.SkipNode
 
 

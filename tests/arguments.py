@@ -210,6 +210,14 @@ REGION = Argument(
     ),
 )
 """A share of a fold: also one per element."""
+OF_SAMPLES = Argument(
+    (*SHARE.good, *PER_ELEMENT[:1]),
+    (
+        *(value for value in SHARE.bad if not (isinstance(value, Tensor) and value.ndim == 2)),
+        *PER_ELEMENT[1:],
+    ),
+)
+"""The same without one per element."""
 ONE = denoisers.GaussianMixture(torch.zeros(1, 6), torch.ones(1))
 TWO = denoisers.GaussianMixture(torch.full((1, 6), 0.5), torch.full((1,), 0.5))
 MODELS = [ONE, TWO]
@@ -334,11 +342,11 @@ TARGETS: dict[str, Target] = {
                 "weights": Argument(
                     (
                         *([0.5], (0.25,), np.array([0.5]), T([0.5]), [T([0.2, 0.7])], [1], [np.float32(0.5)]),
-                        *([each] for each in (() if name == "karcher_mean" else PER_ELEMENT)),
+                        *([each] for each in (PER_ELEMENT[:1] if name == "karcher_mean" else PER_ELEMENT)),
                     ),
                     (
                         *(None, 0.5, "a", {}, [], [0.5, 0.5], T(0.5)),
-                        *([bad] for bad in (SHARE if name == "karcher_mean" else REGION).bad),
+                        *([bad] for bad in (OF_SAMPLES if name == "karcher_mean" else REGION).bad),
                     ),
                 ),
             },

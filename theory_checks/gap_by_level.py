@@ -54,7 +54,7 @@ def table(size: Size = "default", seed: int = 0) -> list[Line]:
 
 def picture(lines: Sequence[Line]) -> Figure:
     """Return a picture of the gap against the step, a panel per kind of dependence, and the mean's gap."""
-    figure = plots.empty(plots.WIDTH, 7)
+    figure = plots.empty(plots.WIDTH, 7.0)
     figure.suptitle(
         "Independent blocks: no gap at any step\n"
         "Dependent data or readings spare late steps, overlapping modes early ones",

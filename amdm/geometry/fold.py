@@ -106,6 +106,7 @@ def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel
             f"weights has {len(weights)} entries but there are {len(xs)} latents: expected N - 1"
         )
     check_same_shape(**{f"xs[{i}]": x for i, x in enumerate(xs)})
+    weights = [_of_samples(weight, xs[0]) for weight in weights]
     of = per_element if per_pixel else per_sample
     shares = [of(weight, xs[0], f"weights[{i}]", SHARE, 1.0) for i, weight in enumerate(weights)]
     if any(isinstance(share, Tensor) and share.ndim > 1 for share in shares):
@@ -115,6 +116,13 @@ def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel
             for share in shares
         ]
     return shares
+
+
+def _of_samples(weight: Share, x: Latent) -> Share:
+    """Return one weight per sample in the form that multiplies latents, `(batch, 1, ...)`, as `(batch,)`."""
+    if isinstance(weight, Tensor) and weight.ndim > 1 and weight.shape == (len(x), *[1] * (x.ndim - 1)):
+        return weight.flatten()
+    return weight
 
 
 def _share(value: object, name: str) -> Share:

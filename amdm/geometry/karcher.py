@@ -10,7 +10,7 @@ from torch import Tensor
 from amdm.geometry.fold import checked_weights, fold_shares
 from amdm.geometry.rows import as_rows, float64, in_range, like, norms
 from amdm.geometry.sphere import slerp
-from amdm.types import Latent, Weight
+from amdm.types import Latent, Share, Weight
 
 Points = Float[Tensor, "batch models n"]
 Shares = Float[Tensor, "batch models"]
@@ -26,7 +26,7 @@ DEPENDENT = 1e-14
 """The length of what is left of a unit vector when it lies in the space of the ones before."""
 
 
-def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
+def karcher_mean(xs: Sequence[Latent], weights: Sequence[Share]) -> Latent:
     """Return the mean on the sphere, independent of the models' order, with the shares of a fold.
 
     Its direction minimises the sum of share_i * angle(x_i, m)^2 over the sphere (Karcher 1977; on spheres
@@ -40,7 +40,7 @@ def karcher_mean(xs: Sequence[Latent], weights: Sequence[Weight]) -> Latent:
 
     Args:
         xs: N latents `(batch, *event)`.
-        weights: N - 1, as for `slerp_fold`: the shares are `fold_shares(weights)`.
+        weights: N - 1, as for `slerp_fold` but not one per element: the shares are `fold_shares(weights)`.
 
     Returns:
         `(batch, *event)`, in the dtype of the first. NaN where the input has one.

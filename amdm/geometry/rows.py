@@ -91,11 +91,12 @@ def per_element(value: Share, x: Latent, name: str, expected: str, most: float =
     """
     if not isinstance(value, Tensor) or value.ndim < 2:
         return per_sample(value, x, name, expected, most)
-    _check_values(value, x, name, expected)
+    _check_values(value, x, name, expected if value.dtype != torch.bool else f"{expected} (mask.float())")
     if value.ndim != x.ndim or any(n not in (1, m) for n, m in zip(value.shape, x.shape, strict=True)):
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, expected a number, one per sample: ({len(x)},), or one "
-            f"per element, which broadcasts to {tuple(x.shape)}"
+            f"per element: a tensor with {x.ndim} axes that broadcasts to {tuple(x.shape)}, for example "
+            f"{(len(x), 1, *x.shape[2:])}"
         )
     return value.to(x.device, torch.promote_types(x.dtype, torch.float32)).expand(x.shape)
 

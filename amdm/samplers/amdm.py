@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -23,6 +24,7 @@ from amdm.samplers.known import Known, Mask, Region
 from amdm.samplers.march import At, Rule, Start, of_models
 from amdm.samplers.step import Restart, Sampler, Step, Steps, Written
 from amdm.types import Latent, Share, Weight
+from amdm.writes import writes_to
 
 Fold = Callable[[Sequence[Tensor], Sequence[Share]], Tensor]
 Weights = Share | Sequence[Share]
@@ -79,11 +81,14 @@ class AMDM(Rule):
             mean is `lambda step: list(0.5 * step.aggregation.deviation)`.
         window: which steps aggregate: a fraction of them, a float (0.4 is the paper's first 20 of 50, 1.0 all
             steps); a count, an int (1 is one step); a (start, stop) pair of step indices; or
-            `sigma_window(lo, hi)`. A fraction that rounds to no step raises a warning.
-        fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own.
+            `sigma_window(lo, hi)`. A fraction that rounds to no step, or a function that selects none, raises
+            a warning.
+        fold: `fold(xs, weights) -> x'`: `slerp_fold`, `lerp_fold`, `karcher_mean` or your own. Its weights
+            multiply latents: one per sample has the shape `(batch, 1, ...)`.
         known: a region that is not drawn, `Known(latent, mask)`. Every model's latent gets it at each level.
             The fold, its angles and the correction leave it out. The yielded `denoised` has it too.
         sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
+            A `functools.partial` of one sets its other options.
         eta: passed to every model's sampler in place of that sampler's own default; 0 is deterministic.
         noise_sampler: None draws `randn_like` as k-diffusion does. The models draw from a single sampler in
             turn. Or N samplers (`seeded_noise` with a stream per model, `shared_noise` for a common draw).
@@ -161,7 +166,7 @@ class Algorithm1(AMDM):
             at.watch.finite(region.noise, "known.noise has")
         # Eq. (4): every model takes a step of its sampler from its own latent.
         taken = [
-            self.inner.step(at._replace(denoise=[at.denoise[k]], noise=[at.noise[k]]), *latent_and_memory)
+            self.inner.take(at._replace(denoise=[at.denoise[k]], noise=[at.noise[k]]), *latent_and_memory)
             for k, latent_and_memory in enumerate(running)
         ]
         steps, memories = [step for step, _ in taken], [memory for _, memory in taken]
@@ -256,7 +261,7 @@ def join(
         weights: N - 1 shares, or one for every merge, as `amdm` takes them.
         correction: VP lengths as `amdm` takes them, or a function of the `Aggregation` that lacks only the
             correction's results.
-        fold: `fold(xs, weights) -> x'`.
+        fold: `fold(xs, weights) -> x'`, a new tensor. Its weights multiply latents, as in `amdm`.
         mask: broadcasts to the latents. Where it is 0 nothing is joined: the record is 0 there and each model
             keeps its own x. Angles, norms and lengths are those of the rest, and "auto" uses the rest's size.
 
@@ -271,7 +276,13 @@ def join(
         free = (mask > 0).to(xs[0].device).expand(xs[0].shape)
         xs, means = ([torch.where(free, x, 0.0) for x in each] for each in (xs, means))
         n = free.flatten(1).sum(1).to(torch.promote_types(xs[0].dtype, torch.float32))
-    merged = fold(xs, as_weights(weights, len(xs)))
+    factors = [
+        as_factor(share, xs[0], f"weights[{k}]") for k, share in enumerate(as_weights(weights, len(xs)))
+    ]
+    before = [writes_to(x) for x in xs]
+    merged = fold(xs, factors)
+    if [writes_to(x) for x in xs] != before:
+        raise ValueError("fold wrote into its latents, expected a new tensor")
     if not isinstance(merged, Tensor) or not merged.is_floating_point():
         raise TypeError(f"fold returned {kind_of(merged)}, expected a tensor of a latent's shape")
     merged, scale = merged.to(xs[0]), math.sqrt(1 + sigma_next**2)
@@ -307,6 +318,14 @@ def as_weights(value: Any, num_models: int) -> list[Share]:
     """Return `amdm`'s weights as N - 1 checked shares. Tensors are not read."""
     more = ", one a merge; for shares that change with the step, a function of the Step"
     return listed(value, num_models - 1, num_models, "weights", SHARE, most=1.0, more=more)
+
+
+def as_factor(share: Share, x: Tensor, name: str) -> Share:
+    """Return a share as it multiplies latents like `x`: one per sample as `(batch, 1, ...)`."""
+    if not isinstance(share, Tensor):
+        return share
+    share = per_element(share, x, name, SHARE)
+    return share.reshape(-1, *[1] * (x.ndim - 1)) if isinstance(share, Tensor) and share.ndim == 1 else share
 
 
 def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:
@@ -345,6 +364,7 @@ def listed(
     several = isinstance(value, list | tuple) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 1)
     values = list(value) if several else [value] * count
     if len(values) != count:
+        more += "; for one per sample, [tensor]" if isinstance(value, Tensor) else ""
         raise ValueError(
             f"{name} has {len(values)} entries but there are {num_models} models: expected {count}{more}"
         )
@@ -372,7 +392,9 @@ def sigma_window(lo: float, hi: float) -> Callable[[Sequence[float]], tuple[int,
 
 
 def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = False) -> tuple[int, int]:
-    """Return the window as step indices [start, stop). With `warn`, warn if a fraction rounds to no step.
+    """Return the window as step indices [start, stop).
+
+    With `warn`, warn if a fraction rounds to no step or a function selects none.
 
     Raises:
         TypeError: `window` is of no supported type.
@@ -401,6 +423,12 @@ def resolve_window(window: Window, levels: Sequence[float], *, warn: bool = Fals
         if not (isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_index, pair))):
             raise TypeError(f"{name} {pair!r}, expected (start, stop), two step indices")
         start, stop = int(pair[0]), int(pair[1])
+        if warn and steps > 0 and callable(window) and start == stop:
+            warnings.warn(
+                f"window selects none of the {steps} steps, whose levels are {levels[0]:.6g} to "
+                f"{levels[-1]:.6g}: nothing is aggregated, expected steps, or 0 if none is meant",
+                stacklevel=3,
+            )
     else:
         raise TypeError(f"window is {window!r}, expected a fraction, a count, (start, stop) or sigma_window")
     if not 0 <= start <= stop <= steps:
@@ -414,14 +442,20 @@ def _is_index(value: object) -> bool:
 
 def rule_of(sampler: Sampler, eta: float, levels: Sequence[float]) -> Rule:
     """Return the rule of a generator function. A generator without a rule is wrapped in `Driven`."""
-    expected, make = "generator function such as ddim", getattr(sampler, "rule", None)
+    function, bound = with_options(sampler)
+    expected, make = "generator function such as ddim", getattr(function, "rule", None)
     if make is not None:
         options = {option.name for option in fields(make)}
         if "eta" not in options and eta != 0:
-            name = getattr(sampler, "__name__", type(sampler).__name__)
+            name = getattr(function, "__name__", type(function).__name__)
             raise ValueError(f"eta is {eta}, expected 0: the sampler {name} has no option eta")
-        made: Rule = make(eta=eta) if "eta" in options else make()
+        made: Rule = make(eta=eta, **bound) if "eta" in options else make(**bound)
         return made
+    if isinstance(sampler, Rule):
+        raise TypeError(
+            f"sampler is an instance of {type(sampler).__name__}, expected its generator function; "
+            "functools.partial(generator, ...) sets its options"
+        )
     if isinstance(sampler, type) and issubclass(sampler, Rule):
         raise TypeError(f"sampler is the rule {sampler.__name__}, expected its {expected}")
     check_callable(sampler, "sampler", expected)
@@ -433,6 +467,19 @@ def rule_of(sampler: Sampler, eta: float, levels: Sequence[float]) -> Rule:
         name = getattr(sampler, "__name__", type(sampler).__name__)
         raise TypeError(f"sampler is {name}, a function that runs to the end, expected a {expected}")
     return Driven(sampler=sampler, eta=eta, levels=levels)
+
+
+def with_options(sampler: Sampler) -> tuple[Sampler, dict[str, Any]]:
+    """Return a sampler and the options that a `functools.partial` of it sets; raise for `amdm`'s own."""
+    if not isinstance(sampler, partial):
+        return sampler, {}
+    has_rule = hasattr(sampler.func, "rule")
+    if has_rule and sampler.args:
+        raise TypeError("sampler is a functools.partial with positional arguments, expected keywords only")
+    for name in ("eta", "noise_sampler", *(("debug_nans", "validate") if has_rule else ())):
+        if name in sampler.keywords:
+            raise ValueError(f"sampler sets {name}, expected it as an argument of amdm and the like")
+    return sampler.func, sampler.keywords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,7 +494,7 @@ class Driven(Rule):
         """Send `x`, and return the step that comes back."""
         if memory is not None:
             steps, restart = memory
-            return steps.send(Restart(x) if restart else x), (steps, False)
+            return yielded(steps.send(Restart(x) if restart else x)), (steps, False)
         device = x.device if has_float64(x) else "cpu"
         sigmas = torch.tensor(self.levels, dtype=torch.float64, device=device)
         noise_sampler = lambda sigma, sigma_next: at.noise[0](x)  # noqa: E731
@@ -455,7 +502,7 @@ class Driven(Rule):
         if not isinstance(steps, Generator):
             kind = type(steps).__name__
             raise TypeError(f"sampler returned {kind}, expected a generator of Steps such as ddim returns")
-        return next(steps), (steps, False)
+        return yielded(next(steps)), (steps, False)
 
     def predicted(self, was: Written, x: Tensor, denoised: Tensor) -> Tensor:
         """Raise: a generator's step cannot be taken again."""
@@ -468,6 +515,13 @@ class Driven(Rule):
     def restarted(self, memory: tuple[Steps, bool]) -> tuple[Steps, bool]:
         """Return the memory with a mark: the next latent is sent to the generator in a `Restart`."""
         return memory[0], True
+
+
+def yielded(step: object) -> Step:
+    """Return what a generator yielded; raise unless it is a `Step`."""
+    if not isinstance(step, Step):
+        raise TypeError(f"sampler yielded {kind_of(step)}, expected a Step")
+    return step
 
 
 amdm, sample_amdm = of_models("amdm", AMDM)

@@ -137,6 +137,13 @@ class Rule:
         """Return the step from `x`, and the memory for the next step. The first memory is that of `begin`."""
         raise NotImplementedError
 
+    def take(self, at: At, x: Tensor, memory: Any) -> tuple[Step, Any]:
+        """Return what `step` returns; raise unless that is a `Step` and a memory."""
+        taken = self.step(at, x, memory)
+        if not (isinstance(taken, tuple) and len(taken) == 2 and isinstance(taken[0], Step)):
+            raise TypeError(f"{type(self).__name__}.step returned {kind_of(taken)}, expected (Step, memory)")
+        return taken
+
     def restarted(self, memory: Any) -> Any:
         """Return what remains of the memory after a `Restart`."""
         return None
@@ -233,7 +240,7 @@ def _loop(
             draws.kept.clear()
         at = At(i, sigma, sigma_next, last, denoise, noise, watch)
         with no_grad:
-            step, after = rule.step(at, x, memory)
+            step, after = rule.take(at, x, memory)
         if step.x_next.shape != x.shape or step.x_next.dtype != x.dtype:
             given, expected = (f"{tuple(y.shape)}, {y.dtype}" for y in (step.x_next, x))
             raise ValueError(f"{type(rule).__name__}.step led to a latent ({given}), expected ({expected})")
@@ -402,12 +409,12 @@ class Watch:
         """Check that a model covers these levels; if its bounds lie on a device, record that for `read`."""
         low, high = getattr(model, "sigma_min", 0.0), getattr(model, "sigma_max", math.inf)
         if all(not isinstance(bound, Tensor) or bound.device.type == "cpu" for bound in (low, high)):
-            check_model(model, name, levels)
+            check_model(model, name, levels, more=" (validate=False skips this check)")
             return
         inside: Any = (low * (1 - RANGE_RTOL) <= levels[-1]) & (levels[0] <= high * (1 + RANGE_RTOL))
 
         def message(k: int) -> str:
-            check_model(model, name, levels)
+            check_model(model, name, levels, more=" (validate=False skips this check)")
             return f"{name} has another range than it had"
 
         self.notes.append(Note(torch.where(inside, 0.0, math.nan).reshape(1), 0, self.sigma, message))
@@ -575,6 +582,7 @@ class ManyModelsFunction(Protocol[P]):
 def of_one_model(name: str, rule: Callable[P, Rule]) -> tuple[OneModelGenerator[P], OneModelFunction[P]]:
     """Return the generator `name` of a rule that calls one model, and `sample_<name>`, which runs it."""
     make: Callable[..., Rule] = rule
+    check_fields(rule)
 
     def generator(
         model: Denoiser, x: Tensor, sigmas: Tensor, extra_args: Any = None, **options: Any
@@ -590,6 +598,7 @@ def of_one_model(name: str, rule: Callable[P, Rule]) -> tuple[OneModelGenerator[
 def of_models(name: str, rule: Callable[P, Rule]) -> tuple[ManyModelsGenerator[P], ManyModelsFunction[P]]:
     """Return the generator `name` of a rule that calls several models, and `sample_<name>`, which runs it."""
     make: Callable[..., Rule] = rule
+    check_fields(rule)
 
     def generator(
         models: Sequence[Denoiser], x: Any, sigmas: Tensor, extra_args: Any = None, **options: Any
@@ -600,8 +609,7 @@ def of_models(name: str, rule: Callable[P, Rule]) -> tuple[ManyModelsGenerator[P
         if made.each_its_latent:
             starts = per_model(x, len(models), "x")
             noise_samplers = per_model(made.noise_sampler, len(models), "noise_sampler")
-        of = "models" if len(named) == len(models) else "models and backgrounds"
-        every_args = per_model(extra_args, len(named), "extra_args", of)
+        every_args = per_model(extra_args, len(named), "extra_args", *_words(len(models), list(named)))
         for k, args in enumerate(every_args):
             check_extra_args(
                 args, f"extra_args[{k}]" if isinstance(extra_args, list | tuple) else "extra_args"
@@ -610,6 +618,22 @@ def of_models(name: str, rule: Callable[P, Rule]) -> tuple[ManyModelsGenerator[P
 
     function = _finish(name, rule, generator, ManyModelsGenerator, ManyModelsFunction)
     return cast("ManyModelsGenerator[P]", generator), cast("ManyModelsFunction[P]", function)
+
+
+def check_fields(rule: Any) -> None:
+    """Raise if a class has annotated fields but is not a dataclass: they would not be options."""
+    own = inspect.get_annotations(rule) if isinstance(rule, type) else {}
+    if "__dataclass_fields__" not in vars(rule) and any("ClassVar" not in str(each) for each in own.values()):
+        raise TypeError(f"{rule.__name__} is not a dataclass: expected @dataclass(frozen=True, kw_only=True)")
+
+
+def _words(num_models: int, names: Sequence[str]) -> tuple[str, str]:
+    """Return the words of a message for the models and others that have extra arguments, and their order."""
+    others = len(names) - num_models
+    if others == 0:
+        return "", ""
+    word = "unconditional model" if "unconditional" in names else "background"
+    return f"{num_models} models and {others} {word}{'s' * (others > 1)}", ", the models' first"
 
 
 def _finish(name: str, rule: Any, generator: Any, *protocols: type) -> Callable[..., Tensor]:

@@ -24,6 +24,7 @@ from amdm.samplers.amdm import (
     listed,
     resolve_window,
     rule_of,
+    with_options,
 )
 from amdm.samplers.ddim import ddim
 from amdm.samplers.march import At, Rule, Start, Watched, of_models
@@ -203,7 +204,7 @@ class ProjectiveGuidance(Rule):
         """Return the sampler's rule outside the window, and its `Start` in the window from each latent."""
         eta = self.eta if self.window_eta is None else self.window_eta
         check_number(eta, "window_eta", "a finite number of 0 or more, or None", lambda eta: eta >= 0)
-        if eta != self.eta and not hasattr(self.sampler, "rule"):
+        if eta != self.eta and not hasattr(with_options(self.sampler)[0], "rule"):
             raise ValueError(
                 f"window_eta is {eta} and eta {self.eta}, expected one value: a generator of your own "
                 "takes one eta, at its start (a sampler that is made from a rule takes both)"
@@ -246,7 +247,7 @@ class InWindow(ProjectiveGuidance):
         if self.joins is not None and at.i <= self.joins:
             step, together = self._algorithm1(inner).step(at, x, together)
             return step, memory._replace(samplers=self._joined(at, together), models=at.denoise)
-        step, lead = inner.step(at._replace(denoise=at.denoise[:1]), x, together.lead)
+        step, lead = inner.take(at._replace(denoise=at.denoise[:1]), x, together.lead)
         if memory.seen:
             step = replace(step, record=memory.seen[0])
         if at.i + 1 == self._window.stop and not at.last and not self.debug_nans:
@@ -456,6 +457,8 @@ def column_of(value: float | Tensor, x: Tensor) -> float | Tensor:
 def as_control_weights(value: Any, num_models: int, name: str = "weights") -> list[Share]:
     """The weights of N - 1 controls, checked (tensors are not read)."""
     more = ", one for each partner"
+    if name == "weights":
+        more += "; for weights that change with the step, a function of the Controls"
     return listed(value, num_models - 1, num_models, name, FINITE, least=-math.inf, more=more)
 
 

@@ -44,6 +44,16 @@ def test_one_weight_for_all_elements_is_that_weight(fold, shape):
     assert_equal(fold(XS, [torch.full(shape, 0.3), torch.tensor(0.6)]), expected, 1e-7)
 
 
+@pytest.mark.parametrize("fold", [*FOLDS, karcher_mean])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (2, 2)])
+def test_one_per_sample_as_it_multiplies_latents_is_one_per_sample(fold, count, shape):
+    xs = list(randn(3, count, *shape).float())
+    weights = [torch.tensor([0.1, 0.8]), torch.tensor([0.7, 0.4])][: count - 1]
+    columns = [weight.reshape(-1, *[1] * (len(shape) - 1)) for weight in weights]
+    assert torch.equal(fold(xs, columns), fold(xs, weights))
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_hard_regions_are_the_models_own(weight):
     """Where the share is 0 the fold is the first latent, where it is 1 the second."""

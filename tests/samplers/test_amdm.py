@@ -22,7 +22,7 @@ from amdm import (
     start_noise,
 )
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun
+from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun, join
 
 SAMPLERS = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
 N_DIM = 6
@@ -196,6 +196,54 @@ def test_per_sample_weights_are_each_samples_own():
     for i, weight in enumerate([0.2, 0.7]):
         alone = sample_amdm(models, [x[[i]] for x in xs], sigmas, disable=True, weights=weight)
         assert_equal(together[[i]], alone, 1e-6)
+
+
+def by_hand(xs, weights):
+    """The linear fold as a page would write it: weights multiply latents."""
+    merged = xs[0]
+    for x, weight in zip(xs[1:], weights, strict=True):
+        merged = merged + weight * (x - merged)
+    return merged
+
+
+@pytest.mark.parametrize("kind", ["number", "0-d", "sample", "column", "region"])
+def test_weights_of_a_fold_multiply_latents(kind):
+    """As wide as the batch is: one per sample must not be one per column."""
+    share = torch.linspace(0.1, 0.9, 8)
+    weight = {
+        "number": 0.3,
+        "0-d": torch.tensor(0.3),
+        "sample": share,
+        "column": share.reshape(8, 1, 1, 1),
+        "region": share.reshape(1, 1, 1, 8),
+    }[kind]
+    xs, means = (list(randn(seed, 3, 8, 4, 8, 8)) for seed in (0, 1))
+    share = share.reshape(8, 1, 1, 1) if kind == "sample" else weight
+    expected = by_hand(xs, [share, 0.5])
+    assert_equal(join(xs, means, weights=[weight, 0.5], fold=by_hand).merged, expected)
+    assert_equal(join(xs, means, weights=[weight, 0.5], fold=lerp_fold).merged, expected)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_one_weight_per_sample_of_another_batch_is_refused():
+    xs = list(randn(0, 2, 2, 4, 8, 8))
+    with pytest.raises(
+        ValueError, match=r"^weights\[0\] has shape \(3,\), expected a number or one per sample"
+    ):
+        join(xs, xs, weights=[torch.full((3,), 0.5)], fold=by_hand)
+
+
+def test_a_fold_that_writes_into_its_latents_is_told():
+    def writes(xs, weights):
+        return xs[0].mul_(0.5).add_(xs[1], alpha=0.5)
+
+    xs = list(randn(0, 2, 2, 6))
+    with pytest.raises(ValueError, match=r"^fold wrote into its latents, expected a new tensor"):
+        join(xs, xs, fold=writes)
+    with pytest.raises(ValueError, match=r"^fold wrote into its latents, expected a new tensor"):
+        next(amdm([mixture(), mixture(1)], starts(2), karras(5), fold=writes))
+    with torch.inference_mode():  # which counts no writes, but latents made outside have a count
+        assert torch.isfinite(join(list(randn(0, 2, 2, 6)), xs, fold=writes).merged).all()
 
 
 def test_automatic_correction_is_the_papers_at_its_size_and_scales_with_the_radius():
@@ -427,7 +475,9 @@ def test_windows_in_every_form():
     assert aggregated(0.4) == aggregated(4) == aggregated((0, 4)) == [0, 1, 2, 3]
     assert aggregated((3, 5)) == aggregated(sigma_window(float(sigmas[4]), float(sigmas[3]))) == [3, 4]
     assert aggregated(1.0) == aggregated(10) == list(range(10))
-    assert aggregated(0.25) == [0, 1, 2] and aggregated(sigma_window(100.0, 200.0)) == []
+    assert aggregated(0.25) == [0, 1, 2]
+    with pytest.warns(UserWarning, match="^window selects none of the 10 steps"):
+        assert aggregated(sigma_window(100.0, 200.0)) == []
 
 
 def test_partners_that_start_late_can_begin_from_the_leads_latent():

@@ -6,7 +6,16 @@ import torch
 from samplers.models import Recorder, karras, mixture
 
 from amdm import check_same_ecosystem, seeded_noise, sigma_window, start_noise
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, heun, sample_amdm, sample_ddim
+from amdm.samplers import (
+    amdm,
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    heun,
+    projective_guidance,
+    sample_amdm,
+    sample_ddim,
+)
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -258,6 +267,46 @@ def test_what_a_fold_returns():
 def test_what_weights_of_the_step_return():
     with pytest.raises(ValueError, match="weights has 2 entries but there are 2 models"):
         next(amdm([mixture(), mixture()], X, SIGMAS, weights=lambda step: [0.5, 0.5]))
+
+
+PIXELS = torch.ones(2, 4, 8, 8, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (
+            [torch.ones(8, 8)],
+            ValueError,
+            r"^weights\[0\] has shape \(8, 8\), expected a number, one per sample: \(2,\), or one per "
+            r"element: a tensor with 4 axes that broadcasts to \(2, 4, 8, 8\), for example \(2, 1, 8, 8\)$",
+        ),
+        (
+            [torch.ones(2, 1, 8, 8).bool()],
+            TypeError,
+            r"^weights\[0\] is a torch.bool tensor, expected a share in \[0, 1\] \(mask.float\(\)\)$",
+        ),
+        (
+            torch.full((2,), 0.5),
+            ValueError,
+            r"^weights has 2 entries but there are 2 models: expected 1.*; for one per sample, \[tensor\]$",
+        ),
+    ],
+)
+def test_weights_of_another_shape(weights, error, message):
+    with pytest.raises(error, match=message):
+        amdm([mixture(), mixture()], PIXELS, SIGMAS, weights=weights)
+
+
+def test_weights_of_projective_guidance_of_another_shape():
+    message = (
+        r"^weights has 2 entries but there are 2 models: expected 1, one for each partner; for weights that "
+        r"change with the step, a function of the Controls; for one per sample, \[tensor\]$"
+    )
+    with pytest.raises(ValueError, match=message):
+        projective_guidance(
+            [mixture()] * 2, PIXELS, SIGMAS, weights=torch.full((2,), 0.5), background=mixture()
+        )
 
 
 def test_a_sigma_window_that_is_empty_by_itself():

@@ -4,15 +4,17 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from samplers.models import karras, mixture
 from strategies import randn
 
-from amdm import ddim, dpmpp_2m_sde, sample_amdm, sample_dpmpp_2m_sde
+from amdm import ddim, dpmpp_2m_sde, sample_amdm, sample_dpmpp_2m_sde, sample_projective_guidance
 from amdm.samplers import DDIM, SAMPLERS, Rule, of_one_model
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "architecture.md"
@@ -138,6 +140,121 @@ def test_what_a_rule_leads_to_is_checked(what, error, message):
 def test_the_rule_in_place_of_its_generator():
     with pytest.raises(TypeError, match=r"^sampler is the rule Adams, expected its generator"):
         sample_amdm([mixture(), mixture(1)], X, SIGMAS, sampler=Adams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortened(DDIM):
+    """DDIM whose means are `part` as long."""
+
+    part: float = 1.0
+
+    def step(self, at, x, memory):
+        step, memory = super().step(at, x, memory)
+        return at.step(x, step.denoised, self.part * step.mean, step.std), memory
+
+
+shortened, sample_shortened = of_one_model("shortened", Shortened)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half(Shortened):
+    part: float = 0.5
+
+
+half, _ = of_one_model("half", Half)
+MODELS = [mixture(), mixture(1)]
+
+
+def of_seed(call, *args, **options):
+    torch.manual_seed(0)
+    return call(*args, disable=True, **options)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_a_partial_sets_a_samplers_options(eta):
+    """Nested partials are one; another default is the same sampler."""
+    set_once, set_twice = partial(shortened, part=0.5), partial(partial(shortened, part=0.1), part=0.5)
+    expected = of_seed(sample_amdm, MODELS, X, SIGMAS, sampler=half, eta=eta)
+    for sampler in (set_once, set_twice):
+        assert torch.equal(of_seed(sample_amdm, MODELS, X, SIGMAS, sampler=sampler, eta=eta), expected)
+    options = {"background": mixture(2), "window_eta": 0.3, "eta": eta}
+    expected = of_seed(sample_projective_guidance, MODELS, X, SIGMAS, sampler=half, **options)
+    found = of_seed(sample_projective_guidance, MODELS, X, SIGMAS, sampler=set_once, **options)
+    assert torch.equal(found, expected)
+
+
+def handing_on(model, x, sigmas, extra_args=None, part=1.0, **options):
+    return (yield from shortened(model, x, sigmas, extra_args, part=part, **options))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "error", "message"),
+    [
+        (partial(shortened, eta=1.0), ValueError, "^sampler sets eta, expected it as an argument of amdm"),
+        (partial(handing_on, eta=1.0), ValueError, "^sampler sets eta, expected it as an argument"),
+        (partial(shortened, debug_nans=True), ValueError, "^sampler sets debug_nans, expected it as an arg"),
+        (partial(shortened, parts=0.5), TypeError, "unexpected keyword argument 'parts'"),
+        (partial(shortened, mixture()), TypeError, "^sampler is a functools.partial with positional arg"),
+        (
+            Shortened(part=0.5),
+            TypeError,
+            "^sampler is an instance of Shortened, expected its generator function; "
+            r"functools.partial\(generator, ...\) sets its options",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_options_that_amdm_does_not_take_so(sampler, error, message):
+    with pytest.raises(error, match=message):
+        sample_amdm(MODELS, X, SIGMAS, sampler=sampler)
+
+
+def test_a_partial_of_a_generator_without_a_rule():
+    expected = sample_amdm(MODELS, X, SIGMAS, sampler=half, disable=True)
+    found = sample_amdm(MODELS, X, SIGMAS, sampler=partial(handing_on, part=0.5), disable=True)
+    assert torch.equal(found, expected)
+
+
+class NoMemory(DDIM):
+    def step(self, at, x, memory):
+        return super().step(at, x, memory)[0]
+
+
+no_memory, sample_no_memory = of_one_model("no_memory", NoMemory)
+
+
+def test_a_rule_that_forgets_its_memory_is_told():
+    message = r"^NoMemory.step returned Step, expected \(Step, memory\)"
+    with pytest.raises(TypeError, match=message):
+        sample_no_memory(mixture(), X, SIGMAS, disable=True)
+    with pytest.raises(TypeError, match=message):
+        sample_amdm(MODELS, X, SIGMAS, sampler=no_memory, disable=True)
+    with pytest.raises(TypeError, match=message):
+        sample_projective_guidance(MODELS, X, SIGMAS, sampler=no_memory, background=mixture(2), disable=True)
+
+
+def test_a_rule_with_fields_that_is_no_dataclass_is_told():
+    class Nd(DDIM):
+        s: float = 0.5
+
+    with pytest.raises(TypeError, match=r"^Nd is not a dataclass: expected @dataclass\(frozen=True, kw_only"):
+        of_one_model("nd", Nd)
+
+    class Constant(DDIM):
+        order: ClassVar[int] = 1
+
+    generator, _ = of_one_model("constant", Constant)
+    assert torch.equal(next(generator(mixture(), X, SIGMAS)).x_next, next(ddim(mixture(), X, SIGMAS)).x_next)
+
+
+def test_a_generator_of_tensors_is_told():
+    def tensors(model, x, sigmas, extra_args=None, **options):
+        for _ in range(len(sigmas) - 1):
+            x = 0.5 * x
+            yield x
+
+    with pytest.raises(TypeError, match=r"^sampler yielded a torch.float64 tensor, expected a Step"):
+        sample_amdm(MODELS, X, SIGMAS, sampler=tensors, disable=True)
 
 
 def test_what_is_sent_is_a_latent():

@@ -65,6 +65,33 @@ def composed(x, sigma, g, weights=(1.0, 1.0), backgrounds=(BACKGROUND, BACKGROUN
     return u + g * (c - u)
 
 
+@pytest.mark.parametrize("num_starts", [1, 3])
+@pytest.mark.parametrize("weights", [1.0, [0.5, 1.5]])
+def test_predictions_that_are_all_guided_already(weights, num_starts):
+    """u_i + g (c_i - u_i) - (u_i + g (c_0 - u_i)) = g (c_i - c_0) if a background has its partner's u_i."""
+    g, x = 3.0, X if num_starts == 1 else list(20 * randn(5, 3, 4, 6))
+
+    def wrapped(seed, unconditional):
+        uncond, cond = mixture(unconditional), mixture(seed)
+        return lambda x, sigma: uncond(x, sigma) + g * (cond(x, sigma) - uncond(x, sigma))
+
+    def split(seed, unconditional):
+        return GuidedPair(mixture(seed), mixture(unconditional), g)
+
+    found, expected = (
+        sample_projective_guidance(
+            [of(0, 90), of(1, 91), of(2, 92)],
+            x,
+            SIGMAS,
+            background=[of(7, 91), of(7, 92)],
+            weights=weights,
+            disable=True,
+        )
+        for of in (wrapped, split)
+    )
+    assert_equal(found, expected, 1e-12)
+
+
 def test_the_formula_by_a_loop():
     """Euler's steps by hand: in the window with D, then with the lead's own guidance."""
     x = X
@@ -394,8 +421,14 @@ def test_extra_args_go_to_their_models():
         sample_projective_guidance(models, X, SIGMAS, each, background=told({"c": 3}), **options)
         same = told({"a": 1})
         sample_projective_guidance([same, same], X, SIGMAS, {"a": 1}, background=same, **options)
-    with pytest.raises(ValueError, match="has 2 entries but there are 3 models and backgrounds: expected 3"):
+    message = (
+        "^extra_args has 2 entries but there are 2 models and 1 background: expected 3, the models' first$"
+    )
+    with pytest.raises(ValueError, match=message):
         projective_guidance(models, X, SIGMAS, each[:2], background=told({}))
+    backgrounds = [told({}), told({})]
+    with pytest.raises(ValueError, match="but there are 3 models and 2 backgrounds: expected 5, the models'"):
+        projective_guidance([*models, models[0]], X, SIGMAS, each[:2], background=backgrounds)
 
 
 def test_window_eta_is_the_windows_alone():

@@ -257,6 +257,10 @@ def test_and_refuses_half_precision(dtype):
         ({"temperature": 2.0}, "temperature is 2.0, expected none: combine is 'and'"),
         ({"guidance": 2.0}, "guidance is 2.0, expected 1 or"),
         ({"guidance": 0.0, "unconditional": mixture()}, "guidance is 0.0"),
+        (
+            {"unconditional": mixture(), "extra_args": [{}, {}]},
+            "extra_args has 2 entries but there are 2 models and 1 unconditional model: expected 3",
+        ),
         ({"unconditional": 3}, "unconditional is int, expected a callable"),
         ({"eta": -1.0}, "eta is -1"),
     ],

@@ -8,7 +8,7 @@ import torch
 from samplers.models import Recorder, karras, mixture
 from strategies import randn
 
-from amdm import start_noise
+from amdm import sigma_window, start_noise
 from amdm.denoisers import Empirical
 from amdm.samplers import (
     amdm,
@@ -215,7 +215,8 @@ def test_nor_is_one_that_was_joined():
 def test_levels_outside_a_models_range_are_refused_at_the_call(sampler, options):
     models = [Ranged(mixture(0, n=N)), Ranged(mixture(1, n=N))]
     with pytest.raises(
-        ValueError, match=r"^sigmas has 200, outside the range \[0.02, 14.6\] of model.* \(Rang"
+        ValueError,
+        match=r"^sigmas has 200, outside the range \[0.02, 14.6\] of model.* \(Ranged\) \(validate=False",
     ):
         sampler(models, start(sigma=200.0), karras(5, sigma_max=200.0), **options)
     with pytest.raises(ValueError, match=r"^sigmas has 0.01, outside the range"):
@@ -277,6 +278,17 @@ def test_the_function_hands_it_on():
     with pytest.warns(UserWarning, match="^x has the norm"):
         sample_amdm(models, x, SIGMAS, disable=True)
     sample_amdm(models, x, SIGMAS, disable=True, validate=False)
+
+
+def test_a_sigma_window_without_a_step_is_told():
+    window, sigmas = sigma_window(1000.0, 2000.0), karras(4)
+    message = r"^window selects none of the 4 steps, whose levels are 20.* to .*: nothing is aggregated"
+    with pytest.warns(UserWarning, match=message):
+        amdm([mixture(), mixture(1)], start(6), sigmas, window=window)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        amdm([mixture()], start(6), sigmas, window=window)
+        amdm([mixture(), mixture(1)], start(6), sigmas, window=(0, 0))
 
 
 @pytest.mark.parametrize(
