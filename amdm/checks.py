@@ -181,8 +181,19 @@ def check_model(
         if sigma > 0 and not low * (1 - rtol) <= sigma <= high * (1 + rtol):
             raise ValueError(
                 f"sigmas has {sigma:.6g}, outside the range [{low:.6g}, {high:.6g}] of {name} "
-                f"({type(model).__name__}){more}"
+                f"({own_name(model) or type(model).__name__}){more}"
             )
+
+
+def own_name(model: object) -> str:
+    """Return a denoiser's attribute `name`, which messages say, or an empty text if it has none."""
+    name = getattr(model, "name", None)
+    return name if isinstance(name, str) else ""
+
+
+def with_own_name(model: object, name: str) -> str:
+    """Return the name of a model's argument, and in brackets the model's own name if it has one."""
+    return f"{name} ({own_name(model)})" if own_name(model) else name
 
 
 def check_result(

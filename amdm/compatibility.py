@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import RANGE_RTOL, check_each_level, check_model, check_models, check_number
+from amdm.checks import RANGE_RTOL, check_each_level, check_model, check_models, check_number, own_name
 from amdm.types import Denoiser
 
 
@@ -51,7 +51,7 @@ def check_same_ecosystem(
         raise TypeError(f"sigmas is {type(sigmas).__name__}, expected a floating-point tensor or None")
     levels = [] if sigmas is None else check_each_level(sigmas)
     check_number(rtol, "rtol", "a finite number of 0 or more", lambda part: part >= 0)
-    names = [f"models[{i}] ({type(model).__name__})" for i, model in enumerate(models)]
+    names = [f"models[{i}] ({own_name(model) or type(model).__name__})" for i, model in enumerate(models)]
     spaces = [getattr(model, "latent_space", None) or LatentSpace() for model in models]
     for (i, one), (j, other) in combinations(enumerate(spaces), 2):
         for field, a, b in zip(LatentSpace._fields, one, other, strict=True):

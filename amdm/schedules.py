@@ -1,4 +1,4 @@
-"""Noise levels: decreasing schedules in VE coordinates, and the tables they are taken from, in float64."""
+"""Noise levels: decreasing schedules in VE coordinates and tables, in float64; a flow's times and latents."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amdm.checks import check_axis, check_choice, check_number, check_whole
+from amdm.checks import (
+    as_level,
+    check_axis,
+    check_choice,
+    check_each_level,
+    check_floating,
+    check_latent,
+    check_number,
+    check_sigma,
+    check_whole,
+)
+from amdm.types import Latent, Weight
 
 __all__ = [
     "INFINITE_SIGMA",
     "ddim_sigmas",
+    "flow_from_ve",
     "flow_sigmas",
     "flow_times",
+    "flow_times_from_sigmas",
+    "flow_to_ve",
     "karras_sigmas",
     "sigmas_from_betas",
     "stable_diffusion_betas",
@@ -173,15 +187,72 @@ def flow_sigmas(times: Levels) -> Levels:
     >>> flow_sigmas(torch.tensor([1.0, 0.5, 0.0]))
     tensor([1.0000e+06, 1.0000e+00, 0.0000e+00])
     """
-    if not all(0 <= time <= 1 for time in check_axis(times, "times", "one axis of flow times")):
-        raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
+    check_flow_times(times)
     times = times.float() if times.dtype == torch.float16 else times
     return (times / (1 - times)).clamp(max=INFINITE_SIGMA)
 
 
+def check_flow_times(times: Tensor) -> None:
+    """Raise unless `times` is one axis of numbers in [0, 1]."""
+    if not all(0 <= time <= 1 for time in check_axis(times, "times", "one axis of flow times")):
+        raise ValueError(f"times is {times.tolist()}, expected flow times in [0, 1]")
+
+
+def flow_times_from_sigmas(sigmas: Levels) -> Levels:
+    """Return the flow times s = sigma/(1 + sigma) of VE levels, the inverse of `flow_sigmas`; 1 for 1e6.
+
+    >>> flow_times_from_sigmas(torch.tensor([1e6, 1.0, 0.0]))
+    tensor([1.0000, 0.5000, 0.0000])
+    """
+    check_each_level(sigmas)
+    return torch.where(_stands_for_infinity(sigmas), 1.0, sigmas / (1 + sigmas)).to(sigmas.dtype)
+
+
+def flow_to_ve(x: Latent, sigma: Weight) -> Latent:
+    """Return the VE latent (1 + sigma) x of a flow's latent x_s = (1 - s) x0 + s noise.
+
+    Args:
+        x: `(batch, *event)`, x_s.
+        sigma: its VE level s/(1 - s), a number or one per sample: `flow_sigmas(times)[i]`.
+
+    >>> flow_to_ve(torch.ones(1, 2), 3.0)
+    tensor([[4., 4.]])
+    """
+    return x * (1 + _beside_latent(sigma, x))
+
+
+def flow_from_ve(x: Latent, sigma: Weight) -> Latent:
+    """Return the flow's latent x/(1 + sigma) of a VE latent, the inverse of `flow_to_ve`.
+
+    Args:
+        x: `(batch, *event)`, VE: what a sampler takes, yields in its `Step`s and returns.
+        sigma: its VE level, a number or one per sample. At 0 both latents are the same.
+
+    >>> flow_from_ve(torch.ones(1, 2), 3.0)
+    tensor([[0.2500, 0.2500]])
+    """
+    return x / (1 + _beside_latent(sigma, x))
+
+
+def _beside_latent(sigma: Weight, x: Latent) -> float | Tensor:
+    """Return a level in a form that multiplies latents; the values of tensors are not read."""
+    check_latent(x)
+    if not isinstance(sigma, Tensor):
+        return as_level(sigma, "sigma")
+    if sigma.ndim == 0:
+        check_floating(sigma, "sigma")
+        return sigma
+    check_sigma(sigma, x)
+    return sigma.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _stands_for_infinity(level: Any) -> Any:
+    return level >= INFINITE_SIGMA * (1 - 1e-3)  # as a half-precision number too
+
+
 def check_no_infinite_level(levels: Sequence[float], sampler: str) -> None:
     """Raise ValueError if the first level stands for infinity, from which `sampler` cannot step."""
-    if levels[0] >= INFINITE_SIGMA * (1 - 1e-3):  # as a half-precision number too
+    if _stands_for_infinity(levels[0]):
         raise ValueError(
             f"sigmas[0] is {levels[0]:.6g}, which stands for an infinite level (a flow's time 1, zero "
             f"terminal SNR): {sampler} cannot step from there, expected a finite first level, or ddim"

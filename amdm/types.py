@@ -32,7 +32,11 @@ ExtraArgs = Mapping[str, Any]
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A model as in k-diffusion: it returns the posterior mean E[x0 | x] of x = x0 + sigma * noise (VE)."""
+    """A model as in k-diffusion: it returns the posterior mean E[x0 | x] of x = x0 + sigma * noise (VE).
+
+    It may have attributes: `name`, a text by which messages call it; `sigma_min` and `sigma_max`, its levels;
+    `latent_space`, a `LatentSpace`.
+    """
 
     def __call__(self, x: Latent, sigma: PerSample, /, *args: Any, **extra_args: Any) -> Latent:
         """Return the prediction at noise level `sigma`, one per sample."""

@@ -27,9 +27,12 @@ from amdm import (
     sample_dpmpp_2m_sde,
     sample_fkc,
     sample_heun,
+    sample_lcm,
     sample_mcmc,
     sample_projective_guidance,
+    sample_res_multistep,
     sample_superdiff,
+    sample_uni_pc,
 )
 from amdm.denoisers import GaussianMixture, average_state_dicts, conjunction, linear, projective, scaling
 from amdm.schedules import karras_sigmas
@@ -388,7 +391,8 @@ def main() -> None:
     shell()
     rows = one_model("ddim", sample_ddim, 1) + one_model("heun", sample_heun, 2)
     rows += one_model("dpmpp_2m", sample_dpmpp_2m, 1) + one_model("dpmpp_2m_sde", sample_dpmpp_2m_sde, 1)
-    rows += compositions() + averaged()
+    rows += one_model("res_multistep", sample_res_multistep, 1) + one_model("uni_pc", sample_uni_pc, 1)
+    rows += one_model("lcm", sample_lcm, 1) + compositions() + averaged()
     with (HERE / "methods.csv").open("w", newline="") as file:
         columns = ["method", "evaluations", "inside", "energy_distance", "exact"]
         writer = csv.DictWriter(file, columns, lineterminator="\n")

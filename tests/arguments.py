@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from kinds import DETERMINISTIC, OF_ONE_MODEL
 from torch import Tensor
 
 import amdm
@@ -280,9 +281,9 @@ def empirical(data=X, x=Y, sigma=1.0):
     return denoisers.Empirical(data)(x, sigma)
 
 
-def flow(network=lambda x, time: 0 * x, time_scale=1000.0, x=X, sigma=ONES):
+def flow(network=lambda x, time: 0 * x, x=X, sigma=ONES, **options):
     """Make a flow's denoiser and call it."""
-    return denoisers.RectifiedFlow(network, time_scale)(x, sigma)
+    return denoisers.RectifiedFlow(network, **options)(x, sigma)
 
 
 def composed(make):
@@ -420,6 +421,17 @@ TARGETS: dict[str, Target] = {
         },
         required=("times",),
     ),
+    "flow_times_from_sigmas": Target(
+        schedules.flow_times_from_sigmas,
+        {"sigmas": axis(SIGMAS, T([0.0, 1e6]), SIGMAS.half(), bad=(T([-0.1]), T([NAN])))},
+        required=("sigmas",),
+    ),
+    **{
+        each.__name__: Target(
+            each, {"x": latent(X, HALF, like=False, least=2), "sigma": SIGMA}, required=("x", "sigma")
+        )
+        for each in (schedules.flow_to_ve, schedules.flow_from_ve)
+    },
     "seeded_noise": Target(
         started, {"seeds": SEEDS, "shape": SHAPE, "stream": whole(0, 3, bad=(-1,))}, noise.seeded_noise
     ),
@@ -493,6 +505,10 @@ TARGETS: dict[str, Target] = {
         {
             "network": function(lambda x, time: 0 * x, bad=(lambda x, time: None, lambda x, time: x[:1])),
             "time_scale": number(1.0, 1000, bad=(0.0, -1.0)),
+            "prediction": choice("flow", "sample"),
+            "name": Argument(("FLUX", None), (3, b"FLUX", [])),
+            "latent_space": Argument((None, amdm.LatentSpace("vae")), (3, "vae", ("vae", 1.0))),
+            "times": Argument((None, T([1.0, 0.5, 0.0])), axis(bad=(T([1.5]), T([-0.1]))).bad[1:]),
         },
     ),
     "RectifiedFlow.__call__": Target(flow, {"x": latent(X, like=False, least=2), "sigma": PER_SAMPLE}),
@@ -742,6 +758,16 @@ OPTIONS: dict[str, dict[str, Argument]] = {
     "heun": {"eta": ZERO},
     "dpmpp_2m": {"eta": ZERO},
     "dpmpp_2m_sde": {"eta": ETA},
+    "dpmpp_2m_flow": {"eta": ZERO},
+    "heun_flow": {"eta": ZERO},
+    "euler_ancestral_flow": {"eta": ETA},
+    "lcm": {"eta": ZERO},
+    "res_multistep": {"eta": ETA},
+    "res_multistep_flow": {"eta": ZERO},
+    **{
+        name: {"eta": ZERO, "order": whole(1, 2, 3, bad=(0, 4)), "variant": choice("bh1", "bh2")}
+        for name in ("uni_pc", "uni_pc_flow")
+    },
     "amdm": {
         "eta": ETA,
         "weights": Argument(
@@ -896,6 +922,7 @@ ALSO: dict[str, dict[str, dict[str, Any]]] = {
     "amdm": {"noise_sampler": {"eta": 1.0}},
     "heun": {},
     "dpmpp_2m": {},
+    "lcm": {"noise_sampler": {}},
 }
 
 
@@ -910,10 +937,10 @@ def run(generator: Any) -> Callable[..., Tensor]:
 
 
 for _name, _generator in SAMPLERS.items():
-    _first = OF_ONE if _name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde") else OF_MODELS
+    _first = OF_ONE if _name in OF_ONE_MODEL else OF_MODELS
     _also = {"noise_sampler": {"eta": 1.0}, **ALSO.get(_name, {})}
     _arguments = {**_first, **COMMON, **OPTIONS[_name]}
-    if _name in ("heun", "dpmpp_2m"):  # which draw nothing
+    if _name in DETERMINISTIC:  # which draw nothing
         _arguments["noise_sampler"] = function(lambda a, b: X, none=True)
         _also = {}
     _required = (*_first, "x", "sigmas", *(["background"] if _name == "projective_guidance" else []))

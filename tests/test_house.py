@@ -87,8 +87,9 @@ def test_constants_stand_in_one_place(text, places):
 
 def test_every_sampler_is_registered_and_public():
     assert sorted(samplers.SAMPLERS) == [
-        "amdm", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "fkc", "heun", "mcmc",
-        "projective_guidance", "superdiff",
+        "amdm", "ddim", "dpmpp_2m", "dpmpp_2m_flow", "dpmpp_2m_sde", "euler_ancestral_flow", "fkc", "heun",
+        "heun_flow", "lcm", "mcmc", "projective_guidance", "res_multistep", "res_multistep_flow", "superdiff",
+        "uni_pc", "uni_pc_flow",
     ]  # fmt: skip
     for name, generator in samplers.SAMPLERS.items():
         assert (

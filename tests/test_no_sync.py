@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from kinds import OF_ONE_MODEL
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amdm.geometry import FOLDS, angle, radial_correct, slerp
-from amdm.samplers import amdm, ddim, dpmpp_2m, dpmpp_2m_sde, fkc, heun, mcmc, projective_guidance, superdiff
+from amdm.samplers import SAMPLERS, amdm, ddim, dpmpp_2m, fkc, mcmc, projective_guidance, superdiff
 
 X = torch.empty(2, 3, 4, device="meta")
 FOLDS = list(FOLDS.values())
-ONE = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
+ONE = [SAMPLERS[name] for name in OF_ONE_MODEL]
 SIGMAS = torch.tensor([5.0, 3.0, 2.0, 1.0, 0.0])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import OF_ONE_MODEL
 from PIL import Image
 
 import amdm
@@ -29,7 +30,7 @@ MODULES = [
 ]
 NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
 OF_SEVERAL = ["amdm", "fkc", "mcmc", "projective_guidance", "superdiff"]
-GENERATORS = ["ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", *OF_SEVERAL]
+GENERATORS = [*OF_ONE_MODEL, *OF_SEVERAL]
 FUNCTIONS = [f"sample_{name}" for name in GENERATORS]
 
 

@@ -26,6 +26,7 @@ from amdm.checks import (
     check_result,
     is_list,
     per_model,
+    with_own_name,
 )
 from amdm.types import Denoiser, ExtraArgs, Latent, PerSample
 
@@ -51,7 +52,7 @@ class Composed:
         parts = zip(self.models, self.exponents, self.extra_args, strict=True)
         for i, (model, beta, own) in enumerate(parts):
             denoised = model(x, sigma, **{**extra_args, **own})
-            check_result(denoised, x, tuple(x.shape), f"models[{i}] of the composition")
+            check_result(denoised, x, tuple(x.shape), with_own_name(model, f"models[{i}] of the composition"))
             composed = composed + beta * denoised.to(wide.dtype)
         return composed.to(x.dtype)
 

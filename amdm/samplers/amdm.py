@@ -87,8 +87,8 @@ class AMDM(Rule):
             multiply latents: one per sample has the shape `(batch, 1, ...)`.
         known: a region that is not drawn, `Known(latent, mask)`. Every model's latent gets it at each level.
             The fold, its angles and the correction leave it out. The yielded `denoised` has it too.
-        sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
-            A `functools.partial` of one sets its other options.
+        sampler: the generator that every model runs: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde`, another of
+            one model, a `functools.partial` of one with its options, or your own.
         eta: passed to every model's sampler in place of that sampler's own default; 0 is deterministic.
         noise_sampler: None draws `randn_like` as k-diffusion does. The models draw from a single sampler in
             turn. Or N samplers (`seeded_noise` with a stream per model, `shared_noise` for a common draw).

@@ -53,9 +53,14 @@ def ddim_formula(
     x: Latent, denoised: Latent, sigma: float, sigma_next: float, eta: float
 ) -> tuple[Latent, float]:
     """Return `ddim_step` without its checks, which the loop has made."""
-    std = min(sigma_next, eta * sigma_next * math.sqrt((sigma - sigma_next) * (sigma + sigma_next)) / sigma)
-    sigma_down = math.sqrt((sigma_next - std) * (sigma_next + std))
+    std, sigma_down = ddim_noise(sigma, sigma_next, eta)
     return torch.lerp(denoised, x, sigma_down / sigma), std
+
+
+def ddim_noise(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """Return sigma_up, the noise of a step, and sigma_down, the level that it goes to before the noise."""
+    std = min(sigma_next, eta * sigma_next * math.sqrt((sigma - sigma_next) * (sigma + sigma_next)) / sigma)
+    return std, math.sqrt((sigma_next - std) * (sigma_next + std))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,10 +88,55 @@ class Heun(Rule):
         return at.step(x, denoised, mean, std), None
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeunFlow(Rule):
+    """Heun's method in a rectified flow's own time: ComfyUI's `heun` on a flow's model.
+
+    The slopes are those of x_s = x/(1 + sigma) in s = sigma/(1 + sigma), the velocities. They are finite at
+    s = 1: this method begins there, which `heun` cannot.
+
+    Args:
+        eta: must be 0: the method is deterministic.
+
+    Returns:
+        A generator of `Step`s. Each step costs two evaluations, or one if it ends at 0.
+
+    Raises:
+        TypeError, ValueError, FloatingPointError: as for `ddim`.
+
+    References:
+        Karras et al. 2022, arXiv:2206.00364, algorithm 1, with x_s in the place of x.
+    """
+
+    eta: float = 0.0
+
+    def begin(self, xs: Sequence[Tensor], levels: Sequence[float], num_models: int) -> Start:
+        """Check the options; raise unless eta is 0."""
+        check_deterministic("heun_flow", self.eta)
+        return super().begin(xs, levels, num_models)
+
+    def step(self, at: At, x: Tensor, memory: None) -> tuple[Step, None]:
+        """Take Euler's step, corrected by the velocity at its end."""
+        denoised = at.denoise[0](x, at.sigma)
+        mean, std = ddim_formula(x, denoised, at.sigma, at.sigma_next, 0.0)
+        if at.sigma_next > 0:
+            denoised_euler = at.denoise[0](mean, at.sigma_next)
+            here, there = 1 + at.sigma, 1 + at.sigma_next
+            times = at.sigma / here, at.sigma_next / there
+            mean = there * heun_formula(x / here, denoised, mean / there, denoised_euler, *times)
+        return at.step(x, denoised, mean, std), None
+
+
 def check_deterministic(name: str, eta: float) -> None:
     """Raise unless `eta` is 0."""
-    if as_number(eta, "eta", f"0: {name} is deterministic") != 0:
-        raise ValueError(f"eta is {eta}, expected 0: {name} is deterministic")
+    check_eta_is_0(eta, f"{name} is deterministic")
+
+
+def check_eta_is_0(eta: float, why: str) -> None:
+    """Raise unless `eta` is 0, and say why it must be."""
+    if as_number(eta, "eta", f"0: {why}") != 0:
+        raise ValueError(f"eta is {eta}, expected 0: {why}")
 
 
 heun, sample_heun = of_one_model("heun", Heun)
+heun_flow, sample_heun_flow = of_one_model("heun_flow", HeunFlow)

@@ -29,6 +29,7 @@ from amdm.checks import (
     check_switch,
     kind_of,
     per_model,
+    with_own_name,
 )
 from amdm.geometry.rows import norms
 from amdm.samplers.step import Restart, Step, Steps, Written
@@ -207,7 +208,7 @@ def march(
         check_model(model, name)
         if rule.validate and reach[k] > 0:
             watch.levels(model, name, levels[: reach[k]])
-        watched = model if isinstance(model, Watched) else Watched(model, name, watch)
+        watched = model if isinstance(model, Watched) else Watched(model, with_own_name(model, name), watch)
         denoise.append(replace(watched, extra_args={**watched.extra_args, **(extra_args[k] or {})}))
     for k, start in enumerate(starts):
         if reach[k] > 0 and (k == 0 or not alike) and outer is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from ambient import MODES
+from kinds import DETERMINISTIC, OF_ONE_MODEL, WITHOUT_ETA
 from torch import Tensor
 
 from amdm import geometry, noise, samplers, schedules
@@ -299,11 +300,11 @@ def runs(rng: random.Random, told: list[str]) -> None:
     steps = rng.randint(1, 5)
     # Levels at which float16 bears the numbers, and exact denoisers of float16 latents their squares.
     sigmas = schedules.karras_sigmas(steps, 0.1, rng.choice([5.0, 80.0]), 7.0)
-    one = name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde")
+    one = name in OF_ONE_MODEL
     num = 1 if one else rng.randint(1, 3)
     models = [draw_model(rng, n) for _ in range(num)]
     options: dict[str, Any] = {"validate": False}
-    if name not in ("heun", "dpmpp_2m"):
+    if name not in WITHOUT_ETA:
         options["eta"] = rng.choice([0.0, 1.0])
     if name == "fkc":
         options |= {"eta": 1.0, "particles": 1}
@@ -320,9 +321,9 @@ def runs(rng: random.Random, told: list[str]) -> None:
             "window": window,
             "fold": fold,
             "weights": rng.random(),
-            "sampler": rng.choice([samplers.ddim, samplers.heun]),
+            "sampler": SAMPLERS[inner := rng.choice([each for each in OF_ONE_MODEL if each != "lcm"])],
         }
-        options["eta"] = 0.0 if options["sampler"] is samplers.heun else options["eta"]
+        options["eta"] = 0.0 if inner in WITHOUT_ETA else options["eta"]
     x = (float(sigmas[0]) * randn(rng, batch, n)).to(dtype)
     told.append(f"{name}({num} models, {dtype} {tuple(x.shape)}, {steps} steps, {options})")
 
@@ -337,7 +338,7 @@ def runs(rng: random.Random, told: list[str]) -> None:
         check(torch.equal(last(x), result), f"another result in the mode {mode}")
     check(result.shape == x.shape and result.dtype == x.dtype, f"{tuple(result.shape)} {result.dtype}")
     check(finite(result), "finite in, not finite out")
-    if options.get("eta", 0.0) == 0.0 and name != "mcmc":
+    if options.get("eta", 0.0) == 0.0 and name not in ("mcmc", "lcm"):
         # Stiff mixtures multiply rounding; NaN, another sample or another formula would be far off.
         k, tolerance = rng.randrange(batch), 300 * torch.finfo(dtype).eps * float(sigmas[0])
         apart = float((last(x[k : k + 1]).double() - result[k : k + 1].double()).abs().max())
@@ -355,12 +356,12 @@ def runs(rng: random.Random, told: list[str]) -> None:
 def broken(rng: random.Random, told: list[str]) -> None:
     """A user's function that returns NaN or infinity for one sample, once: it is named, the others go on."""
     name, batch, n, steps = rng.choice(list(SAMPLERS)), rng.choice([1, 2, 4]), rng.randint(1, 4), 5
-    one = name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde")
+    one = name in OF_ONE_MODEL
     num = rng.randint(2, 4)
     mixtures = [GaussianMixture(randn(rng, 2, n), torch.ones(2).double()) for _ in range(num)]
     models: list[Any] = list(mixtures)
     options: dict[str, Any] = {"validate": False}
-    if name not in ("heun", "dpmpp_2m"):
+    if name not in WITHOUT_ETA:
         options["eta"] = 1.0
     if name == "superdiff":
         options["combine"] = rng.choice(["and", "or"])
@@ -419,11 +420,13 @@ def from_infinity(rng: random.Random, told: list[str]) -> None:
     name, steps, n, batch = rng.choice(list(SAMPLERS)), rng.randint(2, 30), rng.choice([16, 64]), 16
     std = rng.choice([0.3, 0.5, 1.0])
     model = GaussianMixture(randn(rng, 1, n), torch.full((1,), std**2).double())
+    if name.startswith(("dpmpp_2m_flow", "res_multistep", "uni_pc")):  # which overshoot in few steps
+        steps = 40
     sigmas = schedules.flow_sigmas(schedules.flow_times(steps, rng.choice([1.0, 3.0])))
-    one = name in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde")
+    one = name in OF_ONE_MODEL
     models = [model] * rng.randint(1, 2)
     options: dict[str, Any] = {}
-    if name not in ("heun", "dpmpp_2m"):
+    if name not in WITHOUT_ETA:
         options["eta"] = rng.choice([0.0, 1.0])
     if name in ("fkc", "mcmc"):
         options["exponents"] = [1 / len(models)] * len(models)
@@ -453,7 +456,8 @@ def inpainting(rng: random.Random, told: list[str]) -> None:
     mask = rng.choice([mask, mask.bool(), [mask] * steps])
     latent, noise = randn(rng, rng.choice([1, batch]), n), rng.choice([None, randn(rng, batch, n)])
     fold = rng.choice([geometry.slerp_fold, geometry.lerp_fold, geometry.karcher_mean])
-    sampler, window = rng.choice([samplers.ddim, samplers.heun, samplers.dpmpp_2m]), rng.choice([0, 1, steps])
+    deterministic = [SAMPLERS[name] for name in ("ddim", *DETERMINISTIC)]
+    sampler, window = rng.choice(deterministic), rng.choice([0, 1, steps])
     sigmas, x = schedules.karras_sigmas(steps, 0.1, 10.0), 10 * randn(rng, batch, n)
     told.append(f"amdm of {len(models)} beside a known region, {mask}, {fold.__name__}, {steps} steps")
     options: dict[str, Any] = {"fold": fold, "sampler": sampler, "window": window, "validate": False}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ambient import MODES, NoFloat64
+from kinds import DETERMINISTIC
 from torch import Tensor
 
 from amdm import noise, samplers, schedules
@@ -60,9 +61,12 @@ CALLS: dict[str, Callable[..., Any]] = {
     "data": lambda x, *_: DATA(x, x.new_full((4,), 2.0)),
     "composition": lambda x, *_: linear(MODELS)(x, x.new_full((4,), 2.0)),
     "projection": lambda x, *_: conservative_projection(lambda y: y**2 / 2, x[:, 0], -x[:, 0]),
-    **{name: one(getattr(samplers, f"sample_{name}"), TILTED) for name in ("ddim", "heun", "dpmpp_2m")},
+    **{name: one(getattr(samplers, f"sample_{name}"), TILTED) for name in ("ddim", *DETERMINISTIC)},
     "ddim with noise": one(samplers.sample_ddim, DATA, eta=1.0),
-    "dpmpp_2m_sde": one(samplers.sample_dpmpp_2m_sde, WIDE),
+    **{
+        name: one(getattr(samplers, f"sample_{name}"), WIDE)
+        for name in ("dpmpp_2m_sde", "euler_ancestral_flow", "lcm", "res_multistep")
+    },
     "amdm": several(samplers.sample_amdm),
     "amdm, Karcher's mean": lambda *xs: samplers.sample_amdm(
         [*MODELS, TILTED], xs, LEVELS, fold=FOLDS["karcher_mean"], disable=True

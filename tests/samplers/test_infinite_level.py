@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from kinds import OF_ONE_MODEL
 
-from amdm import sample_amdm, start_noise
+from amdm import sample_amdm, samplers, start_noise
 from amdm.denoisers import GaussianMixture
 from amdm.samplers import (
     heun,
@@ -40,6 +41,11 @@ RIGHT = {
     "ddim with noise": lambda x, s, **o: sample_ddim(MODEL, x, s, eta=1.0, **o),
     "dpmpp_2m": lambda x, s, **o: sample_dpmpp_2m(MODEL, x, s, **o),
     "dpmpp_2m_sde": lambda x, s, **o: sample_dpmpp_2m_sde(MODEL, x, s, **o),
+    **{
+        name: lambda x, s, _name=name, **o: getattr(samplers, f"sample_{_name}")(MODEL, x, s, **o)
+        for name in OF_ONE_MODEL
+        if name not in ("ddim", "heun", "dpmpp_2m", "dpmpp_2m_sde", "lcm")
+    },
     "amdm": lambda x, s, **o: sample_amdm([MODEL] * 2, x, s, **o),
     "projective guidance": lambda x, s, **o: sample_projective_guidance(
         [MODEL] * 2, x, s, background=MODEL, **o

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from kinds import OF_ONE_MODEL
 from samplers.models import karras, mixture
 from strategies import randn
 
@@ -11,21 +12,21 @@ from amdm import (
     Restart,
     amdm,
     ddim,
-    dpmpp_2m,
     dpmpp_2m_sde,
     fkc,
     heun,
+    heun_flow,
     mcmc,
     projective_guidance,
     seeded_noise,
     superdiff,
 )
 from amdm.geometry import slerp_fold
-from amdm.samplers import rne_log_density
+from amdm.samplers import SAMPLERS, rne_log_density
 
 SIGMAS = karras(6)
 X = 20 * randn(0, 4, 6)
-ONE = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
+ONE = [SAMPLERS[name] for name in OF_ONE_MODEL]
 MANY = [
     (amdm, {}),
     (amdm, {"window": 0}),
@@ -63,7 +64,7 @@ def raises(name, step=None):
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("sampler", ONE)
 def test_a_model_alone(sampler, validate, value):
-    evaluations = 2 if sampler is heun else 1
+    evaluations = 2 if sampler in (heun, heun_flow) else 1
     model = broken(mixture(), from_call=3 * evaluations, value=value)
     steps = sampler(model, X, SIGMAS, validate=validate)
     assert [next(steps).index for _ in range(5)] == [0, 1, 2, 3, 4]
@@ -74,7 +75,10 @@ def test_a_model_alone(sampler, validate, value):
 @pytest.mark.parametrize("sampler", ONE)
 def test_with_debug_nans_at_the_step_itself(sampler):
     steps = sampler(
-        broken(mixture(), from_call=2 * (2 if sampler is heun else 1)), X, SIGMAS, debug_nans=True
+        broken(mixture(), from_call=2 * (2 if sampler in (heun, heun_flow) else 1)),
+        X,
+        SIGMAS,
+        debug_nans=True,
     )
     assert [next(steps).index for _ in range(2)] == [0, 1]
     with raises("model returned", 2):

@@ -5,18 +5,17 @@ import warnings
 
 import pytest
 import torch
+from kinds import OF_ONE_MODEL
 from samplers.models import Recorder, karras, mixture
 from strategies import randn
 
 from amdm import sigma_window, start_noise
 from amdm.denoisers import Empirical
 from amdm.samplers import (
+    SAMPLERS,
     amdm,
     ddim,
-    dpmpp_2m,
-    dpmpp_2m_sde,
     fkc,
-    heun,
     mcmc,
     projective_guidance,
     sample_amdm,
@@ -25,7 +24,7 @@ from amdm.samplers import (
 
 N = 1024
 SIGMAS = karras(10, sigma_max=14.6)
-ONE = [ddim, heun, dpmpp_2m, dpmpp_2m_sde]
+ONE = [SAMPLERS[name] for name in OF_ONE_MODEL]
 SEVERAL = [
     (amdm, {}),
     (amdm, {"window": 0}),
