@@ -6,11 +6,10 @@ once: the `base` model predicts its effect.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -171,38 +170,36 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Return a picture of the success rates in the four ways, and of the model that is told it, alone."""
-    whole = plots.empty(plots.WIDTH, 3.6)
+    whole = compared(table, WAYS, list(SHOWN), 3.6)
     whole.suptitle("With the caption counted once, more of each model's control is kept", fontsize=10)
-    grid = whole.subplots(len(LEADS), len(SHOWN), squeeze=False, sharey="row", sharex="col")
-    for line, models in zip(grid, LEADS, strict=True):
-        for axes, (metric, told) in zip(line, SHOWN.items(), strict=True):
-            draw(axes, table, models, metric, told)
-        line[0].set_yticks(range(len(WAYS)), WAYS)
-        line[0].set_ylim(len(WAYS) - 0.4, -0.6)
-        line[0].set_ylabel(label(models, "")[:-2], fontsize=8)
-    for axes, metric in zip(grid[-1], SHOWN, strict=True):
-        axes.set_xlabel(f"{metric}, %", fontsize=8)
+    for axes, (metric, told) in zip(whole.axes, [*SHOWN.items()] * len(LEADS), strict=True):
+        if told:
+            alone, place = table[told].cells[metric].value, (table[told].cells[metric].value, len(WAYS) - 0.5)
+            axes.axvline(alone, color="0.5", lw=1, ls=":")
+            axes.annotate(f"{told} alone ", place, ha="right", fontsize=7, color="0.4")
     return whole
 
 
-def draw(axes: Axes, table: Table, models: tuple[str, ...], metric: str, told: str) -> None:
-    """Draw one metric of the four ways, and a line at the model that is told it."""
-    for place, how in enumerate(WAYS):
-        colour = plots.COLOURS["vermilion"] if how in (ONCE, NOISY) else plots.colour_of(how)
-        pictures.point(axes, table[label(models, how)].cells[metric], place, colour, label=True)
-    if told:
-        axes.axvline(table[told].cells[metric].value, color="0.5", lw=1, ls=":")
-        axes.annotate(
-            f"{told} alone ",
-            (table[told].cells[metric].value, len(WAYS) - 0.5),
-            ha="right",
-            fontsize=7,
-            color="0.4",
-        )
-    axes.tick_params(labelsize=7)
-    axes.grid(axis="both", lw=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def compared(table: Table, ways: Sequence[str], metrics: Sequence[str], height: float) -> Figure:
+    """Return a picture with a row of panels for each lead, a panel for a metric, and a line for each way."""
+    whole = plots.empty(plots.WIDTH, height)
+    grid = whole.subplots(len(LEADS), len(metrics), squeeze=False, sharey="row", sharex="col")
+    for line, models in zip(grid, LEADS, strict=True):
+        for axes, metric in zip(line, metrics, strict=True):
+            for place, how in enumerate(ways):
+                once = plots.COLOURS["vermilion"]
+                colour = plots.colour_of(how) if how in (PUBLISHED, LINEAR) else once
+                pictures.point(axes, table[label(models, how)].cells[metric], place, colour, label=True)
+            axes.tick_params(labelsize=7)
+            axes.grid(axis="both", lw=0.3)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+        line[0].set_yticks(range(len(ways)), ways)
+        line[0].set_ylim(len(ways) - 0.4, -0.6)
+        line[0].set_ylabel(label(models, "")[:-2], fontsize=8)
+    for axes, metric in zip(grid[-1], metrics, strict=True):
+        axes.set_xlabel(f"{metric}{' x 1000' if metric.startswith('KID') else ', %'}", fontsize=8)
+    return whole
 
 
 MORE = "caption once: more is right than with AMDM or the linear fold"

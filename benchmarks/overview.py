@@ -228,7 +228,8 @@ def markdown(lines: Sequence[Line]) -> str:
 
 def markdown_of_others() -> str:
     """Claims that no table decides, and what is known here."""
-    measured = next(csv.DictReader(SPEED.open(newline="")))  # one latent of SD at 512 x 512, two models
+    with SPEED.open(newline="") as file:
+        measured = next(csv.DictReader(file))  # one latent of SD at 512 x 512, two models
     times = {"join": float(measured["amdm_ms"]), "unet": float(measured["unet_ms"])}
     rows = [[place, claim, known.format(**times)] for place, claim, known in OTHERS]
     return tables.markdown([["where", "claim", "here"], *rows])

@@ -22,7 +22,7 @@ from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
 from amdm.geometry import slerp_fold
 from amdm.geometry.rows import SHARE
-from amdm.samplers import Aggregation, Step, join
+from amdm.samplers import AMDM, Aggregation, Step, join
 from amdm.samplers.amdm import (
     LENGTH,
     Fold,
@@ -39,6 +39,7 @@ from amdm.samplers.march import Watch, Watched
 from amdm.samplers.projective_guidance import (
     FINITE,
     ControlWeights,
+    ProjectiveGuidance,
     as_control_weights,
     as_factors,
     directions,
@@ -52,8 +53,8 @@ from amdm.writes import Seen
 class Partners:
     """The models that join a pipeline's own.
 
-    `weights`, `correction`, `window` and `fold` are those of `sample_amdm`; model 1 is the pipeline's.
-    Functions of the step get its `Step` in VE.
+    `weights`, `correction`, `window` and `fold` are those of `sample_amdm`; model 1 is the pipeline's. If the
+    window is None, it is the method's default. Functions of the step get its `Step` in VE.
 
     Args:
         models: `model(x, sigma) -> denoised`, VE, guidance included: `from_pipeline(...).model`. Without
@@ -79,7 +80,7 @@ class Partners:
     latents: Latent | Sequence[Latent] | None = None
     weights: Weights | Callable[[Step], Weights] = 0.5
     correction: Lengths | Callable[[Step], Lengths] = "auto"
-    window: Window = 0.4
+    window: Window | None = None
     fold: Fold = slerp_fold
     mask: Mask | Sequence[Mask] | None = None
     validate: bool = True
@@ -188,7 +189,10 @@ def begin(scheduler: DDIMScheduler, partners: Partners, timesteps: list[int], sa
     sigmas = [levels[t] for t in timesteps]
     stops_early = timesteps[-1] > int(scheduler.timesteps[-1])
     end = levels[max(ddim_target(scheduler, timesteps[-1]), 0)] if stops_early else 0.0
-    start, stop = resolve_window(partners.window, [*sigmas, end], warn=True)
+    window = partners.window
+    if window is None:
+        window = AMDM.window if partners.background is None else ProjectiveGuidance.window
+    start, stop = resolve_window(window, [*sigmas, end], warn=True)
     _check_shapes(partners, sample, sigmas[start:stop])
     if start == stop or len(partners.models) == 0:
         start, stop = 0, 0

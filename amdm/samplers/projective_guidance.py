@@ -108,7 +108,8 @@ class ProjectiveGuidance(Rule):
             sample, or tensors that broadcast to the latents (regions: `(batch, 1, height, width)`), or one
             for all (a bare 1-D tensor is read as the list). Or a function of the `Controls` that returns
             them.
-        window: as in `amdm`: a fraction of the steps, a count, (start, stop) or `sigma_window(lo, hi)`.
+        window: as in `amdm`: a fraction of the steps, a count, (start, stop) or `sigma_window(lo, hi)`. The
+            default is all steps: at equal cost that is as good as AMDM's 40% of more steps, or better.
         fold: `fold(xs, weights) -> x'`, which joins N starts in the window's first step.
         sampler: the generator whose steps are taken: `ddim`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde` or your own.
         eta: passed to the sampler; 0 is deterministic.
@@ -145,7 +146,7 @@ class ProjectiveGuidance(Rule):
     background: Denoiser | Sequence[Denoiser] | None = None
     guidance: float | None = None
     weights: ControlWeights | Callable[[Controls], ControlWeights] = 1.0
-    window: Window = 0.4
+    window: Window = 1.0
     fold: Fold = slerp_fold
     sampler: Sampler = ddim
     eta: float = 0.0

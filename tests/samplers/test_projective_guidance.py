@@ -438,7 +438,9 @@ def test_window_eta_is_the_windows_alone():
         )
     )
     assert [step.std > 0 for step in steps] == [True] * 4 + [False] * 6
-    steps = list(projective_guidance(MODELS, X, SIGMAS, background=BACKGROUND, eta=1.0, window_eta=0.0))
+    steps = list(
+        projective_guidance(MODELS, X, SIGMAS, background=BACKGROUND, window=4, eta=1.0, window_eta=0.0)
+    )
     assert [step.std > 0 for step in steps] == [False] * 4 + [True] * 5 + [False]
 
 
