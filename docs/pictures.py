@@ -36,7 +36,7 @@ from amdm import (
 )
 from amdm.denoisers import GaussianMixture, average_state_dicts, conjunction, linear, projective, scaling
 from amdm.schedules import karras_sigmas
-from benchmarks import caption_once, pictures, tables
+from benchmarks import caption_choice, caption_once, pictures, tables
 from benchmarks.runner import held_out
 from shapes import scores
 from shapes.world import Scenes
@@ -304,16 +304,17 @@ def readme() -> None:
 
     They are the first two of the table's scenes, and the first on which the two methods differ.
     """
-    plan, scenes = caption_once.experiment("quick"), held_out(1000, 20)
-    table = tables.read(Path(__file__).parent.parent / "benchmarks/results/caption_once.csv")
+    results, scenes = Path(__file__).parent.parent / "benchmarks/results", held_out(1000, 20)
+    rows = caption_once.experiment("quick").rows | caption_choice.experiment("quick").rows
+    table = tables.read(results / "caption_once.csv") | tables.read(results / "caption_choice.csv")
     joined = caption_once.label(caption_once.LEADS[0], "")
     shown = {
         "layout": "A knows shapes,\ninteractions",
         "attribute": "B knows colours\n",
         f"{joined}{caption_once.PUBLISHED}": "A(+B)\nby AMDM",
-        f"{joined}{caption_once.NOISY}": "A(+B) by\nprojective guidance",
+        f"{joined}{caption_choice.ALL}": "A(+B) by\nprojective guidance",
     }
-    drawn = {row: plan.rows[row].draw(scenes, 0, "cpu") for row in shown}
+    drawn = {row: rows[row].draw(scenes, 0, "cpu") for row in shown}
     once, other = (all_right(image, scenes) for image in list(drawn.values())[2:])
     few = [0, 1, int((once != other).nonzero()[0])]
     images = {row: image[few] for row, image in drawn.items()}
