@@ -172,6 +172,8 @@ def check_model(
         raise TypeError(
             f"{name} is {kind_of(model)}, a pipeline, expected a denoiser: from_pipeline(pipe, ...).model"
         )
+    if hasattr(model, "without_control"):
+        raise TypeError(f"{name} is {kind_of(model)}, expected its .model or its .without_control()")
     if not callable(model):
         raise TypeError(f"{name} is {kind_of(model)}, expected a callable model(x, sigma, **extra_args)")
     if len(levels) == 0:
@@ -322,4 +324,6 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
 
 def kind_of(value: object) -> str:
     """Return the kind of a value, for messages."""
+    if value is None:
+        return "None"
     return f"a {value.dtype} tensor" if isinstance(value, Tensor) else f"{type(value).__name__}"

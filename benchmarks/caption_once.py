@@ -228,7 +228,10 @@ def questions() -> Iterator[Question]:
             yield Question(claim, "", (name, lead), {kept: "not less"}, line=line)
 
 
-QUESTION = "Does the lead keep what it controls if what all models are told counts once?"
+QUESTION = (
+    "Does the lead keep what it controls if what all models are told counts once (`projective_guidance`, "
+    'here "caption once")?'
+)
 SAYS = (
     "Yes: more scenes are right than with AMDM at the same cost, and at guidance 2 with fresh noise (eta = "
     "1) `layout` keeps all its interactions.",

@@ -101,10 +101,16 @@ class NetworkDenoiser:
             ValueError: there is no guidance, so there are no unconditional conditions; or there is a
                 guidance_rescale, whose result is not uncond + scale (cond - uncond).
         """
-        if not self._guided or self.guidance_rescale > 0:
+        if not self._guided:
             raise ValueError(
-                f"guidance is {self.guidance} and guidance_rescale {self.guidance_rescale}, expected "
-                "guidance above 1, for which there are unconditional conditions, and a rescale of 0"
+                f"the model was prepared with guidance_scale {self.guidance} and has no unconditional "
+                "prompt, expected guidance_scale above 1: projective guidance needs it of models[0] if "
+                "`guidance` is not 1"
+            )
+        if self.guidance_rescale > 0:
+            raise ValueError(
+                f"the model was prepared with guidance_rescale {self.guidance_rescale}, expected 0: its "
+                "guided prediction is not uncond + scale (cond - uncond)"
             )
         sigma, scales = self._scales(x, sigma)
         uncond, cond = self._outputs(x, sigma, scales, extra_args, uncond=True)

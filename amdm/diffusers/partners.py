@@ -16,7 +16,14 @@ from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from amdm.checks import check_callable, check_finite, check_latent, check_models, per_model
+from amdm.checks import (
+    check_callable,
+    check_latent,
+    check_model,
+    check_models,
+    check_number,
+    per_model,
+)
 from amdm.compatibility import LatentSpace, check_same_ecosystem
 from amdm.denoisers import Prediction, scaling
 from amdm.diffusers.levels import ddim_target, sigmas_of, training_sigmas
@@ -92,7 +99,7 @@ class Partners:
         if not isinstance(self.models, Sequence) or len(self.models) > 0:
             check_models(self.models)
         for i, model in enumerate(self.models):
-            check_callable(model, f"models[{i}]", "model(x, sigma)")
+            check_model(model, f"models[{i}]")
         if not callable(self.weights):
             for k, share in enumerate(as_weights(self.weights, len(self.models) + 1)):
                 check_option(share, f"weights[{k}]", SHARE, 1.0)
@@ -104,8 +111,10 @@ class Partners:
             if start is not None:
                 check_latent(start, f"latents[{i}]")
         for name, background in self.backgrounds.items():
-            check_callable(background, name, "model(x, sigma)")
-            check_finite(self.guidance, "guidance")
+            check_model(background, name)
+        if self.background is not None:
+            expected = "a finite number with a background: the pipeline's guidance_scale"
+            check_number(self.guidance, "guidance", expected, lambda _: True)
         weights = as_control_weights(self.control_weights, len(self.models) + 1, "control_weights")
         for k, weight in enumerate(weights):
             check_option(weight, f"control_weights[{k}]", FINITE, least=-math.inf)

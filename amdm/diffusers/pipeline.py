@@ -32,7 +32,10 @@ REFUSED = {
     "callback": "the sampler has one",
     "callback_on_step_end": "the sampler has a callback",
     "gligen_inpaint_image": "it mixes latents at every step",
-    "mask_image": "it mixes latents at every step; sample_amdm(..., known=Known(latent, mask)) does too",
+    "mask_image": (
+        "it mixes latents at every step; sample_amdm(..., known=Known(latent, mask)) does too, and for "
+        "projective guidance the pipeline itself with AggregatingScheduler"
+    ),
     "skip_guidance_layers": "it calls the network a third time",
 }
 
@@ -80,6 +83,15 @@ class Prepared(NamedTuple):
     sampler: Sampler
     """The generator that takes the steps of the pipeline's scheduler: `ddim` for DDIM's, Euler's and the
     flows', `dpmpp_2m` for DPM-Solver++(2M). For other schedulers it raises a `ValueError`: choose another."""
+
+    def __repr__(self) -> str:
+        network, first, last = (
+            type(self.model.network).__name__,
+            self.sigmas[0].item(),
+            self.sigmas[-1].item(),
+        )
+        steps, shape = len(self.sigmas) - 1, tuple(self.x.shape)
+        return f"Prepared({network}, {steps} steps from sigma {first:.4g} to {last:.4g}, x={shape})"
 
     def without_control(self, *controls: Control) -> NetworkDenoiser:
         """Return the denoiser of the same network, prompt and guidance with its controls switched off.

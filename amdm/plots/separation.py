@@ -45,7 +45,10 @@ class Separation(NamedTuple):
     def stack(cls, rows: Mapping[int, "Separation"]) -> "Separation":
         """Return the steps' rows, by the number of steps taken; missing rows are NaN."""
         if not rows:
-            raise ValueError("there is no step that aggregates: nothing to compare")
+            raise ValueError(
+                "there is no step that aggregates: nothing to compare. For projective guidance the angles "
+                "between the models' controls are in step.record.angle"
+            )
         found = {k: torch.stack(list(row)) for k, row in rows.items()}
         unknown = torch.full_like(next(iter(found.values())), math.nan)
         return cls(*torch.stack([found.get(k, unknown) for k in range(max(found) + 1)], dim=1))

@@ -96,14 +96,16 @@ class ProjectiveGuidance(Rule):
     replaces `x_next`.
 
     Args:
-        models: N denoisers that share a latent space. Model 1 is the lead. A model with guidance returns its
-            two predictions from `both` and `conditional`, as `Guided`, `GuidedPair` and those of
-            `from_pipeline` do. The prediction of a model without these methods counts as conditional.
+        models: N denoisers that share a latent space. Model 1 is the lead. A model with guidance has
+            three methods, as `Guided`, `GuidedPair` and those of `from_pipeline` do: `both(x, sigma)` returns
+            (unconditional, conditional), `conditional(x, sigma)` the second alone, and `guidance_at(sigma)`
+            the scale. The prediction of a model without these methods counts as conditional.
         extra_args: passed to the models: one dictionary for all, or one for each model and then for each
             background.
         background: a denoiser whose conditional prediction is c_0 for all partners, called once; or a list of
             N - 1, one for each partner: its own network with its control switched off.
         guidance: g; None for the lead's own scale. A lead without an unconditional prediction needs 1.
+            From one start the partners' own scales have no effect.
         weights: w, the share of each partner's control: a list of N - 1 finite numbers, tensors of one per
             sample, or tensors that broadcast to the latents (regions: `(batch, 1, height, width)`), or one
             for all (a bare 1-D tensor is read as the list). Or a function of the `Controls` that returns
@@ -437,7 +439,7 @@ def named_backgrounds(
         raise TypeError(
             "background is None, expected a denoiser of what all models are told, or one for each partner"
         )
-    if not isinstance(background, list | tuple):
+    if not isinstance(background, list | tuple) or hasattr(background, "without_control"):  # a Prepared
         return {"background": cast("Denoiser", background)}
     check_models(background, "background")
     if len(background) != num_models - 1:

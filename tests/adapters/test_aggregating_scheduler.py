@@ -723,7 +723,7 @@ def test_a_fold_that_returns_no_tensor_and_a_window_of_no_step_are_told():
         pipe(**kwargs)
     partners = Partners([model], window=1, fold=lambda xs, weights: None)
     pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, partners)
-    with pytest.raises(TypeError, match=r"^fold returned NoneType, expected a tensor"):
+    with pytest.raises(TypeError, match=r"^fold returned None, expected a tensor"):
         pipe(**kwargs)
 
 

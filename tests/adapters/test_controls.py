@@ -8,9 +8,10 @@ from adapters import tiny_diffusers as tiny
 from adapters.test_paper_systems import interact, migc
 from tolerances import assert_equal
 
-from amdm import sample_ddim
+from amdm import projective_guidance, sample_ddim
 from amdm.diffusers import from_pipeline
 from amdm.diffusers.network import NetworkDenoiser
+from amdm.diffusers.scheduler import Partners
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 STEPS = 5
@@ -95,11 +96,38 @@ def test_without_guidance_there_is_one_prediction():
     level = prepared.x.new_full((1,), 3.0)
     assert torch.equal(prepared.model.conditional(prepared.x, level), prepared.model(prepared.x, level))
     assert prepared.model.guidance_at(level) == 1
-    with pytest.raises(ValueError, match=r"^guidance is 1.0 and guidance_rescale 0.0, expected guid"):
+    with pytest.raises(
+        ValueError, match=r"^the model was prepared with guidance_scale 1.0 and has no uncond"
+    ):
         prepared.model.both(prepared.x, level)
     rescaled = from_pipeline(pipe, **kwargs, guidance_rescale=0.7).model
-    with pytest.raises(ValueError, match=r"and guidance_rescale 0.7, expected"):
+    with pytest.raises(ValueError, match=r"^the model was prepared with guidance_rescale 0.7, expected 0"):
         rescaled.both(prepared.x, level)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_prepared_pipeline_in_the_place_of_its_model_is_named():
+    pipe, kwargs = tiny.sd_controlnet(tiny.ddim(), num_inference_steps=STEPS)
+    prepared = from_pipeline(pipe, **kwargs)
+    model = prepared.model
+    expected = r" is Prepared, expected its \.model or its \.without_control\(\)"
+    run = partial(projective_guidance, [model, model], prepared.x, prepared.sigmas)
+    for background, name in ((prepared, "background"), ([prepared], r"background\[0\]")):
+        with pytest.raises(TypeError, match=f"^{name}{expected}"):
+            run(background=background)
+        with pytest.raises(TypeError, match=f"^{name}{expected}"):
+            Partners([model], background=background, guidance=7.5)
+    for make in (Partners, partial(sample_ddim, x=prepared.x, sigmas=prepared.sigmas)):
+        with pytest.raises(TypeError, match=f"^model(s\\[0\\])?{expected}"):
+            make([prepared] if make is Partners else prepared)
+
+
+def test_a_prepared_pipeline_prints_its_shapes():
+    pipe, kwargs = tiny.sd(tiny.ddim(), num_inference_steps=STEPS)
+    prepared = from_pipeline(pipe, **kwargs)
+    first, last = prepared.sigmas[0].item(), prepared.sigmas[-1].item()
+    levels = f"{STEPS} steps from sigma {first:.4g} to {last:.4g}"
+    assert repr(prepared) == f"Prepared(UNet2DConditionModel, {levels}, x=(1, 4, 8, 8))"
 
 
 def test_guidance_that_is_a_function_of_the_level():

@@ -116,7 +116,9 @@ def test_outside_a_mask_the_pipeline_is_alone():
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_refused():
     model = lambda x, sigma: x
-    with pytest.raises(TypeError, match=r"^guidance is NoneType, expected a finite number"):
+    with pytest.raises(
+        TypeError, match=r"^guidance is None, expected a finite number with a background: the"
+    ):
         Partners([model], background=model)
     with pytest.raises(ValueError, match=r"^background has 2 entries but there are 2 models: expected 1"):
         Partners([model], background=[model, model], guidance=7.5)

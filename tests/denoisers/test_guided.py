@@ -102,7 +102,7 @@ def test_conditions_of_other_keywords_are_named(scale, inputs):
     ("cond", "uncond", "message"),
     [
         (torch.ones(2, 3), torch.ones(2, 3), "^cond is a torch.float32 tensor, expected a dictionary"),
-        ({"c": torch.ones(2, 3)}, None, "^uncond is NoneType, expected a dictionary"),
+        ({"c": torch.ones(2, 3)}, None, "^uncond is None, expected a dictionary"),
         (
             {"c": "a cat"},
             {"c": ""},

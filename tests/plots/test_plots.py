@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from amdm import amdm, plots, sample_amdm, sample_ddim, start_noise
+from amdm import amdm, plots, projective_guidance, sample_amdm, sample_ddim, start_noise
 from amdm.denoisers import GaussianMixture
 from amdm.plots.style import METHODS, apart
 
@@ -95,6 +95,12 @@ def test_zeros_are_gaps_on_logarithmic_axes_and_bands_end_above_them():
 def test_a_run_of_one_model_has_nothing_to_compare(models, starts):
     with pytest.raises(ValueError, match="no step that aggregates"):
         plots.plot_separation(amdm(models[:1], starts[:1], SIGMAS))
+
+
+def test_projective_guidance_from_one_start_has_its_angles_elsewhere(models, starts):
+    steps = projective_guidance(models, starts[0], SIGMAS, background=models[1])
+    with pytest.raises(ValueError, match=r"projective guidance .* are in step\.record\.angle"):
+        plots.plot_separation(steps)
 
 
 def test_methods_have_one_colour_each_and_lines_of_a_figure_different_ones():

@@ -20,7 +20,7 @@ SAMPLERS = [fkc, mcmc, superdiff]
     ("sampler", "options", "message"),
     [
         (mcmc, {"step_size": "0.1"}, "step_size is str, expected a positive share of sigma^2 or a function"),
-        (mcmc, {"step_size": None}, "step_size is NoneType, expected a positive share"),
+        (mcmc, {"step_size": None}, "step_size is None, expected a positive share"),
         (mcmc, {"damping": "x"}, "damping is str, expected a part in [0, 1)"),
         (mcmc, {"kernel": "hmc", "acceptance": "0.6"}, "acceptance is str, expected a probability in (0, 1)"),
         (mcmc, {"moves": 2.5}, "moves is 2.5, expected a whole number of 0 or more, or a function"),

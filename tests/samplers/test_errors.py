@@ -77,8 +77,8 @@ AMDM = [
     ({"weights": []}, ValueError, "weights has 0 entries but there are 2 models: expected 1"),
     ({"weights": 1.5}, ValueError, r"weights\[0\] is 1.5, expected a share in \[0, 1\]"),
     ({"weights": "0.5"}, TypeError, r"weights\[0\] is str, expected a share in \[0, 1\]"),
-    ({"weights": None}, TypeError, r"weights\[0\] is NoneType, expected a share"),
-    ({"correction": None}, TypeError, r"correction\[0\] is NoneType, expected a finite length"),
+    ({"weights": None}, TypeError, r"weights\[0\] is None, expected a share"),
+    ({"correction": None}, TypeError, r"correction\[0\] is None, expected a finite length"),
     ({"eta": torch.tensor(0.5)}, TypeError, "eta is a torch.float32 tensor, expected a finite number"),
     ({"window": "0.4"}, TypeError, "window is '0.4', expected a fraction, a count"),
     ({"fold": 3}, TypeError, r"fold is int, expected a callable fold\(xs, weights\)"),
@@ -169,7 +169,7 @@ def test_models_and_starts_of_amdm(models, x, error, message):
     [
         (X[:1], ValueError, r"returned shape \(1, 6\), expected that of x: \(2, 6\)"),
         (X.long(), TypeError, "returned a torch.int64 tensor, expected a floating-point tensor"),
-        (None, TypeError, "returned NoneType, expected a floating-point tensor"),
+        (None, TypeError, "returned None, expected a floating-point tensor"),
         (X.to("meta"), ValueError, "returned a tensor on meta, expected x's cpu"),
     ],
 )
@@ -210,7 +210,7 @@ def test_a_pipeline_is_no_denoiser():
 
 @pytest.mark.parametrize("returned", [None, np.ones((2, 6)), 0.5])
 def test_a_fold_that_returns_no_tensor(returned):
-    kind = type(returned).__name__
+    kind = "None" if returned is None else type(returned).__name__
     with pytest.raises(TypeError, match=f"^fold returned {kind}, expected a tensor of a latent's shape"):
         next(amdm([mixture(), mixture()], X, SIGMAS, fold=lambda xs, weights: returned))
 

@@ -622,6 +622,16 @@ def test_a_model_with_nothing_but_both():
         projective_guidance(models, X, SIGMAS, background=BACKGROUND)
 
 
+@pytest.mark.parametrize("guidance", [None, 2.0])
+def test_from_one_start_the_partners_scales_have_no_effect(guidance):
+    options = {"background": BACKGROUND, "guidance": guidance, "window": 4, "disable": True}
+    one, other = (
+        sample_projective_guidance([LEAD, GuidedPair(mixture(1), mixture(9), scale)], X, SIGMAS, **options)
+        for scale in (1.0, 7.5)
+    )
+    assert torch.equal(one, other)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_both_returns_two_predictions():
     class Wrong:
