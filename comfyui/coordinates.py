@@ -8,7 +8,7 @@ from typing import Any
 import comfy.model_sampling
 from torch import Tensor
 
-from amdm.schedules import flow_sigmas
+from amdm.schedules import flow_from_ve, flow_sigmas, flow_to_ve
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Coordinates:
 
     def to_ve(self, x: Tensor, level: Tensor) -> Tensor:
         """Return the host's latent in VE coordinates; `level` is a number or one per sample."""
-        return x * (1 + column(level, x)) if self.flow else x
+        return flow_to_ve(x, level) if self.flow else x
 
     def from_ve(self, x: Tensor, level: Tensor) -> Tensor:
         """Return a VE latent in the host's coordinates."""
-        return x / (1 + column(level, x)) if self.flow else x
+        return flow_from_ve(x, level) if self.flow else x
 
     def sigma(self, level: Tensor) -> Tensor:
         """Return the host's sigma of VE levels.
@@ -54,8 +54,3 @@ class Coordinates:
 def is_flow(model_sampling: Any) -> bool:
     """Return True if the host's sigmas are a flow's times."""
     return isinstance(model_sampling, comfy.model_sampling.CONST)
-
-
-def column(level: Tensor, x: Tensor) -> Tensor:
-    """Return levels, one per sample, so that they broadcast to `x`."""
-    return level.reshape(-1, *[1] * (x.ndim - 1)) if level.ndim else level

@@ -47,6 +47,8 @@ class Prepared(comfy.samplers.Sampler):
 class GuiderDenoiser:
     """A prepared guider as a denoiser in VE coordinates. Inpainting is the host's, at every call."""
 
+    name: str
+    """What messages call it, such as "partner 1"."""
     prepared: Prepared
     at: Coordinates
     known_noise: Tensor

@@ -45,9 +45,8 @@ class Window:
             )
         if not self.sigmas and not 0 <= self.start <= self.end <= 1:
             raise ValueError(
-                f"The window is from {self.start} to {self.end} of the steps, expected shares from 0 "
-                "to 1 and a "
-                "start at or before the end"
+                f"The window is from {self.start} to {self.end} of the steps, expected shares from 0 to 1 "
+                "and a start at or before the end"
             )
 
     def __call__(self, sigmas: Sequence[float]) -> tuple[int, int]:
@@ -66,7 +65,7 @@ class AMDMGuider:
         lead: the guider that is enriched, and that finishes alone.
         partners: one or more guiders whose models share the lead's latent space.
         weights: how much each partner counts beside the lead, whose weight is 1.
-        window: which steps are joined.
+        window: which steps are joined. None is the first 40% for AMDM, all for projective guidance.
         background: for projective guidance: a guider that is told the prompt alone. None for AMDM.
         noise: "independent" starts and draws, or "shared" ones.
         options: those of `amdm.amdm` or `amdm.projective_guidance`.
@@ -93,8 +92,8 @@ class AMDMGuider:
         self.names, self.guiders = list(named), [own_copy(each) for each in named.values()]
         self.count = 1 + len(partners)
         self.weights = [1.0, *weights, *[1.0] * (len(partners) - len(weights))]
-        self.window = window or Window()
         self.projective = background is not None
+        self.window = window or Window(end=1.0 if self.projective else 0.4)
         self.shared = noise == "shared"
         self.options = options
         self.model_patcher = self.guiders[0].model_patcher
@@ -160,7 +159,10 @@ class AMDMGuider:
         for each in prepared:  # the lead's load may have moved the others' patches off the device
             each.guider.model_patcher.model_patches_to(each.guider.model_patcher.load_device)
         known_noise = stepping.known_noise(lead.noise, seed)
-        models = [denoiser_of(each, at, known_noise) for each in prepared]
+        models = [
+            denoiser_of(name.lower(), each, at, known_noise)
+            for name, each in zip(self.names, prepared, strict=True)
+        ]
         starts = [
             at.to_ve(each.start(), at.levels[0]) for each in prepared[: 1 if self.shared else self.count]
         ]
@@ -188,7 +190,7 @@ class AMDMGuider:
             validate=False,
             **options,
         )
-        return one.inverse_noise_scaling(lead.sigmas[-1], at.from_ve(x, at.levels[-1]))
+        return one.inverse_noise_scaling(at.sigmas[-1], at.from_ve(x, at.levels[-1]))
 
     def _noises(self, noises: list[NoiseSampler]) -> NoiseSampler | list[NoiseSampler]:
         if not self.shared:
@@ -224,9 +226,8 @@ def check_guiders(named: dict[str, Any], apart: bool) -> None:
     for name, guider in named.items():
         if not (callable(guider) and hasattr(guider, "sample") and hasattr(guider, "model_patcher")):
             raise ValueError(
-                f"{name} is a {type(guider).__name__}, which AMDM cannot step, expected a guider of "
-                "one model, "
-                "such as those of CFGGuider, BasicGuider and DualCFGGuider"
+                f"{name} is a {type(guider).__name__}, which AMDM cannot step, expected a guider of one "
+                "model, such as those of CFGGuider, BasicGuider and DualCFGGuider"
             )
         if apart and not has_cfg(guider):
             raise ValueError(
@@ -236,10 +237,9 @@ def check_guiders(named: dict[str, Any], apart: bool) -> None:
         own, leads = (space_of(each) for each in (guider, lead))
         if own != leads:
             raise ValueError(
-                f"{name} and {lead_name.lower()} do not share a latent space: {own.autoencoder} (scale "
-                f"{own.scaling}) and {leads.autoencoder} (scale {leads.scaling}). AMDM joins latents, "
-                "so choose "
-                "models of one family, such as two of SD 1.5 or two of SDXL"
+                f"{name} and {lead_name.lower()} do not share a latent space: {own.autoencoder} "
+                f"(scale {own.scaling}) and {leads.autoencoder} (scale {leads.scaling}). AMDM joins "
+                "latents, so choose models of one family, such as two of SD 1.5 or two of SDXL"
             )
         if is_flow(sampling_of(guider)) != is_flow(sampling_of(lead)):
             raise ValueError(f"{name} and {lead_name.lower()} differ: one is a flow model, the other is not")
@@ -251,9 +251,8 @@ def check_range(name: str, own: Any, lead: Prepared) -> None:
     first, most, leads = (float(level) for level in levels)
     if first > most * (1 + 1e-3) and most < leads * (1 - 1e-3):
         raise ValueError(
-            f"{name} knows sigmas up to {most:.4g}, and the schedule begins at {first:.4g}, expected a "
-            "schedule "
-            "from its range, or models that were trained with the same noise"
+            f"{name} knows sigmas up to {most:.4g}, and the schedule begins at {first:.4g}, "
+            "expected a schedule from its range, or models that were trained with the same noise"
         )
 
 
@@ -282,13 +281,13 @@ def own_copy(guider: Any) -> Any:
     return own
 
 
-def denoiser_of(prepared: Prepared, at: Coordinates, known_noise: Tensor) -> GuiderDenoiser:
-    """Return the guider as a denoiser, with guidance if its predictions can be had apart."""
+def denoiser_of(name: str, prepared: Prepared, at: Coordinates, known_noise: Tensor) -> GuiderDenoiser:
+    """Return the guider as a denoiser of a name, with guidance if its predictions can be had apart."""
     guider = prepared.guider
     apart = (
         type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise and "negative" in guider.conds
     )
-    return (CFGDenoiser if apart else GuiderDenoiser)(prepared, at, known_noise)
+    return (CFGDenoiser if apart else GuiderDenoiser)(name, prepared, at, known_noise)
 
 
 def merge_shares(weights: Sequence[float]) -> list[float]:

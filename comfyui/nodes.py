@@ -67,9 +67,8 @@ class AMDMGuiderNode(io.ComfyNode):
             node_id="AMDMGuider",
             display_name="AMDM Guider",
             category=CATEGORY,
-            description="Enriches one model with what others control, without training: all of them "
-            "lead the first "
-            "steps, each with a latent of its own, and the lead finishes alone (arXiv 2410.01262).",
+            description="Enriches one model with what others control, without training: all of them lead the "
+            "first steps, each with a latent of its own, and the lead finishes alone (arXiv 2410.01262).",
             inputs=[
                 io.Guider.Input("lead", tooltip="The guider that is enriched. It finishes the image alone."),
                 io.Guider.Input("partner_1", tooltip=PARTNER),
@@ -87,8 +86,7 @@ class AMDMGuiderNode(io.ComfyNode):
                     max=100000.0,
                     step=0.01,
                     round=False,
-                    tooltip="Where the joining starts. 0 is the first step. As a sigma, the larger of "
-                    "the two.",
+                    tooltip="Where the joining starts: 0 is the first step. As a sigma, the larger of both.",
                 ),
                 io.Float.Input(
                     "end",
@@ -97,15 +95,16 @@ class AMDMGuiderNode(io.ComfyNode):
                     max=100000.0,
                     step=0.01,
                     round=False,
-                    tooltip="Where it ends: from there the lead is alone. 0.4 is the first 40% of the steps.",
+                    tooltip="Where it ends: from there the lead is alone. 0.4 is the first 40% of the steps. "
+                    "For projective guidance take 1, all of them.",
                 ),
                 io.Combo.Input(
                     "method",
                     options=["AMDM", "projective guidance"],
                     default="AMDM",
-                    tooltip="AMDM joins the latents after each step. Projective guidance adds what "
-                    "each control "
-                    "says to one prediction and keeps more of the controls; it needs a background.",
+                    tooltip="AMDM joins the latents after each step. Projective guidance adds what each "
+                    "control says to one prediction and keeps more of the controls; it needs a background. "
+                    "A good start for it: end 1, guidance 2, window_eta 1, and about 70% of the steps.",
                 ),
                 io.Combo.Input(
                     "noise",
@@ -126,9 +125,8 @@ class AMDMGuiderNode(io.ComfyNode):
                     min=-1.0,
                     max=100.0,
                     step=0.01,
-                    tooltip="AMDM: how far each joined latent is pulled toward its model's own "
-                    "prediction. -1 "
-                    "chooses it by the size of the latent (0.3 at 512 x 512); 0 is none.",
+                    tooltip="AMDM: how far each joined latent is pulled toward its model's own prediction. "
+                    "-1 chooses it by the size of the latent (0.3 at 512 x 512); 0 is none.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -136,9 +134,8 @@ class AMDMGuiderNode(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Projective guidance: the scale (cfg) in the window. 0 takes the lead's "
-                    "own; 2 is a "
-                    "good start.",
+                    tooltip="Projective guidance: the scale (cfg) in the window. 0 takes the lead's own; "
+                    "2 is a good start.",
                 ),
                 io.Float.Input(
                     "window_eta",
@@ -146,9 +143,8 @@ class AMDMGuiderNode(io.ComfyNode):
                     min=-1.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Projective guidance: the share of fresh noise in the window. -1 is as "
-                    "the sampler "
-                    "has it; 1 is a good start.",
+                    tooltip="Projective guidance: the share of fresh noise in the window. -1 is as the "
+                    "sampler has it; 1 is a good start with euler or dpmpp_2m_sde.",
                 ),
                 *further_partners(),
                 io.Guider.Input(
@@ -196,8 +192,7 @@ class AMDMGuiderNode(io.ComfyNode):
         if projective and background is None:
             raise ValueError(
                 "Projective guidance needs a background: connect a guider that has the prompt alone, "
-                "without LoRA "
-                "or ControlNet, or choose the method AMDM"
+                "without LoRA or ControlNet, or choose the method AMDM"
             )
         if projective:
             options |= {"guidance": guidance or None, "window_eta": None if window_eta < 0 else window_eta}
@@ -228,9 +223,8 @@ class AMDMAngles(io.ComfyNode):
             node_id="AMDMAngles",
             display_name="AMDM Angles",
             category=CATEGORY,
-            description="Shows how the latents met in the last run of an AMDM Guider: the angle "
-            "between them and "
-            "the difference of their lengths, step by step.",
+            description="Shows how the latents met in the last run of an AMDM Guider: the angle between them "
+            "and the difference of their lengths, step by step.",
             is_output_node=True,
             inputs=[
                 io.Guider.Input("guider", tooltip="The AMDM Guider that was sampled with."),

@@ -213,14 +213,13 @@ def two_loras() -> Workflow:
     (latent,) = flow.add("EmptyLatentImage", (760, 20), 512, 512, 1, size=(260, 110))
     flow.sampled(1420, joined, model, vae, latent, "dpmpp_2m")
     note = (
-        "## Two LoRAs that do not blend\n\nEach LoRA has a model and a guider of its own, so neither "
-        "changes the other's "
-        "weights. LoRA 1 **leads**: it finishes the image. LoRA 2 joins in the first 40% of the steps "
-        "(**end**).\n\n"
-        "* Put the LoRA that must be right in detail first.\n* More of LoRA 2: raise **end** or "
-        "**weight_1**.\n"
-        "* Write both LoRAs' trigger words into the one prompt.\n\nOne network is loaded, whatever "
-        "the number of LoRAs."
+        "## Two LoRAs that do not blend\n\nEach LoRA has a model and a guider of its own, so neither changes "
+        "the other's weights. LoRA 1 **leads**: it finishes the image. LoRA 2 joins in the first 40% of "
+        "the steps (**end**).\n\n"
+        "* Put the LoRA that must be right in detail first.\n"
+        "* More of LoRA 2: raise **end** or **weight_1**.\n"
+        "* Write both LoRAs' trigger words into the one prompt.\n\n"
+        "One network is loaded, whatever the number of LoRAs."
     )
     flow.add("MarkdownNote", (0, 0), note, size=(340, 360))
     return flow
@@ -283,17 +282,16 @@ def control_and_style() -> Workflow:
         method="projective guidance",
         guidance=2.0,
         window_eta=1.0,
-        end=0.4,
+        end=1.0,
     )
     (latent,) = flow.add("EmptyLatentImage", (760, 20), 512, 512, 1, size=(260, 110))
     flow.sampled(1420, joined, model, vae, latent, "dpmpp_2m_sde")
     note = (
-        "## Edges of one picture, style of another\n\nThe ControlNet acts on the **lead**, the style "
-        "picture on the "
-        "**partner**: neither dilutes the other. A third guider has the prompt alone, the "
-        "**background**, so that the "
-        "prompt counts once (**method**: projective guidance).\n\n* More of the style: raise "
-        "**weight_1** or **end**.\n"
+        "## Edges of one picture, style of another\n\nThe ControlNet acts on the **lead**, the style picture "
+        "on the **partner**: neither dilutes the other. A third guider has the prompt alone, the "
+        "**background**, so that the prompt counts once (**method**: projective guidance).\n\n"
+        "* More of the style: raise **weight_1**.\n"
+        "* Faster: an **end** below 1, from which the lead is alone.\n"
         "* An IP-Adapter takes the place of the style model: connect its model to the partner's guider."
     )
     flow.add("MarkdownNote", (0, 0), note, size=(340, 360))
@@ -329,13 +327,11 @@ def inpainting() -> Workflow:
     joined = flow.amdm((1060, 150), *guiders, end=0.6)
     flow.sampled(1420, joined, model, vae, latent, "euler")
     note = (
-        "## Inpainting with two LoRAs\n\nOpen the picture's mask editor and paint what is to be drawn "
-        "anew. Both LoRAs "
-        "draw there; the rest stays as it is. The latents are joined where something is drawn alone, "
-        "so the known part "
-        "does not count in their angles.\n\n* The prompt describes the whole picture.\n* Lower "
-        "**denoise** in "
-        "BasicScheduler to keep some of what is under the mask."
+        "## Inpainting with two LoRAs\n\nOpen the picture's mask editor and paint what is to be drawn anew. "
+        "Both LoRAs draw there; the rest stays as it is. The latents are joined where something is drawn "
+        "alone, so the known part does not count in their angles.\n\n"
+        "* The prompt describes the whole picture.\n"
+        "* Lower **denoise** in BasicScheduler to keep some of what is under the mask."
     )
     flow.add("MarkdownNote", (0, 0), note, size=(340, 360))
     return flow
@@ -359,7 +355,8 @@ def thumbnail(name: str, lead: str, partner: str, end: float, background: str = 
         axes.text(0.09, 1.25 * path[0], label, color=COLOURS[colour], fontsize=17, va="center")
     if background:
         axes.text(0.09, -1.0, f"- {background}", color=COLOURS["grey"], fontsize=15, va="center")
-    axes.text(end + 0.03, 0.16, "the lead alone", color=COLOURS["blue"], fontsize=13)
+    if end < 1:
+        axes.text(end + 0.03, 0.16, "the lead alone", color=COLOURS["blue"], fontsize=13)
     axes.text(0.5, 0.98, name, fontsize=19, ha="center", va="top", transform=axes.transAxes)
     axes.set(xlim=(-0.04, 1.04), ylim=(-1.2, 1.2), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -373,7 +370,7 @@ def main() -> None:
     two_loras().write("two_LoRAs")
     thumbnail("two LoRAs", "LoRA 1", "LoRA 2", 0.4)
     control_and_style().write("ControlNet_and_style")
-    thumbnail("ControlNet and style", "ControlNet", "style picture", 0.4, "prompt alone")
+    thumbnail("ControlNet and style", "ControlNet", "style picture", 1.0, "prompt alone")
     inpainting().write("inpainting")
     thumbnail("inpainting", "LoRA 1 in the mask", "LoRA 2 in the mask", 0.6)
 

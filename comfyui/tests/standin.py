@@ -359,8 +359,16 @@ def sample_euler_ancestral(
     model, x, sigmas, extra_args=None, callback=None, disable=None, eta=1.0, s_noise=1.0, noise_sampler=None
 ):
     noise_sampler = noise_sampler or default_noise_sampler(x, extra_args["seed"])
+    flow = isinstance(sampling_of(model), CONST)
     for i, (sigma, after) in steps_of(sigmas):
         denoised = predicted(model, x, sigma, i, extra_args, callback)
+        if flow:  # to a lower time by Euler's step, then the flow's own noise back to the time after
+            down = after * (1 + eta * (after / sigma - 1))
+            share = (1 - after) / (1 - down)
+            x = share * (denoised + down / sigma * (x - denoised))
+            if after > 0:
+                x = x + (after**2 - (down * share) ** 2).sqrt() * s_noise * noise_sampler(sigma, after)
+            continue
         up = torch.minimum(after, eta * after * (sigma**2 - after**2).sqrt() / sigma)
         down = (after**2 - up**2).sqrt()
         x = denoised + down / sigma * (x - denoised)
@@ -386,8 +394,63 @@ def sample_dpmpp_2m_sde(*args, eta=1.0, s_noise=1.0, noise_sampler=None, solver_
     raise NotImplementedError("the stand-in has no Brownian tree")
 
 
+def sample_ddpm(model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None):
+    return sample_euler_ancestral(model, x, sigmas, extra_args, callback, noise_sampler=noise_sampler)
+
+
+def sample_lcm(model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None):
+    noise_sampler = noise_sampler or default_noise_sampler(x, extra_args["seed"])
+    for i, (sigma, after) in steps_of(sigmas):
+        x = predicted(model, x, sigma, i, extra_args, callback)
+        if after > 0:
+            x = sampling_of(model).noise_scaling(after, noise_sampler(sigma, after), x)
+    return x
+
+
+def sample_res_multistep(
+    model, x, sigmas, extra_args=None, callback=None, disable=None, s_noise=1.0, noise_sampler=None
+):
+    return res_multistep(model, x, sigmas, extra_args, callback, 0.0, s_noise, noise_sampler)
+
+
+def sample_res_multistep_ancestral(
+    model, x, sigmas, extra_args=None, callback=None, disable=None, eta=1.0, s_noise=1.0, noise_sampler=None
+):
+    return res_multistep(model, x, sigmas, extra_args, callback, eta, s_noise, noise_sampler)
+
+
+def res_multistep(model, x, sigmas, extra_args, callback, eta, s_noise, noise_sampler):
+    """The line through the last two predictions, integrated in log sigma over the step without its noise."""
+    noise_sampler = noise_sampler or default_noise_sampler(x, extra_args["seed"])
+    before = behind = None
+    for i, (sigma, after) in steps_of(sigmas.double()):
+        denoised = predicted(model, x, sigma.float(), i, extra_args, callback)
+        up = torch.minimum(after, eta * after * (sigma**2 - after**2).sqrt() / sigma)
+        down = (after**2 - up**2).sqrt()
+        x = denoised + down / sigma * (x - denoised)
+        if before is not None and down > 0:
+            h = (sigma / down).log()
+            x = x + (h - 1 + (-h).exp()) / behind * (denoised - before)
+        if after > 0:
+            x = x + up * s_noise * noise_sampler(sigma, after)
+        before, behind = denoised, (sigma / down).log()
+    return x
+
+
+def sample_unipc(*args, variant="bh1", **more):
+    raise NotImplementedError("the stand-in has no UniPC")
+
+
+def sample_unipc_bh2(*args, **more):
+    raise NotImplementedError("the stand-in has no UniPC")
+
+
 def sample_lms(*args, **more):
     raise NotImplementedError
+
+
+def sampling_of(model):
+    return model.inner_model.inner_model.model_sampling
 
 
 def default_noise_sampler(x, seed=None):
@@ -402,7 +465,8 @@ def prepare_noise(latent_image, seed, noise_inds=None):
 
 
 def sampler_object(name):
-    function = globals()["sample_euler" if name == "ddim" else f"sample_{name}"]
+    others = {"ddim": "euler", "uni_pc": "unipc", "uni_pc_bh2": "unipc_bh2"}
+    function = globals()[f"sample_{others.get(name, name)}"]
     return KSAMPLER(function, inpaint_options={"random": name == "ddim"})
 
 
@@ -490,6 +554,8 @@ def install():
     module("comfy.sample", prepare_noise=prepare_noise)
     module("comfy.k_diffusion")
     module("comfy.k_diffusion.sampling", default_noise_sampler=default_noise_sampler, **functions)
+    module("comfy.extra_samplers")
+    module("comfy.extra_samplers.uni_pc", sample_unipc=sample_unipc, sample_unipc_bh2=sample_unipc_bh2)
     module(
         "comfy.samplers",
         Sampler=Sampler,

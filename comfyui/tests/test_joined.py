@@ -1,5 +1,7 @@
 """A lead and partners are amdm's own functions, called directly on the networks."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ CASES = [
     ("eps", "dpmpp_2m", amdm.dpmpp_2m),
     ("v", "ddim", amdm.ddim),
     ("flow", "euler", amdm.ddim),
+    ("flow", "dpmpp_2m", amdm.dpmpp_2m_flow),
 ]
 OFF = 2e-5
 
@@ -58,6 +61,19 @@ def test_one_and_three_partners_are_sample_amdm(kind, sampler, generator, batch)
     got = host.run(guider, sampler, case.sigmas, case.image)
     options |= {"weights": [1 / 2, 0.5 / 2.5, 2 / 4.5], "correction": 0.01, "fold": amdm.lerp_fold}
     assert host.off(got, case.direct(amdm.sample_amdm, case.models, case.starts, **options)) < OFF
+
+
+@pytest.mark.parametrize("kind", ["eps", "flow"])
+@pytest.mark.parametrize("variant", ["bh1", "bh2"])
+def test_uni_pc_ends_at_the_hosts_last_sigma(kind, variant):
+    case = Case(kind)
+    guider = AMDMGuider(case.guiders[0], case.guiders[1:2], window=Window(0, 0.5))
+    got = host.run(guider, "uni_pc" if variant == "bh1" else "uni_pc_bh2", case.sigmas, case.image)
+    last = case.sigmas.new_tensor([0.001])
+    case.levels = torch.cat([case.levels[:-1], flow_sigmas(last) if case.flow else last])
+    sampler = partial(amdm.uni_pc_flow if case.flow else amdm.uni_pc, variant=variant)
+    want = case.direct(amdm.sample_amdm, case.models[:2], case.starts[:2], window=0.5, sampler=sampler)
+    assert host.off(got, want) < 2 * OFF  # its coefficients amplify rounding
 
 
 @pytest.mark.parametrize("kind", host.KINDS)

@@ -174,8 +174,8 @@ def test_a_sampler_that_cannot_be_stepped():
     ):
         host.run(guider, "lms", sigmas, image)
     flow = AMDMGuider(host.cfg_guider(host.sd3(0)))
-    with pytest.raises(ValueError, match=r"the sampler heun of a flow model .* euler, ddim, dpmpp_2m_sde"):
-        host.run(flow, "heun", host.schedule(flow.model_patcher), host.latent(flow.model_patcher))
+    with pytest.raises(ValueError, match=r"the sampler ddpm of a flow model .* euler, ddim, euler_ancestral"):
+        host.run(flow, "ddpm", host.schedule(flow.model_patcher), host.latent(flow.model_patcher))
 
 
 def test_options_of_samplers_that_amdm_does_not_have():
@@ -219,3 +219,17 @@ def test_guiders_that_cannot_be_joined():
         Window(0.5, 0.2)
     with pytest.raises(ValueError, match="The window is from sigma 1 to 2"):
         Window(1, 2, sigmas=True)
+
+
+def test_a_model_that_returns_nan_is_named():
+    import comfy.samplers
+
+    class Broken(comfy.samplers.CFGGuider):
+        def predict_noise(self, x, *args, **more):
+            return x * float("nan")
+
+    broken = Broken(host.sd15(1))
+    broken.set_conds(host.conditioning(1), host.conditioning(2))
+    guider = AMDMGuider(host.cfg_guider(host.sd15(0)), [broken])
+    with pytest.raises(FloatingPointError, match=r"partner 1"):
+        host.run(guider, "euler", host.schedule(broken.model_patcher), host.latent(broken.model_patcher))
