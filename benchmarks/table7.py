@@ -5,9 +5,9 @@ Methods that target a product or a mean show what they sample instead.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,13 @@ EXACT: dict[str, How] = {
     "HMC, the union's energy": united,
     "energy SMC, product": sampled(sample_fkc, log_densities=ENERGIES),
 }
+PANELS = (
+    *("truth", "HMC, the union's energy", "SuperDiff OR, T = 1", "AMDM, window 0.4"),
+    *("SuperDiff AND", "linear", "HMC, product", "AMDM, window 1"),
+)
+"""Methods in the picture: the first line's ask for the union, but for AMDM."""
+KINDS = {"exact": "blue", "trained": "orange"}
+BETTER = {MEDIAN: "more", DISCREPANCY[0.5]: "less"}
 AT_LEVELS = ("ULA, product", "MALA, product", "UHMC, product", "HMC, product", "HMC, the union's energy")
 
 
@@ -166,14 +173,9 @@ def tabulate(size: str, *, quiet: bool = False) -> tuple[Table, Figure]:
         "exact": densities,
         "trained": [plane.train(density, k, quiet=quiet) for k, density in enumerate(densities)],
     }
-    runs = {label(method, "exact"): (kinds["exact"], how) for method, how in EXACT.items()}
-    for (method, how), (kind, models) in product(METHODS.items(), kinds.items()):
-        runs[label(method, kind)] = (models, how)
     table, drawn = {}, {}
-    for row, (models, how) in tqdm(runs.items(), unit="row", disable=quiet):
-        steps = LEVELS if row.rsplit(", ", 1)[0] in AT_LEVELS else STEPS
-        draws = [Draw(models, seed, steps) for seed in range(SEEDS)]
-        points = [how(draw) for draw in draws]
+    for row, run in tqdm(runs_of(kinds).items(), unit="row", disable=quiet):
+        points, draws = zip(*(draw(row, run, seed) for seed in range(SEEDS)), strict=True)
         found = [measure(points[seed], draws[seed].before_last, seed) for seed in range(SEEDS)]
         cells = {metric: over_seeds([each[metric] for each in found]) for metric in found[0]}
         table[row] = Row(SAMPLES, SEEDS, draws[0].evaluations, cells)
@@ -203,28 +205,52 @@ def over_seeds(values: Sequence[float]) -> Cell:
     return cell_of(Estimate(float(np.mean(values)), np.array(values), "groups"))
 
 
-def figure(table: Table, drawn: dict[str, Points]) -> Figure:
-    """Return a picture of every row's samples of the first seed on the ring's density, with two metrics."""
-    columns = 8  # an even number: exact and trained side by side
-    lines, size = -(-len(drawn) // columns), plots.WIDTH / 8
-    heights = [lines * (size + 0.35), 0.5 + pictures.LINE * len(table)]
+def runs_of(kinds: Mapping[str, Sequence[Denoiser]]) -> dict[str, tuple[Sequence[Denoiser], How]]:
+    """Return the models and the method of every row."""
+    runs = {label(method, "exact"): (kinds["exact"], how) for method, how in EXACT.items()}
+    for (method, how), (kind, models) in product(METHODS.items(), kinds.items()):
+        runs[label(method, kind)] = (models, how)
+    return runs
+
+
+def draw(row: str, run: tuple[Sequence[Denoiser], How], seed: int = 0) -> tuple[Points, Draw]:
+    """Return a row's samples of a seed, and the run."""
+    models, how = run
+    steps = LEVELS if row.rsplit(", ", 1)[0] in AT_LEVELS else STEPS
+    sampling = Draw(models, seed, steps)
+    return how(sampling), sampling
+
+
+def shown() -> dict[str, Points]:
+    """Return the samples in the picture: of exact models, from the first seed."""
+    runs = runs_of({"exact": (plane.UPPER, plane.LOWER, plane.WHOLE)})
+    return {row: draw(row, runs[row])[0] for row in map(partial(label, models="exact"), PANELS)}
+
+
+def figure(table: Table, drawn: Mapping[str, Points]) -> Figure:
+    """Return a picture of some rows' samples on the ring's density, and two metrics of all methods."""
+    methods = list(dict.fromkeys(row.rsplit(", ", 1)[0] for row in table))
+    size = plots.WIDTH / 4
+    heights = [2 * (size + 0.25), 0.9 + pictures.LINE * len(methods)]
     whole = plots.empty(plots.WIDTH, sum(heights), gap=0.02)
     upper, lower = whole.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
-    axes = upper.subplots(lines, columns, sharex=True, sharey=True)
-    for part in axes.flat[len(drawn) :]:
-        part.remove()
-    colors = {row: plots.COLOURS["blue" if row.endswith("exact") else "orange"] for row in drawn}
-    for part, (row, x) in zip(axes.flat, drawn.items(), strict=False):
-        scatter(part, x, colors[row])
-        part.set_title("\n".join(wrap(row, 17)), fontsize=6)
-    rows = list(table)
-    for part, metric in zip(lower.subplots(1, 2, sharey=True), (MEDIAN, DISCREPANCY[0.5]), strict=True):
-        cells = [table[row].cells[metric] for row in rows]
-        places, values = range(len(rows)), [cell.value for cell in cells]
-        part.barh(places, values, xerr=pictures.errors(cells), color=list(colors.values()))
-        part.set_title(metric, fontsize=9)
-        part.set_yticks(places, rows, fontsize=8)
-        part.set_ylim(len(rows) - 0.4, -0.6)
+    for part, method in zip(upper.subplots(2, 4).flat, PANELS, strict=True):
+        scatter(part, drawn[label(method, "exact")], plots.COLOURS["blue"])
+        part.set_title(method, fontsize=9)
+    panels = lower.subplots(1, 2, sharey=True)
+    for part, metric in zip(panels, (MEDIAN, DISCREPANCY[0.5]), strict=True):
+        for place, method in enumerate(methods):
+            for kind, colour in KINDS.items():
+                if row := table.get(label(method, kind)):
+                    pictures.point(part, row.cells[metric], place, plots.COLOURS[colour], label=False)
+        part.set_title(f"{metric}, {BETTER[metric]} is better", fontsize=9)
+        part.set_yticks(range(len(methods)), methods, fontsize=8)
+        part.set_ylim(len(methods) - 0.4, -0.6)
+        part.grid(axis="y", lw=0.3)
+        part.spines[["top", "right"]].set_visible(False)
+    for left, (kind, colour) in zip((0.05, 0.35), KINDS.items(), strict=True):
+        words = f"{kind} models"
+        panels[0].text(left, 0.9, words, color=plots.COLOURS[colour], transform=panels[0].transAxes)
     return whole
 
 
