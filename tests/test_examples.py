@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from amdm import sample_ddim, start_noise
+from amdm import sample_dpmpp_2m, start_noise
+from amdm.schedules import karras_sigmas
 from shapes import denoisers, latents, scores, world
 from shapes.scores import Counts
 
@@ -144,10 +145,12 @@ def test_shapes_draws_a_picture_and_a_table(shapes, drawn):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "name", "which"), [("A", "layout", 0), ("B", "attribute", 1)])
-def test_shapes_a_model_alone_is_ddim_from_its_start(drawn, method, name, which):
-    scenes, sigmas = world.sample_scenes(world.TEST[:SCENES]), denoisers.sigmas(5)
+def test_shapes_a_model_alone_is_dpm_solver_from_its_start(drawn, method, name, which):
+    scenes, training = world.sample_scenes(world.TEST[:SCENES]), denoisers.training_sigmas()
+    sigmas = karras_sigmas(5, training[1].item(), training[981].item()).float()  # the ends of DDIM's 50 steps
     x = start_noise(scenes.seeds.tolist(), latents.SHAPE, sigmas[0], 2)[which]
-    alone = sample_ddim(denoisers.load(name), x, sigmas, denoisers.extra_args(name, scenes), disable=True)
+    args = denoisers.extra_args(name, scenes)
+    alone = sample_dpmpp_2m(denoisers.load(name), x, sigmas, args, disable=True)
     torch.testing.assert_close(drawn[1][method], latents.decode(alone), atol=1e-4, rtol=0)
     assert not torch.allclose(drawn[1][f"{method}(+{'BA'[which]})"], latents.decode(alone), atol=0.1)
 
