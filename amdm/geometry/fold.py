@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from amdm.checks import check_number, check_real, is_list, kind_of
-from amdm.geometry.rows import SHARE, as_rows, check_same_shape, column, like, per_element, per_sample
+from amdm.geometry.rows import (
+    SHARE,
+    as_rows,
+    check_same_shape,
+    column,
+    latent_column,
+    like,
+    per_element,
+    per_sample,
+)
 from amdm.geometry.sphere import slerp
 from amdm.types import Latent, Share
 
@@ -110,11 +119,7 @@ def checked_weights(xs: Sequence[Latent], weights: Sequence[Share], *, per_pixel
     of = per_element if per_pixel else per_sample
     shares = [of(weight, xs[0], f"weights[{i}]", SHARE, 1.0) for i, weight in enumerate(weights)]
     if any(isinstance(share, Tensor) and share.ndim > 1 for share in shares):
-        axes = [1] * (xs[0].ndim - 1)
-        shares = [
-            share.reshape(-1, *axes) if isinstance(share, Tensor) and share.ndim == 1 else share
-            for share in shares
-        ]
+        shares = [latent_column(share, xs[0]) for share in shares]
     return shares
 
 

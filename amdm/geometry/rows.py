@@ -83,6 +83,13 @@ def column(value: Share) -> Weight | Float[Tensor, "batch 1"] | Rows:
     return value[:, None] if value.ndim == 1 else value.flatten(1)
 
 
+def latent_column(value: Share, x: Latent) -> Share:
+    """Return a number as it is, one per sample in the shape that multiplies latents, `(batch, 1, ...)`."""
+    if not isinstance(value, Tensor) or value.ndim != 1:
+        return value
+    return value.reshape(-1, *[1] * (x.ndim - 1))
+
+
 def per_element(value: Share, x: Latent, name: str, expected: str, most: float = math.inf) -> Share:
     """Return one value per element in the shape of `x`, float32 or better on its device; else `per_sample`.
 

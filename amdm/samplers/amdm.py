@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amdm.checks import as_number, check_callable, check_number, check_real, kind_of
 from amdm.geometry import radial_correct, slerp_fold
-from amdm.geometry.rows import SHARE, has_float64, per_element, per_sample
+from amdm.geometry.rows import SHARE, has_float64, latent_column, per_element, per_sample
 from amdm.samplers.aggregation import Aggregation
 from amdm.samplers.ddim import ddim
 from amdm.samplers.known import Known, Mask, Region
@@ -324,8 +324,7 @@ def as_factor(share: Share, x: Tensor, name: str) -> Share:
     """Return a share as it multiplies latents like `x`: one per sample as `(batch, 1, ...)`."""
     if not isinstance(share, Tensor):
         return share
-    share = per_element(share, x, name, SHARE)
-    return share.reshape(-1, *[1] * (x.ndim - 1)) if isinstance(share, Tensor) and share.ndim == 1 else share
+    return latent_column(per_element(share, x, name, SHARE), x)
 
 
 def as_lengths(value: Any, num_models: int, n: int | Tensor) -> list[Weight]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from amdm.checks import check_callable, check_finite, check_models, check_number
 from amdm.geometry import angle, slerp_fold
-from amdm.geometry.rows import norms, per_element
+from amdm.geometry.rows import latent_column, norms, per_element
 from amdm.samplers.amdm import (
     Algorithm1,
     Fold,
@@ -452,9 +452,7 @@ def named_backgrounds(
 
 def column_of(value: float | Tensor, x: Tensor) -> float | Tensor:
     """Return a number as it is, one per sample in the shape that multiplies latents."""
-    if not isinstance(value, Tensor) or value.ndim != 1:
-        return value
-    return value.to(x).reshape(-1, *[1] * (x.ndim - 1))
+    return latent_column(value.to(x), x) if isinstance(value, Tensor) and value.ndim == 1 else value
 
 
 def as_control_weights(value: Any, num_models: int, name: str = "weights") -> list[Share]:
