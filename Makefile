@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test test-slow check docs fuzz mutants benchmarks speed lock clean
 
 demo: .venv/installed
-	$(BIN)/python examples/two_models.py --out out/demo
+	$(BIN)/amdm demo
 
 # One worker for each core, one thread each (tests/conftest.py); random order, whose seed is printed.
 PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal

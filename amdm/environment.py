@@ -1,8 +1,9 @@
-"""Report versions, devices and dtypes for a bug report: `python -m amdm.environment`."""
+"""Report versions, devices and dtypes for a bug report: `amdm environment`."""
 
+import argparse
 import importlib.metadata
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -53,5 +54,11 @@ def _multiplies(device: torch.device, dtype: torch.dtype) -> bool:
         return False
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the report."""
+    argparse.ArgumentParser(prog="amdm environment", description=__doc__).parse_args(argv)
     print(report())
+
+
+if __name__ == "__main__":
+    main()

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from amdm.shapes import world
 from benchmarks import measures, report, tables
 from benchmarks.experiment import Experiment
 from benchmarks.provenance import commit, versions
 from benchmarks.runner import SPLITS, Drawn, draw_all, estimate, from_bytes, processes, settings
 from benchmarks.tables import Table
-from shapes import world
 
 EXPERIMENTS = (
     *("table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"),

@@ -9,12 +9,12 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from amdm.shapes.world import Image, Scenes
 from benchmarks.caption_once import LEADS, LINEAR, NOISY, PUBLISHED, CaptionOnce, compared, joined, label
 from benchmarks.experiment import Experiment
 from benchmarks.report import Direction, Question, asking
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "The caption counted once: how long, and with chosen weights"
 ALL, FEW = "once, all of 35 steps", "once, all of 18 DPM-Solver++(2M) SDE steps"

@@ -16,6 +16,8 @@ from torch import Tensor
 from amdm import plots, sample_projective_guidance, seeded_noise
 from amdm.geometry import lerp_fold, slerp_fold
 from amdm.samplers import Controls, resolve_window
+from amdm.shapes import latents
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.methods import (
@@ -33,8 +35,6 @@ from benchmarks.methods import (
 from benchmarks.report import Direction, Question, asking
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from shapes import latents
-from shapes.world import Image, Scenes
 
 TITLE = "The caption counted once"
 

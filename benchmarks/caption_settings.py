@@ -11,6 +11,7 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.experiment import Experiment
@@ -18,7 +19,6 @@ from benchmarks.methods import Method, levels
 from benchmarks.report import Section
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "The caption counted once: its settings, on validation scenes"
 MODELS = ("layout", "attribute")

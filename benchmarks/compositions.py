@@ -17,10 +17,10 @@ from amdm import dpmpp_2m, seeded_noise, start_noise
 from amdm.denoisers import compose, linear
 from amdm.samplers import ddim, fkc, mcmc, superdiff
 from amdm.samplers.step import Step, Steps
+from amdm.shapes import latents
+from amdm.shapes.world import Image, Scenes
 from amdm.types import Denoiser, NoiseSampler
 from benchmarks.methods import STARTS, Schedule, Solver, extra_args, levels, model, seeds_of
-from shapes import latents
-from shapes.world import Image, Scenes
 
 Kind = Literal["linear", "conjunction", "superdiff", "fkc", "mcmc"]
 STEP_SIZES: dict[str, Callable[[float, float], float]] = {

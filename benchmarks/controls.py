@@ -14,6 +14,7 @@ from dataclasses import replace
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL
@@ -21,7 +22,6 @@ from benchmarks.methods import Method
 from benchmarks.report import Direction, Question, asking
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "Controls for figure 6: fold, norm, starts, order"
 SHORT = math.sqrt(0.5)

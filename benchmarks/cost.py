@@ -10,6 +10,7 @@ from itertools import product
 
 from matplotlib.figure import Figure
 
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures, tables
 from benchmarks.experiment import Experiment
 from benchmarks.measures import SUMMARY
@@ -18,7 +19,6 @@ from benchmarks.report import COLUMNS, Claim, Section, goes, signed
 from benchmarks.runner import Drawer
 from benchmarks.table1_2 import AB, MODELS, A
 from benchmarks.tables import Cell, Table
-from shapes.world import Image, Scenes
 
 TITLE = "Cost: fewer steps of a better solver"
 STEPS = (10, 15, 20)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from amdm.shapes.world import Image, Scenes
 from benchmarks import measures
 from benchmarks.measures import Estimate
 from benchmarks.runner import Batch, Drawer, Split, batches, held_out
-from shapes.world import Image, Scenes
 
 
 class Experiment(NamedTuple):

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import SUMMARY
 from benchmarks.methods import FoldName, Length, Method
 from benchmarks.report import Direction, Question, asking, both
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "Figures 6 and 7: how many steps aggregate, and by which fold"
 FEW, MANY = (5, 10), (15, 20, 25, 30, 40, 50)  # the paper sees linear ahead with few steps

@@ -9,6 +9,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition
@@ -17,7 +18,6 @@ from benchmarks.methods import Method
 from benchmarks.report import Question, asking
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "Few steps: what so many evaluations reach"
 BUDGETS = (7, 14, 21, 28, 42, 70)

@@ -17,14 +17,14 @@ from jaxtyping import Float
 from scipy.stats import t as student
 from torch import Tensor
 
+from amdm.shapes import quality, scores, world
+from amdm.shapes.features import Features, features
+from amdm.shapes.instances import instances
+from amdm.shapes.interaction_ap import Judged, judge, mean_ap
+from amdm.shapes.reading import read, said
+from amdm.shapes.scores import LEVEL
+from amdm.shapes.world import Image, Scenes
 from benchmarks.runner import held_out
-from shapes import quality, scores, world
-from shapes.features import Features, features
-from shapes.instances import instances
-from shapes.interaction_ap import Judged, judge, mean_ap
-from shapes.reading import read, said
-from shapes.scores import LEVEL
-from shapes.world import Image, Scenes
 from theory_checks.statistics import percentiles, ratios, redraws, rule_of_three
 
 GROUPS = 10

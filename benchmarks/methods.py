@@ -17,10 +17,10 @@ from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
 from amdm.samplers import ddim, resolve_window
 from amdm.schedules import ddim_sigmas, karras_sigmas
+from amdm.shapes import denoisers, latents, world
+from amdm.shapes.networks import EDM_SIGMAS
+from amdm.shapes.world import Image, Scenes
 from amdm.types import Latent, NoiseSampler, Sigmas, Weight
-from shapes import denoisers, latents, world
-from shapes.networks import EDM_SIGMAS
-from shapes.world import Image, Scenes
 
 Fold = Callable[[Sequence[Latent], Sequence[Weight]], Latent]
 Schedule = Literal["ddim", "shifted", "linspace", "karras", "edm"]

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes import pictures, scores, world
+from amdm.shapes.world import Image, Scenes
 from benchmarks.measures import SUMMARY
 from benchmarks.tables import Cell, Table
-from shapes import pictures, scores, world
-from shapes.world import Image, Scenes
 
 BESIDE = 6
 """So many columns of images, at most, leave room for numbers beside them."""

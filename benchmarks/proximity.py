@@ -17,14 +17,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm import plots, start_noise
+from amdm.shapes import latents, world
+from amdm.shapes.world import Scenes
 from benchmarks import pictures
 from benchmarks.measures import Estimate, share
 from benchmarks.methods import extra_args, levels, model, seeds_of
 from benchmarks.report import Section, compare
 from benchmarks.runner import BATCH, held_out
 from benchmarks.tables import Row, Table, row_of
-from shapes import latents, world
-from shapes.world import Scenes
 
 TITLE = "Functional and conditional proximity"
 STEPS = (0, 5, 10, 15, 20, 30, 40, 49)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from amdm.shapes import denoisers, latents
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method, length_scale, levels, sample, starts_of
@@ -18,8 +20,6 @@ from benchmarks.runner import Drawer
 from benchmarks.table1_2 import AB
 from benchmarks.tables import Table
 from examples.published_code import published
-from shapes import denoisers, latents
-from shapes.world import Image, Scenes
 
 TITLE = "Published settings: the authors' code beside Algorithm 1"
 OMEGA = 0.5

@@ -8,11 +8,11 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from amdm.shapes.world import Image
 from benchmarks import tables
 from benchmarks.__main__ import EXPERIMENTS, HERE, WITHOUT_IMAGES, modules
 from benchmarks.experiment import Experiment
 from benchmarks.runner import held_out
-from shapes.world import Image
 
 SCENES = 8
 

@@ -12,11 +12,11 @@ import numpy as np
 from scipy.stats import false_discovery_control, norm
 from scipy.stats import t as student
 
+from amdm.shapes.tables import write_csv
 from benchmarks import overview, paper, tables
 from benchmarks.measures import GROUPS
 from benchmarks.overview import Line
 from benchmarks.tables import Cell, Row, Table
-from shapes.tables import write_csv
 
 Direction = Literal["more", "less", "not more", "not less", "alike", "little less"]
 COLUMNS = ("scene right", "interactions", "ISR avg", "KID above renders")

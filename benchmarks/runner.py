@@ -28,12 +28,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from amdm.shapes import denoisers, latents, networks, world
+from amdm.shapes.configs import CONFIGS
+from amdm.shapes.folders import cache_folder, opened
+from amdm.shapes.world import Image, Scenes
 from benchmarks.methods import extra_args, model
 from benchmarks.provenance import commit
-from shapes import denoisers, latents, networks, world
-from shapes.configs import CONFIGS
-from shapes.folders import cache_folder, opened
-from shapes.world import Image, Scenes
 
 BATCH = 50
 Split = Literal["test", "validation"]

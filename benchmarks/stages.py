@@ -17,6 +17,10 @@ import torch
 from matplotlib.figure import Figure
 
 from amdm import plots, sample_ddim
+from amdm.shapes import denoisers, latents, scores, world
+from amdm.shapes.instances import instances
+from amdm.shapes.reading import read
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import Estimate, share
@@ -24,10 +28,6 @@ from benchmarks.methods import Schedule, extra_args, levels, model, starts_of
 from benchmarks.report import Section, compare
 from benchmarks.runner import Drawer
 from benchmarks.tables import Cell, Table
-from shapes import denoisers, latents, scores, world
-from shapes.instances import instances
-from shapes.reading import read
-from shapes.world import Image, Scenes
 
 TITLE = "When each attribute is decided"
 STEPS = (0, 3, 6, 9, 12, 15, 20, 25, 30, 35, 40, 45, 50)

@@ -11,14 +11,14 @@ from typing import Literal
 
 from amdm.geometry import slerp_fold
 from amdm.samplers import auto_length
+from amdm.shapes import denoisers, latents
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL
 from benchmarks.methods import Method, Schedule, extra_args, levels, model, starts_of
 from benchmarks.report import Question, asking
 from benchmarks.runner import Drawer
-from shapes import denoisers, latents
-from shapes.world import Image, Scenes
 from theory_checks.same_ecosystem import ScheduledModel, aggregate_by_index
 
 TITLE = "Table 10: a model of another schedule"

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import paper, pictures
 from benchmarks.experiment import Experiment
 from benchmarks.measures import CONTROL
 from benchmarks.methods import Length, Method, length_scale
 from benchmarks.report import Direction, Question, asking
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "Table 3: the correction's length"
 PAPER = {f"the paper's {x}": x for x in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)}

@@ -12,6 +12,7 @@ from itertools import product
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition, Kind
@@ -21,7 +22,6 @@ from benchmarks.report import Section
 from benchmarks.runner import Drawer
 from benchmarks.table6_sweep import JOINED, PASSES, label, noise
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "Table 6 with the caption counted once, the settings: eight trials each on validation scenes"
 LIMIT = 40.0

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+from amdm.shapes import denoisers
 from benchmarks import pictures
 from benchmarks.compositions import Composition
 from benchmarks.experiment import Experiment
@@ -10,7 +11,6 @@ from benchmarks.methods import Method
 from benchmarks.report import asking
 from benchmarks.runner import Drawer
 from benchmarks.table6 import against
-from shapes import denoisers
 
 TITLE = "Table 6 with published settings"
 HALF = round(float(denoisers.training_sigmas()[499]), 4)  # the level of t = 500 of 1000

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from amdm import plots
+from amdm.shapes.world import Image, Scenes
 from benchmarks import measures, pictures
 from benchmarks.compositions import Composition, Kind
 from benchmarks.experiment import Experiment
@@ -22,7 +23,6 @@ from benchmarks.methods import Method
 from benchmarks.report import Section
 from benchmarks.runner import Drawer
 from benchmarks.tables import Table
-from shapes.world import Image, Scenes
 
 TITLE = "Table 6, the settings: eight trials each on validation scenes"
 PASSES = 140

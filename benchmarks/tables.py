@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from amdm.shapes.tables import write_csv
 from benchmarks.measures import Estimate
-from shapes.tables import write_csv
 
 # Shares are given in percent; KID is times 1000 already.
 AS_IT_IS = ("KID", "KID above renders", "FID")

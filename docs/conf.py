@@ -13,7 +13,7 @@ from sphinx.util import logging
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from shapes.imports import import_beside_torchvision
+from amdm.shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")
 

@@ -36,10 +36,10 @@ from amdm import (
 )
 from amdm.denoisers import GaussianMixture, average_state_dicts, conjunction, linear, projective, scaling
 from amdm.schedules import karras_sigmas
+from amdm.shapes import scores
+from amdm.shapes.world import Scenes
 from benchmarks import caption_choice, caption_once, pictures, tables
 from benchmarks.runner import held_out
-from shapes import scores
-from shapes.world import Scenes
 
 HERE = Path(__file__).parent / "pictures"
 A_COLOUR, B_COLOUR, DRAWN = (plots.COLOURS[name] for name in ("blue", "vermilion", "green"))

@@ -26,11 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from amdm import Denoiser, amdm, sample_amdm, sample_ddim, sample_projective_guidance, start_noise
+from amdm.command_line.arguments import parser_of
 from amdm.denoisers import GaussianMixture, conjunction
 from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
-from shapes.commands import parser_of
-from shapes.scores import verdict
-from shapes.tables import write_csv
+from amdm.shapes.scores import verdict
+from amdm.shapes.tables import write_csv
 from theory_checks.statistics import percentiles
 
 Array = NDArray[Any]

@@ -27,7 +27,7 @@ def k_diffusion() -> Any:
     """k-diffusion, an independent reference; it is not there for Python 3.13."""
     if importlib.util.find_spec("k_diffusion") is None:
         pytest.skip("k-diffusion is not installed")
-    from shapes.imports import import_beside_torchvision  # not there beside an installed amdm
+    from amdm.shapes.imports import import_beside_torchvision  # not there beside an installed amdm
 
     return import_beside_torchvision("k_diffusion")
 

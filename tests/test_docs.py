@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shapes.imports import import_beside_torchvision
+from amdm.shapes.imports import import_beside_torchvision
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [DOCS / "getting_started.md", DOCS / "shapes.md", *sorted(DOCS.glob("how_to/*.md"))]

@@ -9,8 +9,8 @@ import torch
 
 from amdm import sample_dpmpp_2m, start_noise
 from amdm.schedules import karras_sigmas
-from shapes import denoisers, latents, scores, world
-from shapes.scores import Counts
+from amdm.shapes import denoisers, latents, scores, two_models, world
+from amdm.shapes.scores import Counts
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -29,7 +29,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def shapes():
-    return example("two_models")
+    return two_models
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from kinds import OF_ONE_MODEL
 from PIL import Image
 
 import amdm
-from shapes.imports import import_beside_torchvision
+from amdm.shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")
 ROOT = Path(__file__).parent.parent

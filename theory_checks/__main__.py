@@ -7,13 +7,14 @@ claim fails, 2 if packages of the extra `theory` are missing, else 0.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 from tqdm import tqdm
 
-from theory_checks.arguments import check_device, check_out, checked, missing
+from amdm.command_line.arguments import check_device, check_out, checked, missing
 from theory_checks.record import Size
 
 MODULES = (
@@ -30,10 +31,10 @@ MODULES = (
 )
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m theory_checks", description=__doc__.splitlines()[0] if __doc__ else None
+        prog="amdm theory", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument(
         "--only", nargs="+", choices=MODULES, default=MODULES, metavar="MODULE", help=", ".join(MODULES)
@@ -48,12 +49,12 @@ def parse() -> argparse.Namespace:
         "--out", type=folder, default="out/theory", help="folder for theory.json and theory.png"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks, print their table and write the files."""
-    args = parse()
+    args = parse(argv)
     if lacking := missing("matplotlib", "rich", "scipy"):
         print(f"{', '.join(lacking)} not found: pip install 'amdm[theory]'", file=sys.stderr)
         return 2

@@ -1,25 +1,29 @@
-"""The repository's trained networks as the checks need them; an installed package has none."""
+"""The trained networks as the checks need them; an installed package has three of five."""
 
 from functools import cache
 from typing import Any
 
 import torch
 
+from amdm.command_line.arguments import missing
 from amdm.noise import start_noise
 from amdm.types import Denoiser, Latent
-from theory_checks.arguments import missing
 from theory_checks.pair import NOISE
 
 
-def available() -> bool:
-    """Return True if the trained networks can be loaded here: checks on them are listed only then."""
-    return not missing("shapes", "diffusers", "safetensors")
+def available(*names: str) -> bool:
+    """Return True if these trained networks can be loaded here: checks on them are listed only then."""
+    if missing("diffusers", "einops", "safetensors"):
+        return False
+    from amdm.shapes.networks import WEIGHTS
+
+    return all((WEIGHTS / name).is_dir() for name in names)
 
 
 @cache
 def conditioned(names: tuple[str, str], seed: int, device: str) -> tuple[Denoiser, Denoiser]:
     """Return two models with guidance, conditioned on the same test scene whatever the batch."""
-    from shapes import denoisers, world
+    from amdm.shapes import denoisers, world
 
     scene = world.sample_scenes([world.TEST[seed]])
 
@@ -33,7 +37,7 @@ def conditioned(names: tuple[str, str], seed: int, device: str) -> tuple[Denoise
 
 def noised(seed: int, sigma: float, starts: int, device: str) -> Latent:
     """Return the latent of that scene's render with several draws of noise at a level, VE, float32."""
-    from shapes import latents, world
+    from amdm.shapes import latents, world
 
     latent = latents.encode(world.render(world.sample_scenes([world.TEST[seed]])))
     seeds = range(seed + NOISE, seed + NOISE + starts)

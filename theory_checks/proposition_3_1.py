@@ -245,7 +245,7 @@ def _other_bounds(n: int) -> Iterator[Check]:
         yield partial(turn, eta=eta)
     for quantity, eta in product(QUANTITIES, (0.0, 1.0)):
         yield partial(check_on_mixtures, quantity, n=n, eta=eta)
-        if networks.available():
+        if networks.available("layout", "attribute"):
             yield partial(check_on_networks, quantity, eta=eta)
 
 

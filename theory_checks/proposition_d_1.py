@@ -313,7 +313,7 @@ def checks(size: Size) -> Iterator[Check]:
         for separation in (0.5, 2.5):
             yield partial(run, form, "norm gap", "random", separation=separation)
             yield partial(run, form, "norm gap", "worst", separation=separation)
-    if size == "small" or not networks.available():
+    if size == "small" or not networks.available("layout", "attribute"):
         return
     # Half a minute: power iteration goes through the networks forty times.
     forms: tuple[Form, ...] = ("paper", "step map") if size == "default" else tuple(FORMS)

@@ -231,8 +231,8 @@ def check_networks(
     test split, whatever the seed. Two in five of the `steps` of either schedule aggregate. `options` are
     those of `check_aggregation`.
     """
-    import shapes.networks
-    from shapes import denoisers, latents, scores, world
+    import amdm.shapes.networks
+    from amdm.shapes import denoisers, latents, scores, world
 
     scenes = world.sample_scenes(world.TEST[:samples])
 
@@ -245,7 +245,7 @@ def check_networks(
         return counts.right == counts.wanted
 
     vp = trained("attribute", ddim_sigmas(TRAINED_LEVELS, steps), "vp")
-    edm = trained("attribute_edm", karras_sigmas(steps, *shapes.networks.EDM_SIGMAS), "ve")
+    edm = trained("attribute_edm", karras_sigmas(steps, *amdm.shapes.networks.EDM_SIGMAS), "ve")
     record = check_aggregation(
         *((vp, edm) if lead == "vp" else (edm, vp)),
         good,
@@ -269,7 +269,7 @@ def checks(size: Size) -> Iterator[Check]:
     routes: tuple[Route, ...] = ("shared levels", "step index", "step index, VP")
     for n, lead, route in product(dimensions, leads, routes):
         yield partial(check_mixtures, n, lead, route)
-    if not networks.available():
+    if not networks.available("attribute", "attribute_edm"):
         return
     if size == "default":
         for route in routes[:2]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm.geometry import radial_correct, slerp_fold
+from amdm.shapes.imports import import_beside_torchvision
 from benchmarks.speed.measure import Lines, keep_freed_memory, milliseconds, script
-from shapes.imports import import_beside_torchvision
 
 SHAPES = [(1, 4, 64, 64), (8, 4, 64, 64), (8, 16, 128, 128)]
 MODELS = [2, 3, 5]

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from torch.utils.benchmark import Timer
 
 from amdm import plots
+from amdm.shapes.tables import write_csv
 from benchmarks.provenance import commit, versions
 from benchmarks.tables import markdown
-from shapes.tables import write_csv
 
 RESULTS = Path(__file__).parent / "results"
 

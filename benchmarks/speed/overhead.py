@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm import ddim, sample_amdm, sample_ddim, sample_dpmpp_2m, sample_heun
+from amdm.shapes.imports import import_beside_torchvision
 from benchmarks.speed.measure import Lines, bars, milliseconds, script
-from shapes.imports import import_beside_torchvision
 
 STEPS = 50
 

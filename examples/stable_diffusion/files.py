@@ -15,7 +15,7 @@ from zipfile import is_zipfile
 
 import torch
 
-from theory_checks.arguments import Expected
+from amdm.command_line.arguments import Expected
 
 # The names of weights without their endings: of safetensors, and of pickles.
 DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model")

@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from amdm.command_line.arguments import Expected, check_device, check_out
+from amdm.shapes.imports import import_beside_torchvision
 from examples.stable_diffusion import files
-from shapes.imports import import_beside_torchvision
-from theory_checks.arguments import Expected, check_device, check_out
 
 LICENCES = {
     "Stable Diffusion": "weights CreativeML OpenRAIL-M",

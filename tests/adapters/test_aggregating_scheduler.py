@@ -439,7 +439,7 @@ def test_a_saved_pipeline_loads_in_a_process_that_has_no_amdm(tmp_path):
     torch.save(kwargs, tmp_path / "kwargs.pt")
     program = """
 import sys
-from shapes.imports import import_beside_torchvision
+from amdm.shapes.imports import import_beside_torchvision
 import_beside_torchvision("diffusers")
 sys.modules["amdm"] = None
 import torch

@@ -7,7 +7,7 @@ import string
 
 import torch
 
-from shapes.imports import import_beside_torchvision
+from amdm.shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")  # before transformers looks for torchvision
 

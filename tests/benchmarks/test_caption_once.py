@@ -3,6 +3,7 @@
 import pytest
 from tolerances import assert_equal
 
+from amdm.shapes import networks
 from benchmarks import fronts
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition
@@ -11,7 +12,6 @@ from benchmarks.runner import held_out
 from benchmarks.table6_caption_sweep import LIMIT, TRIALS, best, label
 from benchmarks.table6_sweep import PASSES
 from benchmarks.tables import Cell, Row
-from shapes import networks
 
 SCENES = held_out(0, 2)
 TWO = ("layout", "attribute")

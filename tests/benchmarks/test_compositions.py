@@ -6,12 +6,12 @@ import pytest
 import torch
 from tolerances import assert_equal
 
+from amdm.shapes import networks
 from benchmarks import table6_published, table6_sweep
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition
 from benchmarks.methods import Method
 from benchmarks.runner import held_out
-from shapes import networks
 
 SCENES = held_out(0, 2)
 ULA = (("kernel", "ula"), ("moves", 2), ("step_size", 0.03))

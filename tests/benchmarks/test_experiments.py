@@ -7,6 +7,7 @@ import matplotlib
 import pytest
 import torch
 
+from amdm.shapes import world
 from benchmarks import (
     best_length,
     measures,
@@ -23,7 +24,6 @@ from benchmarks import (
 from benchmarks.__main__ import EXPERIMENTS, HERE, SIZES, WITHOUT_IMAGES, main, modules, parse
 from benchmarks.methods import Method
 from benchmarks.runner import held_out, settings
-from shapes import world
 
 SCENES = held_out(0, 20)
 WITH_IMAGES = [name for name in EXPERIMENTS if name not in WITHOUT_IMAGES]

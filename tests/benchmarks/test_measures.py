@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from amdm.shapes import quality, scores, world
+from amdm.shapes.features import features
+from amdm.shapes.scores import Counts
 from benchmarks import measures, report, tables
 from benchmarks.measures import Estimate, difference, measure, share
 from benchmarks.runner import from_bytes, held_out, to_bytes
 from benchmarks.tables import Cell, Row
-from shapes import quality, scores, world
-from shapes.features import features
-from shapes.scores import Counts
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from tolerances import assert_equal
 
 from amdm import sample_amdm, sample_ddim, sample_dpmpp_2m
 from amdm.geometry import lerp_fold, slerp_fold
+from amdm.shapes import denoisers, latents, world
 from benchmarks import methods, stages, table10
 from benchmarks.methods import Method, levels, starts_of
-from shapes import denoisers, latents, world
 
 pytestmark = pytest.mark.slow
 STEPS = 5

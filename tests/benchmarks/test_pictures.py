@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from amdm import plots
+from amdm.shapes import world
 from benchmarks import pictures, redraw
 from benchmarks.__main__ import HERE
 from benchmarks.experiment import Experiment
 from benchmarks.runner import held_out
 from benchmarks.tables import Cell, Row
-from shapes import world
 
 TABLE = {
     "layout": Row(20, 1, 50, {"ISR avg": Cell(40.0, 35.0, 46.0), "KID": Cell(9.0, -3.0, 20.0)}),

@@ -7,9 +7,9 @@ from tolerances import assert_equal
 from torch import nn
 
 from amdm.denoisers import average_state_dicts, linear
-from shapes import conditions, denoisers, latents, networks, training, world
-from shapes.configs import CONFIGS
-from shapes.networks import Network
+from amdm.shapes import conditions, denoisers, latents, networks, training, world
+from amdm.shapes.configs import CONFIGS
+from amdm.shapes.networks import Network
 
 
 class Affine(nn.Module):

@@ -220,7 +220,7 @@ def test_all_converge_by_the_second_order_on_a_gaussians_exact_flow(name):
 
 
 def diffusers():
-    from shapes.imports import import_beside_torchvision
+    from amdm.shapes.imports import import_beside_torchvision
 
     return import_beside_torchvision("diffusers")
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from shapes.world import COLOURS, KINDS, SHAPES, STYLES, Scenes
+from amdm.shapes.world import COLOURS, KINDS, SHAPES, STYLES, Scenes
 
 
 def hand_made(objects, links=(), style="flat", side=11.0):

@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 
-from shapes import denoisers, networks
-from shapes.configs import CONFIGS
-from shapes.imports import import_beside_torchvision
-from shapes.latents import SHAPE, Latent, decode
-from shapes.networks import Network
-from shapes.world import Scenes
+from amdm.shapes import denoisers, networks
+from amdm.shapes.configs import CONFIGS
+from amdm.shapes.imports import import_beside_torchvision
+from amdm.shapes.latents import SHAPE, Latent, decode
+from amdm.shapes.networks import Network
+from amdm.shapes.world import Scenes
 
 diffusers = import_beside_torchvision("diffusers")
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from shapes import competence, denoisers, scores, world
+from amdm.shapes import competence, denoisers, scores, world
 
 HEADER = competence.COLUMNS
 

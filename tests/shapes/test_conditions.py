@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from scenes import hand_made
 
-from shapes import conditions, world
-from shapes.conditions import (
+from amdm.shapes import conditions, world
+from amdm.shapes.conditions import (
     box_coverage,
     caption_tokens,
     colour_maps,
@@ -13,8 +13,8 @@ from shapes.conditions import (
     reference_scenes,
     reference_tokens,
 )
-from shapes.configs import CONFIGS
-from shapes.world import VOCABULARY, sample_scenes
+from amdm.shapes.configs import CONFIGS
+from amdm.shapes.world import VOCABULARY, sample_scenes
 
 PAIR = hand_made(
     [("disc", "green"), ("cross", "blue"), ("disc", "green")], [("pointing", 0, 1)], style="striped"

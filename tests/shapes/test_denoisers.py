@@ -7,11 +7,11 @@ import torch
 
 from amdm import check_same_ecosystem, ddim, start_noise
 from amdm.denoisers import Guided
-from shapes import denoisers, latents, networks, world
-from shapes.configs import CONFIGS
-from shapes.denoisers import denoiser, extra_args, sigmas, training_sigmas
-from shapes.imports import import_beside_torchvision
-from shapes.networks import Network
+from amdm.shapes import denoisers, latents, networks, world
+from amdm.shapes.configs import CONFIGS
+from amdm.shapes.denoisers import denoiser, extra_args, sigmas, training_sigmas
+from amdm.shapes.imports import import_beside_torchvision
+from amdm.shapes.networks import Network
 
 
 @pytest.fixture(scope="module")

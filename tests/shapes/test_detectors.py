@@ -9,16 +9,16 @@ import torch
 from scenes import hand_made
 from tqdm.auto import tqdm
 
-from shapes.confusion import chance, count, links_of, measure, rate, tables_of, worst
-from shapes.detectors import (
+from amdm.shapes.confusion import chance, count, links_of, measure, rate, tables_of, worst
+from amdm.shapes.detectors import (
     colours_of,
     detect_interactions,
     detect_styles,
     fit,
     shapes_of,
 )
-from shapes.finding import whiteness
-from shapes.world import COLOURS, KINDS, SHAPES, STYLES, TEST, link_matrix, render, sample_scenes
+from amdm.shapes.finding import whiteness
+from amdm.shapes.world import COLOURS, KINDS, SHAPES, STYLES, TEST, link_matrix, render, sample_scenes
 
 CONDITIONS = [(0.0, 0.99), (0.05, 0.95), (0.1, 0.95)]
 
@@ -116,7 +116,7 @@ def test_the_command_writes_tables_and_a_picture(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "shapes.confusion",
+        "amdm.shapes.confusion",
         "--scenes",
         "20",
         "--quiet",

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from shapes import world
-from shapes.detectors import detect_styles
-from shapes.finding import find_objects
+from amdm.shapes import world
+from amdm.shapes.detectors import detect_styles
+from amdm.shapes.finding import find_objects
 
 SCENES = world.sample_scenes(world.VALIDATION[:300])
 

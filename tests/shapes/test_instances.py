@@ -4,9 +4,9 @@ import pytest
 import torch
 from scenes import hand_made
 
-from shapes.instances import box_iou, instances
-from shapes.reading import read
-from shapes.world import render
+from amdm.shapes.instances import box_iou, instances
+from amdm.shapes.reading import read
+from amdm.shapes.world import render
 
 OBJECTS = [("disc", "red"), ("cross", "cyan")]
 

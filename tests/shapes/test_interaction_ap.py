@@ -5,10 +5,10 @@ import pytest
 import torch
 from scenes import hand_made
 
-from shapes import world
-from shapes.interaction_ap import CATEGORIES, RARE, Judged, average_precision, judge, mean_ap
-from shapes.reading import Read, read
-from shapes.world import KINDS, SHAPES, Scenes, render, sample_scenes
+from amdm.shapes import world
+from amdm.shapes.interaction_ap import CATEGORIES, RARE, Judged, average_precision, judge, mean_ap
+from amdm.shapes.reading import Read, read
+from amdm.shapes.world import KINDS, SHAPES, Scenes, render, sample_scenes
 
 OBJECTS = [("disc", "red"), ("square", "yellow"), ("cross", "cyan"), ("triangle", "green")]
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from shapes.denoisers import training_sigmas
-from shapes.imports import import_beside_torchvision
-from shapes.latents import MEAN, SCALE, basis, channel_statistics, decode, encode
-from shapes.world import TRAIN, render, sample_scenes
+from amdm.shapes.denoisers import training_sigmas
+from amdm.shapes.imports import import_beside_torchvision
+from amdm.shapes.latents import MEAN, SCALE, basis, channel_statistics, decode, encode
+from amdm.shapes.world import TRAIN, render, sample_scenes
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from tolerances import assert_equal
 
 from amdm import check_same_ecosystem, sample_amdm, sample_ddim, start_noise
 from amdm.diffusers import from_pipeline
-from shapes import denoisers, latents, world
-from shapes.imports import import_beside_torchvision
+from amdm.shapes import denoisers, latents, world
+from amdm.shapes.imports import import_beside_torchvision
 
 import_beside_torchvision("diffusers")
 

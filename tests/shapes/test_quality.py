@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from shapes import features, latents, quality
-from shapes.world import TEST, TRAIN, render, sample_scenes
+from amdm.shapes import features, latents, quality
+from amdm.shapes.world import TEST, TRAIN, render, sample_scenes
 
 GROUPS = 10
 
@@ -39,7 +39,7 @@ def test_features_read_the_words_and_the_disturbance_of_unseen_renders():
 
 
 def _words(scenes):
-    from shapes.world import captions
+    from amdm.shapes.world import captions
 
     ids = captions(scenes)
     return (ids - 1).where(ids > 0, ids[:, :1] - 1)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from scenes import hand_made
 
-from shapes import world
-from shapes.instances import box_iou
-from shapes.reading import Read, read, said
-from shapes.world import COLOURS, KINDS, SHAPES, STYLES, TEST, VOCABULARY, render, sample_scenes
+from amdm.shapes import world
+from amdm.shapes.instances import box_iou
+from amdm.shapes.reading import Read, read, said
+from amdm.shapes.world import COLOURS, KINDS, SHAPES, STYLES, TEST, VOCABULARY, render, sample_scenes
 
 
 def words(row):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scenes import hand_made
 
-from shapes import scores, world
-from shapes.scores import Counts, Found, chance, compare, difference, everything, find, rate, truth
+from amdm.shapes import scores, world
+from amdm.shapes.scores import Counts, Found, chance, compare, difference, everything, find, rate, truth
 
 
 def test_renders_score_full_marks():

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from shapes import denoisers, networks, training, world
-from shapes.configs import CONFIGS
+from amdm.shapes import denoisers, networks, training, world
+from amdm.shapes.configs import CONFIGS
 
 CPU = torch.device("cpu")
 SHORT = replace(CONFIGS["base"], images=64 * 8)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from amdm import sample_ddim, start_noise
-from shapes import denoisers, latents, networks, scores, world
-from shapes.configs import CONFIGS
+from amdm.shapes import denoisers, latents, networks, scores, world
+from amdm.shapes.configs import CONFIGS
 
 SHIPPED = sorted(folder.parent.name for folder in networks.WEIGHTS.glob("*/scheduler"))
 

@@ -8,7 +8,7 @@ import torch
 from matplotlib.image import imread
 from scenes import hand_made
 
-from shapes.world import (
+from amdm.shapes.world import (
     BACKGROUND,
     BOX_SIDES,
     CELL,

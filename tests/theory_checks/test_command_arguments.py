@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from theory_checks.arguments import Expected, check_device, check_out
+from amdm.command_line.arguments import Expected, check_device, check_out
 
 COMMANDS = {
-    "examples.two_models": "draw",
+    "amdm.shapes.two_models": "draw",
     "examples.digits": "World",
     "theory_checks.__main__": "tqdm",
-    "shapes.training": "train",
+    "amdm.shapes.training": "train",
 }
 
 
@@ -27,7 +27,7 @@ def stopped(command, monkeypatch, capsys, *given):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["examples.two_models", "examples.digits", "theory_checks.__main__"])
+@pytest.mark.parametrize("command", ["amdm.shapes.two_models", "examples.digits", "theory_checks.__main__"])
 def test_out_must_be_writable_before_the_work(command, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "inside", Path("/proc/out")):
@@ -36,7 +36,7 @@ def test_out_must_be_writable_before_the_work(command, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    ("command", "given"), [("theory_checks.__main__", []), ("shapes.training", ["layout"])]
+    ("command", "given"), [("theory_checks.__main__", []), ("amdm.shapes.training", ["layout"])]
 )
 @pytest.mark.parametrize("device", ["bogus", "meta", "privateuseone"])
 def test_a_device_that_is_not_here_is_one_line(command, given, device, monkeypatch, capsys):

@@ -5,9 +5,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from shapes import world
-from shapes.scores import Found
-from shapes.world import Scenes
+from amdm.shapes import world
+from amdm.shapes.scores import Found
+from amdm.shapes.world import Scenes
 
 RIGHT, WRONG = "#4ade80", "#f87171"
 

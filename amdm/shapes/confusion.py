@@ -4,7 +4,7 @@ There are four conditions: clean renders; renders with Gaussian noise of 0.05 an
 1], not clipped); and shuffled renders, which are read in the boxes of the next scene and compared with that
 scene. On these a detector that sees only pixels and boxes is right by chance: as often as two independent
 draws agree, one with the frequencies of its answers and one with those of the truths. Writes a table per
-detector and condition, rates.csv and confusion.png to shapes/confusion.
+detector and condition, rates.csv and confusion.png to amdm/shapes/confusion.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from shapes import detectors, scores, world
-from shapes.commands import parser_of
-from shapes.tables import write_csv
+from amdm.command_line.arguments import parser_of
+from amdm.shapes import detectors, scores, world
+from amdm.shapes.tables import write_csv
 
 OUT = Path(__file__).parent / "confusion"
 # The noise, and how many scenes further on the boxes and the truth are taken from.

@@ -5,9 +5,9 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from shapes import detectors, world
-from shapes.finding import find_objects
-from shapes.world import Image
+from amdm.shapes import detectors, world
+from amdm.shapes.finding import find_objects
+from amdm.shapes.world import Image
 
 
 class Read(NamedTuple):

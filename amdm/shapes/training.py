@@ -1,9 +1,9 @@
-"""Train one of the models: `python -m shapes.training base`.
+"""Train one of the models: `python -m amdm.shapes.training base`.
 
 A run is a function of its configuration: an interrupted run continues from its last checkpoint and ends with
 the same weights as one without interruption, bit for bit on one machine. Checkpoints are in the folder that
 the environment variable AMDM_CACHE names (default: ~/.cache/amdm); finished weights and loss curves are in
-shapes/weights.
+amdm/shapes/weights.
 """
 
 import json
@@ -18,13 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from shapes import conditions, denoisers, latents, networks, world
-from shapes.commands import parser_of
-from shapes.configs import CONFIGS, Prediction, TrainingConfig
-from shapes.folders import cache_folder, opened
-from shapes.networks import Network
-from shapes.tables import write_csv
-from theory_checks.arguments import check_device, checked
+from amdm.command_line.arguments import check_device, checked, parser_of
+from amdm.shapes import conditions, denoisers, latents, networks, world
+from amdm.shapes.configs import CONFIGS, Prediction, TrainingConfig
+from amdm.shapes.folders import cache_folder, opened
+from amdm.shapes.networks import Network
+from amdm.shapes.tables import write_csv
 
 BATCH = 64
 WARMUP = 500  # steps over which the rate rises

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shapes import detectors, world
-from shapes.world import Image, Scenes
+from amdm.shapes import detectors, world
+from amdm.shapes.world import Image, Scenes
 from theory_checks.statistics import percentiles, rule_of_three
 
 ATTRIBUTES = ("shapes", "colours", "interactions", "style")

@@ -47,6 +47,23 @@ def checked(check: Callable[[T], Any], make: Callable[[str], T]) -> Callable[[st
     return convert
 
 
+def parser_of(
+    doc: str | None, out: Path | str | None = None, files: str = "", prog: str | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser described by a docstring's first line, with --quiet and, for a default folder, --out.
+
+    If --out cannot be written to, parsing ends with a one-line error. A missing folder is made. `files` names
+    the written files in the help, `prog` the command.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=doc.splitlines()[0] if doc else None)
+    if out is not None:
+        parser.add_argument(
+            "--out", type=checked(check_out, Path), default=str(out), help=f"folder for {files}"
+        )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
 def missing(*packages: str) -> list[str]:
     """Return the packages that are not installed."""
     return [name for name in packages if find_spec(name) is None]

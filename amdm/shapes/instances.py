@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from shapes.reading import Read
-from shapes.world import Scenes
+from amdm.shapes.reading import Read
+from amdm.shapes.world import Scenes
 
 OVERLAP = 0.5
 

@@ -9,11 +9,11 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from shapes import conditions
-from shapes.conditions import Maps, Tokens
-from shapes.configs import CONFIGS, TrainingConfig
-from shapes.imports import import_beside_torchvision
-from shapes.latents import Latent
+from amdm.shapes import conditions
+from amdm.shapes.conditions import Maps, Tokens
+from amdm.shapes.configs import CONFIGS, TrainingConfig
+from amdm.shapes.imports import import_beside_torchvision
+from amdm.shapes.latents import Latent
 
 _diffusers = partial(import_beside_torchvision, "diffusers")  # imported where it is first needed
 

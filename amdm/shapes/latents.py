@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from shapes.world import Image
+from amdm.shapes.world import Image
 
 SHAPE = (12, 16, 16)
 Latent = Float[Tensor, "batch 12 16 16"]

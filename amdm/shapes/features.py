@@ -1,9 +1,9 @@
-"""A small network whose features compare sets of images: `python -m shapes.features` trains it.
+"""A small network whose features compare sets of images: `python -m amdm.shapes.features` trains it.
 
 It is to this world what Inception is to photographs: a classifier whose last pooled layer describes how
 images look. It predicts a render's words (shapes, colours, interactions and style), and how much noise was
 added to it and how far it was smoothed: features without that would not show a poor image. Weights are in
-shapes/weights/features; training takes some minutes on two cores.
+amdm/shapes/weights/features; training takes some minutes on two cores.
 """
 
 from functools import cache
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm.auto import tqdm
 
-from shapes import conditions, world
-from shapes.commands import parser_of
-from shapes.folders import opened
-from shapes.networks import WEIGHTS
-from shapes.world import Image
+from amdm.command_line.arguments import parser_of
+from amdm.shapes import conditions, world
+from amdm.shapes.folders import opened
+from amdm.shapes.networks import WEIGHTS
+from amdm.shapes.world import Image
 
 DIMS = 64
 STEPS, BATCH, RATE = 4000, 64, 3e-3

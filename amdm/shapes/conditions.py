@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from shapes import latents, world
-from shapes.configs import TrainingConfig
-from shapes.world import Scenes
+from amdm.shapes import latents, world
+from amdm.shapes.configs import TrainingConfig
+from amdm.shapes.world import Scenes
 
 WORD_DIMS = len(world.VOCABULARY) - 1  # the empty word is no word
 PATCH = 4  # latent pixels: a reference's token is about a square of 8 x 8 pixels

@@ -8,10 +8,10 @@ from amdm.compatibility import LatentSpace
 from amdm.denoisers import Guided
 from amdm.diffusers import Call, NetworkDenoiser
 from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
-from shapes import conditions, latents, networks
-from shapes.configs import CONFIGS, Prediction
-from shapes.networks import EDM_SIGMAS, Network
-from shapes.world import Image, Scenes
+from amdm.shapes import conditions, latents, networks
+from amdm.shapes.configs import CONFIGS, Prediction
+from amdm.shapes.networks import EDM_SIGMAS, Network
+from amdm.shapes.world import Image, Scenes
 
 GUIDANCE = 3.0
 LATENT_SPACE = LatentSpace("shapes", scaling=latents.SCALE, shape=latents.SHAPE)

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from shapes.finding import MARKED, find_objects, whiteness
-from shapes.world import (
+from amdm.shapes.finding import MARKED, find_objects, whiteness
+from amdm.shapes.world import (
     BACKGROUND,
     GRAINY,
     KINDS,

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shapes.instances import OVERLAP, box_iou
-from shapes.reading import Read
-from shapes.world import KIND_WEIGHTS, KINDS, SHAPES, Scenes
+from amdm.shapes.instances import OVERLAP, box_iou
+from amdm.shapes.reading import Read
+from amdm.shapes.world import KIND_WEIGHTS, KINDS, SHAPES, Scenes
 
 CATEGORIES = [(kind, shape) for kind in range(1, len(KINDS)) for shape in range(len(SHAPES))]
 COMMON = 0.1  # of the interactions in training; rarer kinds are rare

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from shapes.world import (
+from amdm.shapes.world import (
     BACKGROUND,
     BOX_SIDES,
     CELL,

@@ -2,9 +2,10 @@
 
 Model A (`layout`) is told where which shapes are and how they interact, model B (`attribute`) where which
 colours are; both get the caption, which says what there is but not where. Both are latent diffusion models in
-diffusers' classes, trained on `shapes.world` and stored in `shapes/weights`. They are joined by projective
-guidance, for which the model `base` says what the caption alone makes of an image, and by AMDM. The same
-held-out scenes and the same starts for all; detectors that see pixels and boxes only say what is right.
+diffusers' classes, trained on `amdm.shapes.world` and stored in `amdm/shapes/weights`. They are joined by
+projective guidance, for which the model `base` says what the caption alone makes of an image, and by AMDM.
+The same held-out scenes and the same starts for all; detectors that see pixels and boxes only say what is
+right.
 """
 
 from collections.abc import Sequence
@@ -16,16 +17,16 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from amdm import sample_amdm, sample_projective_guidance, seeded_noise, start_noise
+from amdm.command_line.arguments import parser_of
 from amdm.denoisers import Guided
 from amdm.samplers import dpmpp_2m, dpmpp_2m_sde
 from amdm.samplers.march import Callback
 from amdm.schedules import karras_sigmas
+from amdm.shapes import denoisers, latents, pictures, scores, world
+from amdm.shapes.scores import Counts, Found
+from amdm.shapes.tables import write_csv
+from amdm.shapes.world import Image, Scenes
 from amdm.types import Latent
-from shapes import denoisers, latents, pictures, scores, world
-from shapes.commands import parser_of
-from shapes.scores import Counts, Found
-from shapes.tables import write_csv
-from shapes.world import Image, Scenes
 
 METHODS = {
     "A": ("layout",),
@@ -162,7 +163,7 @@ def write_table(table: Table, scenes: Scenes, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the scenes, print the table and write the picture."""
-    parser = parser_of(__doc__, "out/demo", "shapes.png and .csv")
+    parser = parser_of(__doc__, "out/demo", "shapes.png and .csv", "amdm demo")
     parser.add_argument("--scenes", type=int, default=64, help="of the test split")
     parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE)
     args = parser.parse_args(argv)
@@ -177,7 +178,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     draw_figure(drawn, found, table, scenes).savefig(args.out / "shapes.png", dpi=100)
     write_table(table, scenes, args.out / "shapes.csv")
     print(f"\nWrote {args.out / 'shapes.png'} and {args.out / 'shapes.csv'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,10 @@
-"""Scores of each model alone on held-out scenes: `python -m shapes.competence`.
+"""Scores of each model alone on held-out scenes: `python -m amdm.shapes.competence`.
 
 DDIM takes 50 steps with guidance, from one start per scene that is the same for every model. Each model gets
 its conditions and the caption, which names the style except for `style`. Two rates stand beside every rate:
 `random` is the score of the caption's objects (colours, interactions) put into the boxes at random;
 `exchanged` is the score of the model's own objects exchanged among the boxes. Intervals are of 95%. Writes
-competence.csv and competence.png (the first scenes as each model draws them) to shapes/competence.
+competence.csv and competence.png (the first scenes as each model draws them) to amdm/shapes/competence.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from amdm import sample_ddim, start_noise
-from shapes import denoisers, latents, pictures, scores, world
-from shapes.commands import parser_of
-from shapes.configs import CONFIGS
-from shapes.tables import write_csv
-from shapes.world import Image, Scenes
+from amdm.command_line.arguments import parser_of
+from amdm.shapes import denoisers, latents, pictures, scores, world
+from amdm.shapes.configs import CONFIGS
+from amdm.shapes.tables import write_csv
+from amdm.shapes.world import Image, Scenes
 
 OUT = Path(__file__).parent / "competence"
 BATCH = 50

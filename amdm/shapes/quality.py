@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shapes.imports import import_beside_torchvision
+from amdm.shapes.imports import import_beside_torchvision
 
 FID_FROM = 5000
 

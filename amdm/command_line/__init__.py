@@ -1,0 +1,1 @@
+"""The command `amdm`, and what the library's commands share."""
