@@ -140,6 +140,11 @@ def load_unet(name: str | None) -> Any:
 
 def _load(kind: Any, name: str, part: str) -> Any:
     folder = WEIGHTS / name / part
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is not there: a wheel has the weights of base, layout and attribute, "
+            "the repository those of all models"
+        )
     try:
         stored = kind.from_pretrained(folder, variant="fp16", local_files_only=True)
     except Exception as error:  # diffusers, safetensors and json raise what they like

@@ -24,6 +24,15 @@ def test_all_weights_together_stay_below_30_mb():
     assert sum(file.stat().st_size for file in networks.WEIGHTS.rglob("*.*")) < 30e6
 
 
+def test_weights_that_a_wheel_lacks_and_weights_that_are_damaged_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
+    with pytest.raises(ValueError, match=r"style/unet is not there: a wheel has the weights of base, layout"):
+        networks.load("style")
+    (tmp_path / "style" / "unet").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"style/unet holds no weights that can be read: "):
+        networks.load("style")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "attribute", "least"),
