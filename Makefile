@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check docs fuzz mutants benchmarks speed lock clean
+.PHONY: demo test test-slow check docs fuzz mutants benchmarks speed speed-gpu speed-gpu-bundle lock clean
 
 demo: .venv/installed
 	$(BIN)/amdm demo
@@ -44,6 +44,27 @@ speed: .venv/installed
 	$(BIN)/python -m benchmarks.speed.overhead
 	$(BIN)/python -m benchmarks.speed.import_time
 	$(BIN)/python -m benchmarks.speed.hops
+
+# Where torch finds a GPU: four minutes. ARGS=--tiny runs it with few channels on any machine.
+speed-gpu: .venv/installed
+	$(BIN)/python -m benchmarks.speed.gpu $(ARGS)
+
+# The same for a machine that has torch and no internet: copy build/speed_gpu there, and `python gpu.py`.
+# What the machine has of these packages, it uses; compiled ones are for its version of Python.
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64 \
+	manylinux_2_12_x86_64 manylinux2010_x86_64
+GPU_WHEELS := accelerate certifi charset-normalizer diffusers h11 httpcore2 httpx2 huggingface-hub idna jaxtyping \
+	numpy packaging peft pillow psutil pyyaml regex requests safetensors tokenizers tqdm transformers truststore \
+	urllib3 wadler-lindig
+speed-gpu-bundle: .venv/installed
+	rm -rf build/speed_gpu && mkdir -p build/speed_gpu
+	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -c constraints.txt \
+		--python-version $(GPU_PYTHON) $(GPU_PLATFORMS:%=--platform %) -d build/speed_gpu/wheels $(GPU_WHEELS)
+	git ls-files 'amdm/*.py' benchmarks/__init__.py benchmarks/provenance.py benchmarks/speed/__init__.py \
+		benchmarks/speed/gpu.py benchmarks/speed/unets.py | tar -c -T - | tar -x -C build/speed_gpu
+	cp benchmarks/speed/bare.py build/speed_gpu/gpu.py
+	git rev-parse --short HEAD >build/speed_gpu/benchmarks/speed/COMMIT
 
 # One environment for everything; made again when what it needs changes.
 .venv/installed: pyproject.toml constraints.txt

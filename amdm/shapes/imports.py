@@ -14,6 +14,8 @@ def import_beside_torchvision(name: str) -> Any:
     """
     try:
         importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        pass  # diffusers does without
     except RuntimeError:
         for loaded in [loaded for loaded in sys.modules if loaded.startswith("torchvision")]:
             del sys.modules[loaded]
