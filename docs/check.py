@@ -15,7 +15,7 @@ import_beside_torchvision("diffusers")
 
 MODULES = [
     "amdm.compatibility", "amdm.denoisers", "amdm.diffusers", "amdm.diffusers.scheduler", "amdm.geometry",
-    "amdm.k_diffusion", "amdm.noise", "amdm.samplers", "amdm.schedules", "amdm.types",
+    "amdm.k_diffusion", "amdm.noise", "amdm.sample", "amdm.samplers", "amdm.schedules", "amdm.types",
 ]  # fmt: skip
 LOADS = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*\"[^>]*>")
 CSS_LOADS = re.compile(r"(?:url\(|@import )[\"']?(?:https?:)?//[^)]*")

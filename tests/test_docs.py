@@ -24,7 +24,7 @@ MODULES = [
     "noise",
     "plots",
 ]
-MODULES += ["samplers", "schedules", "types", "environment"]
+MODULES += ["samplers", "schedules", "types", "environment", "sample"]
 
 
 RESULTS = {"latent", "latents", "alone", "joined"}  # what the pages call their results
@@ -71,7 +71,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     code = blocks(page)
     if any("import k_diffusion" in block for block in code):
         monkeypatch.setitem(sys.modules, "k_diffusion", request.getfixturevalue("k_diffusion"))
-    loads = any("from_pretrained" in block for block in code)
+    loads = any("from_pretrained" in block or "config_of" in block for block in code)
     monkeypatch.chdir(request.getfixturevalue("folder") if loads else tmp_path)
     namespace = {"__name__": "page"}
     for block in code:

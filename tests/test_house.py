@@ -19,8 +19,8 @@ MODULES = {
     ".".join(path.with_suffix("").parts).removesuffix(".__init__"): ast.parse((ROOT / path).read_text())
     for path in FILES
 }
-LAYERS = ["amdm", "amdm.command_line.arguments", "theory_checks", "amdm.shapes", "examples", "benchmarks"]
-LAYERS += ["amdm.page", "amdm.command_line"]  # what starts everything else
+LAYERS = ["amdm", "amdm.command_line.arguments", "theory_checks", "amdm.shapes", "amdm.sample", "examples"]
+LAYERS += ["benchmarks", "amdm.page", "amdm.command_line"]  # what starts everything else
 
 
 def layer_of(module):

@@ -1,4 +1,4 @@
-"""Test every statement of the paper: `python -m theory_checks`.
+"""Test every statement of the paper: `amdm theory`.
 
 Prints a table, writes theory.json (every record) and theory.png; with projective_guidance also
 projective_guidance.csv and .png, its gap by level. The exit status is 1 if a statement that we
@@ -34,17 +34,29 @@ MODULES = (
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        prog="amdm theory", description=__doc__.splitlines()[0] if __doc__ else None
+        prog="amdm theory",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--only", nargs="+", choices=MODULES, default=MODULES, metavar="MODULE", help=", ".join(MODULES)
+        "--only",
+        nargs="+",
+        choices=MODULES,
+        default=list(MODULES),
+        metavar="MODULE",
+        help="the statements to test: some of the default",
     )
     parser.add_argument(
-        "--size", choices=get_args(Size), default="default", help="how many settings, and how large"
+        "--size",
+        choices=get_args(Size),
+        default="default",
+        help=f"how many settings, and how large: {', '.join(get_args(Size))}",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all draws")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
     device, folder = checked(check_device, str), checked(check_out, Path)
-    parser.add_argument("--device", type=device, default="cpu", help="where the draws are made")
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="device of torch on which the draws are made"
+    )
     parser.add_argument(
         "--out", type=folder, default="out/theory", help="folder for theory.json and theory.png"
     )

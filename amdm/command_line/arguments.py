@@ -55,7 +55,11 @@ def parser_of(
     If --out cannot be written to, parsing ends with a one-line error. A missing folder is made. `files` names
     the written files in the help, `prog` the command.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=doc.splitlines()[0] if doc else None)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=doc.splitlines()[0] if doc else None,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     if out is not None:
         parser.add_argument(
             "--out", type=checked(check_out, Path), default=str(out), help=f"folder for {files}"

@@ -33,6 +33,12 @@ COMMANDS = {
         "theory",
         ("matplotlib", "rich", "scipy"),
     ),
+    "sample": Command(
+        "draw pictures with pipelines that are joined, as a file says",
+        "amdm.sample.main",
+        "diffusers",
+        ("diffusers", "transformers", "peft", "safetensors", "PIL"),
+    ),
     "environment": Command("print versions and devices, for a bug report", "amdm.environment"),
 }
 

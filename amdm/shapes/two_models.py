@@ -164,8 +164,10 @@ def write_table(table: Table, scenes: Scenes, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the scenes, print the table and write the picture."""
     parser = parser_of(__doc__, "out/demo", "shapes.png and .csv", "amdm demo")
-    parser.add_argument("--scenes", type=int, default=64, help="of the test split")
-    parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE)
+    many = f"how many held-out scenes, {PICTURED} to {len(world.TEST)}; {PICTURED} are in the picture"
+    parser.add_argument("--scenes", type=int, default=64, help=many)
+    scale = "scale of classifier-free guidance of A, B and AMDM; projective guidance has 2"
+    parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE, help=scale)
     args = parser.parse_args(argv)
     if not PICTURED <= args.scenes <= len(world.TEST):
         parser.error(f"--scenes is {args.scenes}, expected {PICTURED} to {len(world.TEST)}")

@@ -25,7 +25,7 @@ from transformers import CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisi
 from amdm import check_same_ecosystem, sample_amdm, sample_ddim
 from amdm.diffusers import from_pipeline
 from amdm.geometry import radial_correct, slerp_fold
-from examples.stable_diffusion import systems
+from amdm.sample import systems
 
 # The real repositories' code warns of its own: an assertion of a tuple is a SyntaxWarning.
 pytestmark = pytest.mark.filterwarnings(
@@ -59,7 +59,7 @@ INSTANCES = {
 
 def module(folder, name):
     """A module of a stand-in, or of a checkout of the real code: nothing of either is installed."""
-    systems._libraries()  # names that code of its age imports, and one that IP-Adapter's does
+    systems.libraries()  # names that code of its age imports, and one that IP-Adapter's does
     importlib.import_module("diffusers.pipelines.controlnet").MultiControlNetModel = MultiControlNetModel
     sys.path.insert(0, str(UPSTREAM / folder))
     try:

@@ -1,12 +1,11 @@
-"""The scripts of the paper's three settings, on tiny checkpoints with the real ones' layout."""
+"""The paper's settings as configurations, on tiny checkpoints with the real ones' layout."""
 
-import argparse
-import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from unittest.mock import patch
 
@@ -30,33 +29,20 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from amdm import sample_amdm, sample_ddim, start_noise
 from amdm.diffusers import from_pipeline
-from examples.stable_diffusion import (
-    files,
-    interact_ip,
-    interact_ip_xl,
-    interact_migc,
-    interact_migc_ip,
-    memory,
-    sampling,
-    systems,
-)
+from amdm.sample import Model, Unusable, config_of, files, memory, systems
+from amdm.sample.systems import Place
 
 # The real repositories' code warns of its own: an assertion of a tuple is a SyntaxWarning.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::UserWarning", "ignore::SyntaxWarning"
 )
-ROOT = Path(__file__).parents[1]
-SCRIPTS = {
-    "interact_migc": (interact_migc, ["interactdiffusion", "migc", "sd14"]),
-    "interact_ip": (interact_ip, ["interactdiffusion", "ip"]),
-    "interact_migc_ip": (interact_migc_ip, ["interactdiffusion", "migc", "sd14", "ip"]),
-    "interact_ip_xl": (interact_ip_xl, ["interactdiffusion_xl", "ip_xl"]),
-}
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "stable_diffusion"
 NAMES = {
-    "interact_migc": ["InteractDiffusion", "InteractDiffusion(+MIGC)"],
-    "interact_ip": ["InteractDiffusion", "InteractDiffusion(+IP-Adapter)"],
-    "interact_migc_ip": ["InteractDiffusion", "InteractDiffusion(+MIGC, IP-Adapter)"],
-    "interact_ip_xl": ["InteractDiffusion-XL", "InteractDiffusion-XL(+IP-Adapter-XL)"],
+    "interact_migc": ["InteractDiffusion", "MIGC"],
+    "interact_ip": ["InteractDiffusion", "IP-Adapter"],
+    "interact_migc_ip": ["InteractDiffusion", "MIGC", "IP-Adapter"],
+    "interact_ip_xl": ["InteractDiffusion-XL", "IP-Adapter-XL"],
 }
 XL_CODE = paper.UPSTREAM / "igligen-xl"  # its pipeline imports a package of this repository
 # The files with code in the folders on the hub, and where they come from.
@@ -125,43 +111,62 @@ def code_cache(tmp_path_factory):
         yield
 
 
-def arguments(folder, parts, out):
-    adapter = ["--image-encoder", folder / "image_encoder", "--image", folder / "style.png", "--ip-adapter"]
-    paths = {
-        "interactdiffusion": ["--interactdiffusion", folder / "interactdiffusion"],
-        "interactdiffusion_xl": ["--interactdiffusion-xl", folder / "interactdiffusion_xl"],
-        "migc": ["--migc-checkout", paper.UPSTREAM / "MIGC", "--migc-weights", folder / "MIGC_SD14.ckpt"],
-        "sd14": ["--sd14", folder / "sd"],
-        "ip": [*adapter, folder / "ip-adapter_sd15.safetensors", "--sd15", folder / "sd"],
-        "ip_xl": [*adapter, folder / "ip-adapter_sdxl.safetensors", "--sdxl", folder / "sdxl"],
-    }
-    given = [str(value) for part in parts for value in paths[part]]
-    return [*given, "--out", str(out), "--device", "cpu", "--quiet"]
+# The paths in the files, as they are on the hub, and here.
+PATHS = {
+    "models/interactdiffusion-xl": "interactdiffusion_xl",
+    "models/interactdiffusion": "interactdiffusion",
+    "models/stable-diffusion-v1-4": "sd",
+    "models/stable-diffusion-v1-5": "sd",
+    "models/stable-diffusion-xl-base-1.0": "sdxl",
+    "models/MIGC_SD14.ckpt": "MIGC_SD14.ckpt",
+    "models/MIGC": paper.UPSTREAM / "MIGC",
+    "models/ip-adapter_sd15.safetensors": "ip-adapter_sd15.safetensors",
+    "models/ip-adapter_sdxl.safetensors": "ip-adapter_sdxl.safetensors",
+    "models/image_encoder": "image_encoder",
+    "style.png": "style.png",
+    "scene.jsonl": EXAMPLES / "scene.jsonl",
+}
+
+
+def written_for(name, checkpoints, out):
+    """A file of the examples as a user fills it in."""
+    text = (EXAMPLES / f"{name}.toml").read_text()
+    for path, here in PATHS.items():
+        text = text.replace(f'"{path}"', json.dumps(str(checkpoints / here)))
+    text = text.replace(f"../../out/stable_diffusion/{name}", str(out))
+    return 'device = "cpu"\n' + text.replace("trust_remote_code = false", "trust_remote_code = true")
+
+
+def settings(name, checkpoints, out):
+    return tomllib.loads(written_for(name, checkpoints, out))
 
 
 def program(*given, cache):
     """Python in a process of its own, as users start it: nothing was imported before."""
-    path = os.pathsep.join(filter(None, [str(XL_CODE), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), str(XL_CODE), os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": path, "HF_MODULES_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, *map(str, given)], cwd=ROOT, env=env, capture_output=True, text=True
+        [sys.executable, *map(str, given)], cwd=cache.parent, env=env, capture_output=True, text=True
     )
 
 
-def pictures_and_settings(script, checkpoints, out, *more):
-    """A script's two pictures as numbers, what it says it used, and what it printed."""
-    given = arguments(checkpoints, SCRIPTS[script][1], out)
-    ran = program("-m", f"examples.stable_diffusion.{script}", *given, *more, cache=out / "modules")
+def drawn_by_a_user(name, checkpoints, folder, change=lambda text: text):
+    """A's picture and the joined one as numbers, the manifest of the latter, and what was printed."""
+    (folder / "settings.toml").write_text(change(written_for(name, checkpoints, folder / "out")))
+    code = "import sys; from amdm.command_line.main import main; sys.exit(main())"
+    ran = program("-c", code, "sample", folder / "settings.toml", "--quiet", cache=folder / "modules")
     assert ran.returncode == 0, ran.stderr
-    pictures = [np.asarray(Image.open(out / f"{name}.png")).astype(int) for name in NAMES[script]]
-    return pictures, json.loads((out / "settings.json").read_text()), ran
+    (joined,) = [path for path in (folder / "out").glob("*.png") if path.stem.count("_") == 1]
+    alone = joined.with_name(f"{joined.stem}_{NAMES[name][0]}.png")
+    pictures = [np.asarray(Image.open(path)).astype(int) for path in (alone, joined)]
+    return pictures, json.loads(joined.with_suffix(".json").read_text()), ran
 
 
 def written_out(script, checkpoints, seed, steps, aggregated, weights, ip_scale=0.8):
     """A alone and A(+B) with the paper's settings, over pipelines made here, with DDIM."""
-    scene = json.loads(sampling.HERE.joinpath("scene.json").read_text())
+    scene = json.loads((EXAMPLES / "scene.jsonl").read_text())
     ((interaction,), instances) = (scene["interactions"], scene["instances"])
-    caption = {"prompt": scene["caption"], "negative_prompt": scene["negative"]}
+    caption = {"prompt": scene["prompt"], "negative_prompt": scene["negative_prompt"]}
     said = {
         "interactdiffusion_subject_phrases": [interaction["subject"]],
         "interactdiffusion_object_phrases": [interaction["object"]],
@@ -173,7 +178,7 @@ def written_out(script, checkpoints, seed, steps, aggregated, weights, ip_scale=
     xl = script.endswith("xl")
     calls = [((paper.interact_xl if xl else paper.interact)()[0], {**caption, **said})]
     if "migc" in script:
-        prompt = [[scene["caption"], *(instance["phrase"] for instance in instances)]]
+        prompt = [[scene["prompt"], *(instance["phrase"] for instance in instances)]]
         boxes = [[instance["box"] for instance in instances]]
         told = {**caption, "prompt": prompt, "bboxes": boxes, "MIGCsteps": steps // 2}
         calls.append((paper.migc()[0], told))
@@ -212,18 +217,21 @@ PAPERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path):
-    drawn, settings, said = pictures_and_settings(script, checkpoints, tmp_path, "--seed", "3")
+@pytest.mark.parametrize("script", NAMES)
+def test_a_file_draws_what_the_paper_says(script, checkpoints, tmp_path):
+    drawn, manifest, said = drawn_by_a_user(
+        script, checkpoints, tmp_path, lambda text: text.replace("seeds = 0", "seeds = 3")
+    )
     assert_drawn(drawn, written_out(script, checkpoints, 3, **PAPERS[script]))
     assert np.abs(drawn[0] - drawn[1]).max() > 10
-    rows = list(csv.DictReader((tmp_path / "steps.csv").open()))
-    joined = [row for row in rows if row["angle"]]
-    number = len(settings["models"]) - 1
-    assert len(joined) == settings["aggregated"] * number == len(settings["weights"]) * settings["aggregated"]
-    assert {row["image"] for row in joined} == {NAMES[script][1]}
-    assert 1.2 < float(joined[0]["angle"]) < 1.9, "independent starts are nearly orthogonal"
-    assert f"{number + 1} models: " in said.stdout
+    number = len(NAMES[script])
+    joined, met = manifest["config"]["sampling"], manifest["steps"]
+    assert (
+        len(met) == joined["window"] * (number - 1) == len(joined["weights"]) * PAPERS[script]["aggregated"]
+    )
+    assert [row["partner"] for row in met[: number - 1]] == NAMES[script][1:]
+    assert 1.2 < met[0]["angle"] < 1.9, "independent starts are nearly orthogonal"
+    assert f"{number} models: " in said.stdout
     assert "(computed from the tensors on cpu, not measured)" in said.stdout
     assert (
         "InteractDiffusion"
@@ -236,62 +244,105 @@ def test_a_script_draws_what_the_paper_says(script, checkpoints, tmp_path):
 def test_names_of_older_libraries_stay(tmp_path):
     """transformers puts another module in its place when processing_utils is first imported."""
     code = (
-        "from examples.stable_diffusion import systems; systems._libraries(); "
+        "from amdm.sample import systems; systems.libraries(); "
         "import transformers.processing_utils; from transformers import CLIPFeatureExtractor; "
         "from diffusers.utils import DIFFUSERS_CACHE"
     )
-    ran = program("-c", code, cache=tmp_path)
+    ran = program("-c", code, cache=tmp_path / "modules")
     assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.slow
 def test_what_was_used_is_recorded(checkpoints, tmp_path):
-    used = {"--seed": 4, "--ip-scale": 0.3, "--dtype": "float32"}
-    given = [str(word) for pair in used.items() for word in pair]
-    drawn, settings, _ = pictures_and_settings("interact_ip", checkpoints, tmp_path, *given)
+    def change(text):
+        return text.replace("seeds = 0", "seeds = 4").replace("scale = 0.8", "scale = 0.3")
+
+    drawn, manifest, _ = drawn_by_a_user("interact_ip", checkpoints, tmp_path, change)
     assert_drawn(drawn, written_out("interact_ip", checkpoints, 4, **PAPERS["interact_ip"], ip_scale=0.3))
-    assert {option: settings[option[2:].replace("-", "_")] for option in used} == used
-    assert settings["sd15"] == str(checkpoints / "sd") and settings["guidance"] == 7.5
+    assert manifest["picture"]["seed"] == 4 and manifest["picture"]["dtype"] == "float32"
+    style = manifest["config"]["models"][1]
+    assert style["ip_adapter_scale"] == 0.3 and style["pipeline"] == str(checkpoints / "sd")
+    assert {call["guidance_scale"] for call in manifest["picture"]["calls"]} == {7.5}
+
+
+@pytest.mark.slow
+def test_a_systems_picture_is_drawn_again_from_its_manifest(checkpoints, tmp_path):
+    """The manifest has what the scene's file said."""
+    (_, before), _, _ = drawn_by_a_user("interact_ip", checkpoints, tmp_path)
+    (joined,) = [path for path in (tmp_path / "out").glob("*.json") if path.stem.count("_") == 1]
+    joined.with_suffix(".png").unlink()
+    code = "import sys; from amdm.command_line.main import main; sys.exit(main())"
+    ran = program("-c", code, "sample", joined, "--quiet", cache=tmp_path / "modules")
+    assert ran.stdout == f"{joined.with_suffix('.png')}: the same bytes as before\n", ran.stderr
+    assert (np.asarray(Image.open(joined.with_suffix(".png"))) == before).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["interact_migc", "interact_migc_ip"])
 def test_migc_runs_beside_models_in_half_precision(script, checkpoints, tmp_path):
-    drawn, _, _ = pictures_and_settings(script, checkpoints, tmp_path, "--dtype", "bfloat16")
+    drawn, _, _ = drawn_by_a_user(script, checkpoints, tmp_path, lambda text: f'dtype = "bfloat16"\n{text}')
     assert (drawn[0] != drawn[1]).any()
 
 
 @pytest.mark.slow
 def test_migc_is_loaded_in_float32(checkpoints):
     paths = {"migc_checkout": paper.UPSTREAM / "MIGC", "migc_weights": checkpoints / "MIGC_SD14.ckpt"}
-    given = argparse.Namespace(**paths, sd14=checkpoints / "sd")
-    pipe = systems.load("MIGC", given, torch_dtype=torch.bfloat16)
+    model = Model(system="MIGC", pipeline=checkpoints / "sd", **paths)
+    pipe = systems.load(Place("models[0]", model), torch.bfloat16)
     assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.float32}
     pipe(**{**paper.INSTANCES, "num_inference_steps": 1, "output_type": "latent"})
 
 
 def test_the_settings_are_the_papers():
-    found = [(m.SETTINGS.steps, m.SETTINGS.aggregated, m.SETTINGS.weights) for m, _ in SCRIPTS.values()]
-    assert found == [(50, 20, (0.5,)), (10, 5, (0.5,)), (10, 5, (0.5, 0.65)), (10, 5, (0.5,))]
-    assert {m.SETTINGS.correction for m, _ in SCRIPTS.values()} == {0.3}
-    assert [m.SETTINGS.ip_scale for m, _ in SCRIPTS.values()] == [None, 0.8, 0.8, 0.8]
+    read = {name: tomllib.loads((EXAMPLES / f"{name}.toml").read_text()) for name in NAMES}
+    assert sorted(read) == sorted(path.stem for path in EXAMPLES.glob("*.toml"))
+    for name, papers in PAPERS.items():
+        sampling = read[name]["sampling"]
+        found = read[name]["call"]["num_inference_steps"], sampling["window"], sampling["weights"]
+        assert found == (papers["steps"], papers["aggregated"], papers["weights"])
+        assert sampling["method"] == "amdm" and sampling["correction"] == 0.3
+        models = read[name]["models"]
+        assert [model["system"] for model in models] == NAMES[name]
+        scales = [model["ip_adapter_scale"] for model in models if "IP" in model["system"]]
+        assert scales == [0.8] * ("ip" in name)
 
 
-def refused(given, monkeypatch, script="interact_migc_ip"):
-    """What a script says of its arguments, having loaded nothing."""
-    monkeypatch.setattr(systems, "announce", lambda *names: pytest.fail("something was loaded"))
-    with pytest.raises(SystemExit) as stopped:
-        SCRIPTS[script][0].main(given)
-    return str(stopped.value).splitlines()
+def test_code_runs_only_where_the_user_says_yes(checkpoints, tmp_path, monkeypatch):
+    """The files of the examples do not say it for him."""
+    for path in EXAMPLES.glob("*.toml"):
+        said = [model.get("trust_remote_code", False) for model in tomllib.loads(path.read_text())["models"]]
+        assert not any(said)
+    given = settings("interact_ip", checkpoints, tmp_path)
+    given["models"][0]["trust_remote_code"] = False
+    (line,) = refused(given, monkeypatch)
+    assert line.startswith("models[0].trust_remote_code is False, expected true: ")
+
+
+def refused(given, monkeypatch):
+    """What is said of a configuration, having loaded nothing."""
+    monkeypatch.setattr(systems, "load", lambda *args: pytest.fail("something was loaded"))
+    with pytest.raises(Unusable) as stopped:
+        config_of(given)
+    return stopped.value.problems
+
+
+def changed(given, where, value):
+    """A configuration with another value in a place."""
+    *path, last = where.replace("[", ".").replace("]", "").split(".")
+    place = given
+    for key in path:
+        place = place[int(key) if key.isdecimal() else key]
+    place[last] = str(value)
+    return given
 
 
 def test_all_paths_are_checked_before_anything_is_loaded(checkpoints, tmp_path, monkeypatch):
-    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
-    given[given.index("--migc-weights") + 1] = "nowhere.ckpt"
-    given[given.index("--sd14") + 1] = str(tmp_path)
-    assert refused(given, monkeypatch, "interact_migc") == [
-        "--migc-weights is nowhere.ckpt, expected a file",
-        f"--sd14 is {tmp_path}, expected a folder with model_index.json",
+    given = settings("interact_migc", checkpoints, tmp_path)
+    changed(given, "models[1].migc_weights", tmp_path / "nowhere.ckpt")
+    changed(given, "models[1].pipeline", tmp_path)
+    assert refused(given, monkeypatch) == [
+        f"models[1].pipeline is {tmp_path}, expected a folder with model_index.json",
+        f"models[1].migc_weights is {tmp_path / 'nowhere.ckpt'}, expected a file",
     ]
 
 
@@ -371,168 +422,213 @@ UNET = "diffusion_pytorch_model.safetensors"
 ONE = torch.ones(1)
 WRONG = [
     (
-        "--interactdiffusion",
+        "models[0].pipeline",
         cut("interactdiffusion/pipeline_stable_diffusion_interactdiffusion.py"),
         "a folder with pipeline_stable_diffusion_interactdiffusion.py",
     ),
     (
-        "--interactdiffusion",
+        "models[0].pipeline",
         cut("interactdiffusion/unet/interactdiffusion_unet_2d_condition.py"),
         "a folder with unet/interactdiffusion_unet_2d_condition.py",
     ),
     (
-        "--interactdiffusion",
+        "models[0].pipeline",
         cut("interactdiffusion/unet/interactdiffusion_unet_2d_condition.py", content=b"import no_such_thing"),
         "no_such_thing to be installed, which its code imports: pip install no_such_thing",
     ),
     (
-        "--interactdiffusion",
+        "models[0].pipeline",
         cut("interactdiffusion/unet/interactdiffusion_unet_2d_condition.py", content=b"def"),
         "Python code in unet/interactdiffusion_unet_2d_condition.py: ",
     ),
     (
-        "--interactdiffusion",
+        "models[0].pipeline",
         lambda at, checkpoints: checkpoints / "sd",
         "its model_index.json to name a file with the pipeline's class, found 'StableDiffusionPipeline'",
     ),
-    ("--interactdiffusion", cut("interactdiffusion/vae/config.json"), "a folder with vae/config.json"),
-    ("--sd14", cut(f"sd/unet/{UNET}"), f"a folder with unet/{UNET} or unet/diffusion_pytorch_model.bin"),
+    ("models[0].pipeline", cut("interactdiffusion/vae/config.json"), "a folder with vae/config.json"),
     (
-        "--sd14",
+        "models[1].pipeline",
+        cut(f"sd/unet/{UNET}"),
+        f"a folder with unet/{UNET} or unet/diffusion_pytorch_model.bin",
+    ),
+    (
+        "models[1].pipeline",
         cut("sd/text_encoder/model.safetensors", 999),
         "safetensors in text_encoder/model.safetensors: ",
     ),
-    ("--sd14", cut("sd/unet/config.json", 9), "JSON in unet/config.json: "),
+    ("models[1].pipeline", cut("sd/unet/config.json", 9), "JSON in unet/config.json: "),
     (
-        "--sd14",
+        "models[1].pipeline",
         cut("sd/model_index.json", content=b"[]"),
         "model_index.json to be a dictionary, found a list",
     ),
     (
-        "--sd14",
+        "models[1].pipeline",
         cut("sd/model_index.json", content=b"{}"),
         "unet, vae, text_encoder, tokenizer, scheduler in its model_index.json",
     ),
     (
-        "--sd14",
+        "models[1].pipeline",
         lambda at, checkpoints: checkpoints / "interactdiffusion",
         "unet of diffusers or transformers in its model_index.json, found ['interactdiffusion_unet_2d_",
     ),
-    ("--sd15", cut("sd/vae"), "a folder with vae, as its model_index.json says"),
-    ("--sd15", cut("sd/scheduler/scheduler_config.json"), "a folder with scheduler/scheduler_config.json"),
+    ("models[2].pipeline", cut("sd/vae"), "a folder with vae, as its model_index.json says"),
     (
-        "--sd15",
+        "models[2].pipeline",
+        cut("sd/scheduler/scheduler_config.json"),
+        "a folder with scheduler/scheduler_config.json",
+    ),
+    (
+        "models[2].pipeline",
         cut("sd/tokenizer/tokenizer.json"),
         "a folder with tokenizer/tokenizer.json or tokenizer/vocab.json",
     ),
     (
-        "--image-encoder",
+        "models[2].image_encoder",
         cut("image_encoder/model.safetensors"),
         "a folder with model.safetensors or pytorch_model.bin",
     ),
-    ("--image-encoder", cut("image_encoder/model.safetensors", 5), "safetensors in model.safetensors: "),
     (
-        "--image-encoder",
+        "models[2].image_encoder",
+        cut("image_encoder/model.safetensors", 5),
+        "safetensors in model.safetensors: ",
+    ),
+    (
+        "models[2].image_encoder",
         cut("image_encoder/model.safetensors", content=save({"a": ONE})),
         "visual_projection.weight in its weights, found a",
     ),
     (
-        "--image-encoder",
+        "models[2].image_encoder",
         pickled("image_encoder/model.safetensors", "pytorch_model.bin"),
         "a checkpoint of tensors alone in pytorch_model.bin, found posix.mkdir",
     ),
     (
-        "--sd14",
+        "models[1].pipeline",
         pickled(f"sd/unet/{UNET}", "diffusion_pytorch_model.bin"),
         "a checkpoint of tensors alone in unet/diffusion_pytorch_model.bin, found posix.mkdir",
     ),
     (
-        "--sd15",
+        "models[2].pipeline",
         pickled("sd/text_encoder/model.safetensors", "pytorch_model.fp16.bin"),
         "a checkpoint of tensors alone in text_encoder/pytorch_model.fp16.bin, found posix.mkdir",
     ),
     (
-        "--sd15",
+        "models[2].pipeline",
         sharded(f"sd/unet/{UNET}", missing=True),
         "a folder with unet/diffusion_pytorch_model-00002-of-00002.safetensors, as unet/",
     ),
-    ("--image", written("style.png", b"no image"), "an image that PIL can read"),
-    ("--image", lambda at, checkpoints: at, "a file"),
+    ("models[2].call.ip_adapter_image", written("style.png", b"no image"), "an image that PIL can read"),
+    ("models[2].call.ip_adapter_image", lambda at, checkpoints: at, "a file"),
     (
-        "--migc-checkout",
+        "models[1].migc_checkout",
         lambda at, checkpoints: at,
         "a folder with migc/migc_pipeline.py, migc/migc_utils.py",
     ),
     (
-        "--migc-weights",
+        "models[1].migc_weights",
         written("x.ckpt", b"text"),
         "a checkpoint of tensors alone, found no such file format",
     ),
-    ("--migc-weights", saved("x.ckpt", [1]), "it to be a dictionary, found a list"),
-    ("--migc-weights", saved("x.ckpt", {"migc.a": ONE}), "state_dict in it, found migc.a"),
-    ("--migc-weights", saved("x.ckpt", {"state_dict": {"a": ONE}}), "tensors of migc alone in it, found a"),
-    ("--ip-adapter", written("x.safetensors", b"text"), "safetensors in it: "),
-    ("--ip-adapter", saved("x.safetensors", {"a.b": ONE}), "image_proj and ip_adapter in it, found a"),
-    ("--ip-adapter", saved("x.safetensors", {"image_proj.b": ONE}), "ip_adapter in it, found image_proj"),
-    ("--ip-adapter", saved("x.bin", {"image_proj": {"b": ONE}}), "ip_adapter in it, found image_proj"),
+    ("models[1].migc_weights", saved("x.ckpt", [1]), "it to be a dictionary, found a list"),
+    ("models[1].migc_weights", saved("x.ckpt", {"migc.a": ONE}), "state_dict in it, found migc.a"),
     (
-        "--ip-adapter",
+        "models[1].migc_weights",
+        saved("x.ckpt", {"state_dict": {"a": ONE}}),
+        "tensors of migc alone in it, found a",
+    ),
+    ("models[2].ip_adapter", written("x.safetensors", b"text"), "safetensors in it: "),
+    (
+        "models[2].ip_adapter",
+        saved("x.safetensors", {"a.b": ONE}),
+        "image_proj and ip_adapter in it, found a",
+    ),
+    (
+        "models[2].ip_adapter",
+        saved("x.safetensors", {"image_proj.b": ONE}),
+        "ip_adapter in it, found image_proj",
+    ),
+    (
+        "models[2].ip_adapter",
+        saved("x.bin", {"image_proj": {"b": ONE}}),
+        "ip_adapter in it, found image_proj",
+    ),
+    (
+        "models[2].ip_adapter",
         saved("x.bin", {"image_proj": {}, "ip_adapter": {}}),
         "image_proj and ip_adapter in it, found image_proj, ip_adapter",
     ),
-    ("--device", lambda at, checkpoints: "abacus", "a device that is here: "),
-    ("--device", lambda at, checkpoints: "meta", "a device that is here: "),
-    ("--out", written("out", b""), "a folder that can be written to: File exists"),
-    ("--out", lambda at, checkpoints: Path("/proc/out"), "a folder that can be written to: "),
+    ("device", lambda at, checkpoints: "abacus", "a device that is here: "),
+    ("device", lambda at, checkpoints: "meta", "a device that is here: "),
+    ("out", written("out", b""), "a folder that can be written to: File exists"),
+    ("out", lambda at, checkpoints: Path("/proc/out"), "a folder that can be written to: "),
 ]
 
 
-@pytest.mark.parametrize(("option", "make", "expected"), WRONG)
-def test_what_is_wrong_is_one_line(option, make, expected, checkpoints, tmp_path, monkeypatch):
-    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14", "ip"], tmp_path)
-    made = make(tmp_path, checkpoints)
-    given[given.index(option) + 1] = str(made)
-    (line,) = refused(given, monkeypatch)
-    assert line.startswith(f"{option} is {made}, expected {expected}")
+@pytest.mark.parametrize(("where", "make", "expected"), WRONG)
+def test_what_is_wrong_is_one_line(where, make, expected, checkpoints, tmp_path, monkeypatch):
+    given, made = (
+        settings("interact_migc_ip", checkpoints, tmp_path / "pictures"),
+        make(tmp_path, checkpoints),
+    )
+    (line,) = refused(changed(given, where, made), monkeypatch)
+    shown = repr(str(made)) if where == "device" else made
+    assert line.startswith(f"{where} is {shown}, expected {expected}")
 
 
-SCENE = json.loads(sampling.HERE.joinpath("scene.json").read_text())
+SCENE = json.loads((EXAMPLES / "scene.jsonl").read_text())
 INTERACTION, INSTANCE = SCENE["interactions"][0], SCENE["instances"][0]
-BOX = "to be x0 < x1 and y0 < y1 in [0, 1] as [x0, y0, x1, y1], found "
+BOX = ", expected [x0, y0, x1, y1] with x0 < x1 and y0 < y1 in [0, 1]"
+MISSING = (
+    "prompts[0].interactions is missing, expected one or more for the system InteractDiffusion of models[0]"
+)
 SCENES = [
-    ("{", "JSON in it: "),
-    ([SCENE], "it to be a dictionary, found a list"),
-    ({"caption": "a cat"}, "interactions, instances in it, found caption"),
-    ({**SCENE, "caption": ["a cat"]}, "caption to be a string, found ['a cat']"),
-    ({**SCENE, "interactions": []}, "one or more interactions, found none"),
-    ({**SCENE, "interactions": {}}, "interactions to be a list, found {}"),
-    ({**SCENE, "interactions": ["a cat"]}, "interactions[0] to be a dictionary, found a str"),
+    ([SCENE], "prompts[0] is [{'name': 'cat', "),
+    ({**SCENE, "prompt": ["a cat"]}, "prompts[0].prompt is ['a cat'], expected a string"),
+    ({**SCENE, "interactions": []}, MISSING),
+    ({name: SCENE[name] for name in ("prompt", "instances")}, MISSING),
     (
-        {**SCENE, "interactions": [INTERACTION, {"subject": "cat"}]},
-        "action, object, subject_box, object_box in interactions[1], found subject",
+        {name: SCENE[name] for name in SCENE if name != "prompt"},
+        "prompts[0].prompt is missing, expected a str",
+    ),
+    ({**SCENE, "interactions": {"a": 1}}, "prompts[0].interactions is {'a': 1}, expected a list"),
+    ({**SCENE, "interactions": ["a cat"]}, "prompts[0].interactions[0] is 'a cat', expected a dictionary"),
+    (
+        {**SCENE, "interactions": [INTERACTION, {**INTERACTION, "action": 1}]},
+        "prompts[0].interactions[1].action is 1, expected a string",
     ),
     (
-        {**SCENE, "interactions": [{**INTERACTION, "action": 1}]},
-        "interactions[0].action to be a string, found 1",
+        {**SCENE, "interactions": [{k: v for k, v in INTERACTION.items() if k != "object_box"}]},
+        "prompts[0].interactions[0].object_box is missing, expected it",
     ),
     (
         {**SCENE, "interactions": [{**INTERACTION, "object_box": [0.1, 0.2]}]},
-        f"interactions[0].object_box {BOX}",
+        f"prompts[0].interactions[0].object_box is [0.1, 0.2]{BOX}",
     ),
-    ({**SCENE, "instances": [{**INSTANCE, "box": [0.1, 0.2]}]}, f"instances[0].box {BOX}[0.1, 0.2]"),
-    ({**SCENE, "instances": [{**INSTANCE, "box": [0.5, 0.2, 0.4, 0.9]}]}, f"instances[0].box {BOX}"),
-    ({**SCENE, "instances": [{**INSTANCE, "box": [0, 0, 512, 512]}]}, f"instances[0].box {BOX}"),
-    ({**SCENE, "instances": [{**INSTANCE, "box": ["0", "0", "1", "1"]}]}, f"instances[0].box {BOX}"),
+    (
+        {**SCENE, "instances": [{**INSTANCE, "box": [0.5, 0.2, 0.4, 0.9]}]},
+        f"prompts[0].instances[0].box is [0.5, 0.2, 0.4, 0.9]{BOX}",
+    ),
+    (
+        {**SCENE, "instances": [{**INSTANCE, "box": [0, 0, 512, 512]}]},
+        f"prompts[0].instances[0].box is [0, 0, 512, 512]{BOX}",
+    ),
+    (
+        {**SCENE, "instances": [{**INSTANCE, "box": ["0", "0", "1", "1"]}]},
+        f"prompts[0].instances[0].box is ['0', '0', '1', '1']{BOX}",
+    ),
+    ({**SCENE, "captions": 1}, "prompts[0].captions is not a key, expected one of name, prompt, "),
 ]
 
 
 @pytest.mark.parametrize(("scene", "expected"), SCENES)
 def test_what_is_wrong_with_a_scene_is_one_line(scene, expected, checkpoints, tmp_path, monkeypatch):
-    path = tmp_path / "scene.json"
-    path.write_text(scene if isinstance(scene, str) else json.dumps(scene))
-    given = arguments(checkpoints, ["interactdiffusion", "ip"], tmp_path)
-    (line,) = refused([*given, "--scene", str(path)], monkeypatch, "interact_ip")
-    assert line.startswith(f"--scene is {path}, expected {expected}")
+    path = tmp_path / "scene.jsonl"
+    path.write_text(json.dumps(scene))
+    given = changed(settings("interact_ip", checkpoints, tmp_path), "prompts", path)
+    (line,) = refused(given, monkeypatch)
+    assert line.startswith(expected)
 
 
 def checkout(at, code):
@@ -541,33 +637,34 @@ def checkout(at, code):
     return at
 
 
-def with_option(given, option, value):
-    given = list(given)
-    given[given.index(option) + 1] = str(value)
-    return given
-
-
 def test_packages_that_a_checkout_needs_are_named(checkpoints, tmp_path, monkeypatch):
     """MIGC's code imports cv2, which the package opencv-python-headless has, and einops in another file."""
     code = b"import torch\nimport cv2\nfrom migc.layers import rest\nif False:\n    import never_needed\n"
     checkout(tmp_path, code)
     written("migc/layers.py", b"from einops import rearrange\nfrom . import other")(tmp_path, None)
     monkeypatch.setattr(files, "find_spec", lambda name: None if name in ("cv2", "einops") else name)
-    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
-    (line,) = refused(with_option(given, "--migc-checkout", tmp_path), monkeypatch, "interact_migc")
+    given = settings("interact_migc", checkpoints, tmp_path / "pictures")
+    (line,) = refused(changed(given, "models[1].migc_checkout", tmp_path), monkeypatch)
     assert line == (
-        f"--migc-checkout is {tmp_path}, expected cv2, einops to be installed, which its code imports: "
-        "pip install opencv-python-headless einops"
+        f"models[1].migc_checkout is {tmp_path}, expected cv2, einops to be installed, which its code "
+        "imports: pip install opencv-python-headless einops"
     )
 
 
-def test_no_code_runs_before_all_arguments_are_right(checkpoints, tmp_path, monkeypatch):
+def test_no_code_runs_before_all_is_right(checkpoints, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkout(tmp_path, b"open('executed', 'w')")
-    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
-    given = with_option(given, "--migc-checkout", tmp_path)
-    (line,) = refused(with_option(given, "--sd14", "nowhere"), monkeypatch, "interact_migc")
-    assert line.startswith("--sd14 is nowhere, ") and not Path("executed").exists()
+    given = settings("interact_migc", checkpoints, tmp_path / "pictures")
+    changed(given, "models[1].migc_checkout", tmp_path)
+    (line,) = refused(changed(given, "models[1].pipeline", tmp_path / "nowhere"), monkeypatch)
+    assert (
+        line.startswith(f"models[1].pipeline is {tmp_path / 'nowhere'}, ") and not Path("executed").exists()
+    )
+
+
+def place(**keys):
+    """A model in the first place."""
+    return Place("models[0]", Model(**keys))
 
 
 def test_a_checkout_that_does_not_run_is_one_line(tmp_path):
@@ -575,18 +672,17 @@ def test_a_checkout_that_does_not_run_is_one_line(tmp_path):
     with patch.dict(sys.modules):
         for name in [name for name in sys.modules if name.split(".")[0] == "migc"]:
             del sys.modules[name]
-        with pytest.raises(
-            SystemExit, match=r"^--migc-checkout is [^\n]*, expected code that runs here: Imp"
-        ):
-            systems.migc_modules(argparse.Namespace(migc_checkout=tmp_path))
+        expected = r"^models\[0\].migc_checkout is [^\n]*, expected code that runs here: Imp"
+        with pytest.raises(Unusable, match=expected):
+            systems.migc_modules(place(pipeline=tmp_path, migc_checkout=tmp_path))
 
 
 LACKING = [
-    ("sd15", "sd", "unet", UNET, "conv_in.bias"),
-    ("sd15", "sd", "vae", UNET, "decoder.conv_out.bias"),
-    ("sd15", "sd", "text_encoder", "model.safetensors", "final_layer_norm.bias"),
-    ("interactdiffusion", "interactdiffusion", "text_encoder", "model.safetensors", "final_layer_norm.bias"),
-    ("sdxl", "sdxl", "text_encoder_2", "model.safetensors", "text_projection.weight"),
+    ("sd", "unet", UNET, "conv_in.bias"),
+    ("sd", "vae", UNET, "decoder.conv_out.bias"),
+    ("sd", "text_encoder", "model.safetensors", "final_layer_norm.bias"),
+    ("interactdiffusion", "text_encoder", "model.safetensors", "final_layer_norm.bias"),
+    ("sdxl", "text_encoder_2", "model.safetensors", "text_projection.weight"),
 ]
 
 
@@ -599,24 +695,24 @@ def without(checkpoints, at, name, tensor):
     return folder
 
 
-@pytest.mark.parametrize(("option", "folder", "part", "file", "tensor"), LACKING)
-def test_a_missing_tensor_is_not_replaced(option, folder, part, file, tensor, checkpoints, tmp_path):
+@pytest.mark.parametrize(("folder", "part", "file", "tensor"), LACKING)
+def test_a_missing_tensor_is_not_replaced(folder, part, file, tensor, checkpoints, tmp_path, monkeypatch):
     lacking = without(checkpoints, tmp_path, f"{folder}/{part}/{file}", tensor)
-    parts = {part: files.XL_NETWORKS[part]}
-    with pytest.raises(SystemExit) as stopped:
-        systems.networks(option, argparse.Namespace(**{option: lacking}), parts)
-    line = str(stopped.value)
-    assert line.startswith(f"--{option} is {lacking}, expected ")
+    monkeypatch.setattr(files, "PARTS", {part: files.PARTS[part]})
+    with pytest.raises(Unusable) as stopped:
+        systems.networks(place(pipeline=lacking))
+    (line,) = stopped.value.problems
+    assert line.startswith(f"models[0].pipeline is {lacking}, expected ")
     assert line.endswith(f"{tensor} in {part}'s weights") and "\n" not in line
 
 
 @pytest.mark.slow
 def test_a_missing_tensor_of_a_unet_with_its_own_code_is_not_replaced(checkpoints, code_cache, tmp_path):
     lacking = without(checkpoints, tmp_path, f"interactdiffusion/unet/{UNET}", "conv_in.bias")
-    with pytest.raises(SystemExit) as stopped:
-        systems.load_interact_diffusion(argparse.Namespace(interactdiffusion=lacking))
+    with pytest.raises(Unusable) as stopped:
+        systems.load_with_code(place(pipeline=lacking, trust_remote_code=True))
     expected = "expected conv_in.bias in unet's weights"
-    assert str(stopped.value) == f"--interactdiffusion is {lacking}, {expected}"
+    assert str(stopped.value) == f"models[0].pipeline is {lacking}, {expected}"
 
 
 def fp16_only(name):
@@ -651,13 +747,12 @@ OTHER_LAYOUTS = [
 
 
 @pytest.mark.parametrize(("part", "make"), OTHER_LAYOUTS)
-def test_other_layouts_of_weights_are_the_same_networks(part, make, checkpoints, tmp_path):
+def test_other_layouts_of_weights_are_the_same_networks(part, make, checkpoints, tmp_path, monkeypatch):
     folder = make(tmp_path, checkpoints)
     files.check_pipeline(folder)
-    parts = {part: files.NETWORKS[part]}
+    monkeypatch.setattr(files, "PARTS", {part: files.PARTS[part]})
     expected, found = (
-        systems.networks("sd15", argparse.Namespace(sd15=path), parts)[part].state_dict()
-        for path in (checkpoints / "sd", folder)
+        systems.networks(place(pipeline=path))[part].state_dict() for path in (checkpoints / "sd", folder)
     )
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
@@ -671,17 +766,19 @@ def test_a_unet_with_its_own_code_has_other_layouts_too(checkpoints, code_cache,
         (tmp_path / str(i)).mkdir()
         folder = make(tmp_path / str(i), checkpoints)
         files.check_pipeline_with_code(folder)
-        pipe = systems.load_interact_diffusion(argparse.Namespace(interactdiffusion=folder))
+        pipe = systems.load_with_code(place(pipeline=folder, trust_remote_code=True))
         assert all(torch.equal(t, expected[key]) for key, t in pipe.unet.state_dict().items())
 
 
 def test_an_image_encoder_without_all_its_weights_is_refused(checkpoints, tmp_path):
     shutil.copytree(checkpoints / "image_encoder", tmp_path / "image_encoder")
     save_file({"other": torch.ones(1)}, tmp_path / "image_encoder" / "model.safetensors", {"format": "pt"})
-    given = argparse.Namespace(image_encoder=tmp_path / "image_encoder")
+    encoder = tmp_path / "image_encoder"
     named = ("transformers", "CLIPVisionModelWithProjection")
-    with pytest.raises(SystemExit, match=r"^--image-encoder is [^\n]*, expected [^\n]* more in its weights$"):
-        systems.whole("image_encoder", given, named, "", files.TRANSFORMERS)
+    expected = r"^models\[0\].image_encoder is [^\n]*, expected [^\n]* more in its weights$"
+    with pytest.raises(Unusable, match=expected):
+        given = place(pipeline=tmp_path, image_encoder=encoder)
+        systems.whole(given, "image_encoder", encoder, named, "", files.TRANSFORMERS)
 
 
 def test_both_formats_of_an_ip_adapter_are_read_alike(checkpoints):
@@ -697,10 +794,10 @@ def test_both_formats_of_an_ip_adapter_are_read_alike(checkpoints):
 def test_no_pickle_is_executed(checkpoints, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Dangerous()}, tmp_path / "evil.ckpt")
-    given = arguments(checkpoints, ["interactdiffusion", "migc", "sd14"], tmp_path)
-    given[given.index("--migc-weights") + 1] = "evil.ckpt"
-    (line,) = refused(given, monkeypatch, "interact_migc")
-    assert line == "--migc-weights is evil.ckpt, expected a checkpoint of tensors alone, found posix.mkdir"
+    given = settings("interact_migc", checkpoints, tmp_path / "pictures")
+    (line,) = refused(changed(given, "models[1].migc_weights", tmp_path / "evil.ckpt"), monkeypatch)
+    expected = "expected a checkpoint of tensors alone, found posix.mkdir"
+    assert line == f"models[1].migc_weights is {tmp_path / 'evil.ckpt'}, {expected}"
     assert not Path("touched").exists()
 
 

@@ -6,6 +6,7 @@ For safetensors and folders, headers and names are read; other checkpoints are l
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -14,26 +15,25 @@ from typing import Any, NamedTuple
 from zipfile import is_zipfile
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from amdm.command_line.arguments import Expected
 
 # The names of weights without their endings: of safetensors, and of pickles.
 DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model")
 TRANSFORMERS = ("model", "pytorch_model")
+PARTS = {
+    **dict.fromkeys(["unet", "transformer", "vae", "controlnet", "adapter"], DIFFUSERS),
+    **dict.fromkeys(["text_encoder", "text_encoder_2", "text_encoder_3", "image_encoder"], TRANSFORMERS),
+}
 VARIANT = "fp16"
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # as safetensors names them
 LIBRARIES = ("diffusers", "transformers")
 NETWORKS = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
 XL_NETWORKS = {**NETWORKS, "text_encoder_2": TRANSFORMERS}
-TOKENIZER = [("tokenizer_config.json",), ("tokenizer.json", "vocab.json")]
+TOKENIZER = [("tokenizer_config.json",), ("tokenizer.json", "vocab.json", "spiece.model")]
 # Where the package of an import has another name.
 PACKAGES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
-
-
-class Unusable(SystemExit):
-    """One line for each argument that is not as it must be; a script ends with it."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        super().__init__("\n".join(problems))
 
 
 class Weights(NamedTuple):
@@ -84,14 +84,36 @@ def check_weights(path: Path, stems: tuple[str, str], part: str = "") -> set[str
     return names
 
 
+def count_weights(path: Path, stems: tuple[str, str], part: str = "") -> int:
+    """Return how many numbers a network in `path / part` has: the floating-point tensors' sizes."""
+    return sum(count_numbers(file) for file in find_weights(path, stems, part).paths)
+
+
+def count_numbers(file: Path) -> int:
+    """Return how many numbers a checkpoint has, from its header or from tensors that stay on the disk."""
+    if file.suffix != ".safetensors":
+        tensors = [leaf for leaf in tree_leaves(_pickle(file)) if isinstance(leaf, torch.Tensor)]
+        return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        slices = [opened.get_slice(name) for name in opened.keys()]  # noqa: SIM118 (it is no dictionary)
+        return sum(math.prod(each.get_shape()) for each in slices if each.get_dtype() in FLOATS)
+
+
 def check_pipeline(
-    path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS, own: Sequence[str] = ()
+    path: Path, networks: Mapping[str, tuple[str, str]] | None = None, own: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return the index of a folder in diffusers' format, which has the weights of all networks.
 
-    The classes are diffusers' and transformers', but for the parts in `own`.
+    `networks` are those that it must have, by default those that it names. The classes are diffusers' and
+    transformers', but for the parts in `own`.
     """
     index = read_index(path)
+    if networks is None:
+        networks = networks_of(index)
+        if not {"unet", "transformer"} & networks.keys():
+            raise Expected("unet or transformer in its model_index.json")
     tokenizers = [part.replace("text_encoder", "tokenizer") for part in networks if "text" in part]
     parts = [*networks, *tokenizers, "scheduler"]
     unnamed = [part for part in parts if not any(index.get(part) or ())]
@@ -109,9 +131,16 @@ def check_pipeline(
     needed = [[f"{part}/config.json"] for part in networks]
     needed += [[f"{part}/{name}" for name in names] for part in tokenizers for names in TOKENIZER]
     check_folder(path, [*needed, ["scheduler/scheduler_config.json"]])
+    read_scheduler(path)
     for part, stems in networks.items():
         check_weights(path, stems, part)
     return index
+
+
+def networks_of(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the networks that an index names, with the names of their weights. Checkers are left out."""
+    named = [part for part in PARTS if isinstance(index.get(part), list) and any(index[part])]
+    return {part: PARTS[part] for part in named}
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -120,13 +149,22 @@ def read_index(path: Path) -> dict[str, Any]:
     return _mapping(_json(path / "model_index.json"), "model_index.json")
 
 
-def check_pipeline_with_code(path: Path, networks: Mapping[str, tuple[str, str]] = NETWORKS) -> None:
-    """Raise unless the folder has a pipeline with the code of its class and of its U-Net's."""
+def read_scheduler(path: Path) -> dict[str, Any]:
+    """Return the configuration of a pipeline's scheduler, from its folder."""
+    name = "scheduler/scheduler_config.json"
+    return _mapping(_json(path / name, name), name, ["_class_name"])
+
+
+def check_pipeline_with_code(
+    path: Path, networks: Mapping[str, tuple[str, str]] | None = None
+) -> dict[str, Any]:
+    """Return the index of a folder that has a pipeline with the code of its class and of its U-Net's."""
     index = check_pipeline(path, networks, own=["unet"])
     kind = index.get("_class_name")
     if not isinstance(kind, list) or len(kind) != 2:
         raise Expected(f"its model_index.json to name a file with the pipeline's class, found {kind!r:.60}")
     check_code(path, [f"{kind[0]}.py", *([f"unet/{index['unet'][0]}.py"] if own_unet(index) else [])])
+    return index
 
 
 def own_unet(index: Mapping[str, Any]) -> bool:
@@ -205,6 +243,19 @@ def read_ip_adapter(path: Path, names_only: bool = False) -> dict[str, dict[str,
     return groups
 
 
+def check_lora(path: Path) -> None:
+    """Raise unless these are a LoRA's weights, by their names."""
+    names = read_weights(path, names_only=True)
+    if not any("lora" in str(name).lower() for name in names):
+        raise Expected(f"weights of a LoRA in it, found {some(names)}")
+
+
+def check_network(path: Path) -> None:
+    """Raise unless the folder has a network of diffusers: its configuration and its weights."""
+    check_folder(path, [("config.json",)])
+    check_weights(path, DIFFUSERS)
+
+
 def read_picture(path: Path) -> Any:
     """Return an image in RGB."""
     from PIL import Image
@@ -215,45 +266,6 @@ def read_picture(path: Path) -> Any:
             return opened.convert("RGB")
     except Exception as error:  # each format's reader has its own for a file that is cut off
         raise Expected("an image that PIL can read") from error
-
-
-def read_scene(path: Path) -> dict[str, Any]:
-    """Return a scene for the systems, from JSON: a caption, interactions and instances with boxes."""
-    check_file(path)
-    scene = _mapping(_json(path), "it", ["caption", "interactions", "instances"])
-    wanted = {
-        "interactions": (["subject", "action", "object"], ["subject_box", "object_box"]),
-        "instances": (["phrase"], ["box"]),
-    }
-    _phrase(scene["caption"], "caption")
-    _phrase(scene.get("negative", ""), "negative")
-    for part, (phrases, boxes) in wanted.items():
-        if not isinstance(scene[part], list):
-            raise Expected(f"{part} to be a list, found {scene[part]!r:.40}")
-        for i, entry in enumerate(scene[part]):
-            one = f"{part}[{i}]"
-            _mapping(entry, one, [*phrases, *boxes])
-            for name in phrases:
-                _phrase(entry[name], f"{one}.{name}")
-            for name in boxes:
-                _box(entry[name], f"{one}.{name}")
-    if not scene["interactions"]:
-        raise Expected("one or more interactions, found none")
-    return scene
-
-
-def _phrase(value: Any, name: str) -> None:
-    if not isinstance(value, str):
-        raise Expected(f"{name} to be a string, found {value!r:.40}")
-
-
-def _box(value: Any, name: str) -> None:
-    numbers = isinstance(value, list) and all(type(edge) in (int, float) for edge in value)
-    if numbers and len(value) == 4:
-        x0, y0, x1, y1 = value
-        if 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1:
-            return
-    raise Expected(f"{name} to be x0 < x1 and y0 < y1 in [0, 1] as [x0, y0, x1, y1], found {value!r:.60}")
 
 
 def _mapping(value: Any, name: str, keys: Sequence[str] = ()) -> dict[str, Any]:
