@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from amdm.shapes import world
 from benchmarks import measures, report, tables
 from benchmarks.experiment import Experiment
+from benchmarks.processes import processes
 from benchmarks.provenance import commit, versions
-from benchmarks.runner import SPLITS, Drawn, draw_all, estimate, from_bytes, processes, settings
+from benchmarks.runner import SPLITS, Drawn, draw_all, estimate, from_bytes, settings
 from benchmarks.tables import Table
 
 EXPERIMENTS = (

@@ -15,13 +15,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from jaxtyping import UInt8
 from safetensors.torch import save_file
@@ -33,6 +31,7 @@ from amdm.shapes.configs import CONFIGS
 from amdm.shapes.folders import cache_folder, opened
 from amdm.shapes.world import Image, Scenes
 from benchmarks.methods import extra_args, model
+from benchmarks.processes import own_device, own_share, processes
 from benchmarks.provenance import commit
 
 BATCH = 50
@@ -87,11 +86,9 @@ def held_out(first: int, count: int, split: Split = "test") -> Scenes:
 
 def draw_all(todo: Sequence[Batch], *, quiet: bool = False) -> list[Drawn]:
     """Return all batches in order, on every process; cached ones are read."""
-    state = processes()
-    mine = range(state.process_index, len(todo), state.num_processes)
-    with tqdm(
-        total=sum(todo[i].size for i in mine), unit="image", disable=quiet or not state.is_main_process
-    ) as bar:
+    mine = own_share(len(todo))
+    hidden = quiet or not processes().is_main_process
+    with tqdm(total=sum(todo[i].size for i in mine), unit="image", disable=hidden) as bar:
         done = []
         for i in mine:
             bar.set_description(" + ".join(todo[i].method.calls))
@@ -165,17 +162,6 @@ def to_bytes(images: Image) -> Pixels:
 def from_bytes(images: Pixels) -> Image:
     """Return bytes as images in [-1, 1]."""
     return images.float() / 127.5 - 1
-
-
-def processes() -> PartialState:
-    """Return the processes that draw. Long timeout: the others wait while the main process measures."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
-
-
-def own_device() -> str:
-    """Return the device of this process."""
-    device = processes().device
-    return "cpu" if device.type == "cpu" else str(device)
 
 
 def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:

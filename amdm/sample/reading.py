@@ -152,9 +152,11 @@ def _prompts(
         return ()
     records = problems.check("prompts", file, lines_of) or []
     prompts = [_prompt(i, record, models, file.parent, problems) for i, record in enumerate(records)]
+    seen: set[str] = set()
     for i, prompt in enumerate(prompts):
-        if prompt.name in [other.name for other in prompts[:i]]:
+        if prompt.name in seen:
             problems.add(f"prompts[{i}].name", prompt.name, "another name for each prompt")
+        seen.add(prompt.name)
     return tuple(prompts)
 
 
