@@ -2,10 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check docs fuzz mutants benchmarks speed speed-gpu speed-gpu-bundle lock clean
+.PHONY: demo page test test-page test-slow check docs fuzz mutants benchmarks speed speed-gpu speed-gpu-bundle \
+	lock clean
 
 demo: .venv/installed
 	$(BIN)/amdm demo
+
+# In the browser, on this machine only; the address is printed.
+page: .venv-page/installed
+	.venv-page/bin/amdm page $(if $(PORT),--port $(PORT))
 
 # One worker for each core, one thread each (tests/conftest.py); random order, whose seed is printed.
 PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
@@ -16,6 +21,10 @@ test: .venv/installed
 # Statistics and whole programs.
 test-slow: .venv/installed
 	$(PYTEST) -m slow
+
+# The page in a real browser: chromium, which must be installed; playwright is not let fetch one.
+test-page: .venv-page/tested
+	.venv-page/bin/python -m pytest tests/page
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -72,6 +81,18 @@ speed-gpu-bundle: .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# An environment of its own: gradio takes no pillow from 13 on. The lock, as a variable, takes the place of constraints
+# that pip is configured with, which may ask for another.
+.venv-page/installed: pyproject.toml constraints-page.txt
+	$(PYTHON) -m venv .venv-page
+	PIP_CONSTRAINT=constraints-page.txt .venv-page/bin/python -m pip install --disable-pip-version-check -e '.[page]'
+	touch $@
+
+.venv-page/tested: .venv-page/installed
+	PIP_CONSTRAINT=constraints-page.txt .venv-page/bin/python -m pip install --disable-pip-version-check \
+		-e '.[test-page]'
+	touch $@
+
 # constraints.txt from pyproject.toml, by uv from an environment of its own; versions stay unless ARGS=--upgrade.
 lock:
 	$(PYTHON) -m venv build/uv
@@ -80,6 +101,11 @@ lock:
 	echo "numpy>=2.1; python_version >= '3.13'" | build/uv/bin/uv pip compile pyproject.toml - -q \
 		--extra dev --universal --python-version 3.11 --no-annotate --no-header $(ARGS) -o constraints.txt
 	cat build/head constraints.txt >build/lock && mv build/lock constraints.txt
+	grep '^#' constraints-page.txt >build/head
+	grep -v '^pillow' constraints.txt >build/same
+	echo "numpy>=2.1; python_version >= '3.13'" | build/uv/bin/uv pip compile pyproject.toml - -q -c build/same \
+		--extra test-page --universal --python-version 3.11 --no-annotate --no-header $(ARGS) -o constraints-page.txt
+	cat build/head constraints-page.txt >build/lock && mv build/lock constraints-page.txt
 
 clean:
-	rm -rf .venv out build dist
+	rm -rf .venv .venv-page out build dist

@@ -17,6 +17,8 @@ from hypothesis import settings
 
 # Code that tests load as its users would, from where it lies; and a program, not tests.
 collect_ignore = ["adapters/standins", "mutants.py"]
+if importlib.util.find_spec("gradio") is None:
+    collect_ignore.append("page/browser")  # `make test-page` has an environment of its own
 
 settings.register_profile("amdm", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("amdm")

@@ -27,6 +27,12 @@ COMMANDS = {
         "demo",
         ("diffusers", "einops", "matplotlib", "safetensors", "sklearn"),
     ),
+    "page": Command(
+        "try it in the browser: draw boxes, join two models",
+        "amdm.page.__main__",
+        "page",
+        ("gradio", "gradio_image_annotation", "diffusers", "einops", "matplotlib", "safetensors", "sklearn"),
+    ),
     "theory": Command(
         "test every statement of the paper",
         "theory_checks.__main__",

@@ -1,6 +1,8 @@
 """Networks as denoisers: preconditioning by hand, diffusers' own loops, what each model is told."""
 
+import json
 import math
+import sys
 
 import pytest
 import torch
@@ -167,6 +169,11 @@ def test_fresh_weights_are_a_function_of_the_seed_and_the_global_generator_is_le
     torch.manual_seed(4)
     other = networks.build(CONFIGS["base"]).unet.state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_packages_are_imported_where_there_is_no_torchvision(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it were not installed
+    assert import_beside_torchvision("json") is json
 
 
 def test_loading_needs_no_network_and_names_the_models(monkeypatch):
