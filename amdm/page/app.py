@@ -6,12 +6,12 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from amdm.page import shapes_tab
+from amdm.page import shapes_tab, your_models
 
 HOST = "127.0.0.1"
 INTRODUCTION = """# Two models, one picture
 Two diffusion models control one thing each. **A(+B)** is A enriched with what B controls."""
-TABS: dict[str, Callable[[], None]] = {"Shapes": shapes_tab.build}
+TABS: dict[str, Callable[[], None]] = {"Shapes": shapes_tab.build, "Your models": your_models.build}
 """Functions that add a tab's components, by the tab's name."""
 
 # Fonts that every system has: gradio's own come from Google.
@@ -83,7 +83,7 @@ def launch(port: int | None = None) -> gr.Blocks:
         quiet=True,
         prevent_thread_lock=True,
         theme=gr.themes.Default(primary_hue="blue", text_size="sm", spacing_size="sm", **FONTS),
-        css=CSS + shapes_tab.CSS,
+        css=CSS + shapes_tab.CSS + your_models.CSS,
         footer_links=[],
         state_session_capacity=20,
         app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
