@@ -2,7 +2,7 @@
 
 Three predictions are composed: the unconditional one of one network, and each model's conditional one. If the
 caption is to count once, the prediction of a model that is told the caption alone is added. Only `linear`
-composes the two guided predictions.
+composes the two guided predictions. `afa` is one prediction of both networks, by trained aggregators.
 """
 
 from collections import Counter, deque
@@ -17,12 +17,12 @@ from amdm import dpmpp_2m, seeded_noise, start_noise
 from amdm.denoisers import compose, linear
 from amdm.samplers import ddim, fkc, mcmc, superdiff
 from amdm.samplers.step import Step, Steps
-from amdm.shapes import latents
+from amdm.shapes import denoisers, latents
 from amdm.shapes.world import Image, Scenes
 from amdm.types import Denoiser, NoiseSampler
-from benchmarks.methods import STARTS, Schedule, Solver, extra_args, levels, model, seeds_of
+from benchmarks.methods import STARTS, Schedule, Solver, ensemble, extra_args, levels, model, seeds_of
 
-Kind = Literal["linear", "conjunction", "superdiff", "fkc", "mcmc"]
+Kind = Literal["linear", "conjunction", "superdiff", "fkc", "mcmc", "afa"]
 STEP_SIZES: dict[str, Callable[[float, float], float]] = {
     "2 delta": lambda sigma, sigma_next: 2 * (sigma**2 - sigma_next**2),
 }
@@ -36,10 +36,11 @@ class Composition:
     for `fkc` with several particles, whose resampling and final choice of a particle do.
 
     Attributes:
-        kind: the denoiser or sampler; `linear` and `conjunction` are sampled by `solver`.
+        kind: the denoiser or sampler; `linear`, `conjunction` and `afa` are sampled by `solver`.
         weights: the weights of the two scores: of sum 1 for `linear`; relative to the unconditional one, or
-            to the caption's, for `conjunction`, `fkc` and `mcmc`; `superdiff` has its own.
-        guidance: the guidance of `linear`'s two models, of `superdiff`, or of a caption that counts once.
+            to the caption's, for `conjunction`, `fkc` and `mcmc`; `superdiff` and `afa` have their own.
+        guidance: the guidance of `linear`'s two models, of `afa` and `superdiff`, or of a caption that counts
+            once.
         unconditional: the model that makes the unconditional prediction.
         caption: the model that is told the caption alone, to which the conditions are relative; "" for none.
             It is another one than `unconditional`.
@@ -80,7 +81,7 @@ class Composition:
     @property
     def _networks(self) -> list[str]:
         """Return the networks whose passes make one composed prediction."""
-        if self.kind == "linear":
+        if self.kind in ("linear", "afa"):
             return [*self.models, *self.models]
         return [*self.models, *self._backgrounds]
 
@@ -117,6 +118,11 @@ class Composition:
         if self.kind == "linear":
             guided = [model(name, self.guidance, device) for name in self.models]
             return self._solve(linear(guided, self.weights, args), x, sigmas, noise_sampler)
+        if self.kind == "afa":
+            one = denoisers.aggregated(
+                ensemble(self.kind, device), [denoisers.rows(each) for each in args], self.guidance
+            )
+            return self._solve(one, x, sigmas, noise_sampler)
         backgrounds = [model(name, 1.0, device) for name in self._backgrounds]
         told = [self._told(name, scenes, device) for name in self._backgrounds]
         conditional = [model(name, 1.0, device) for name in self.models]

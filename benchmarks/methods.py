@@ -17,8 +17,8 @@ from amdm.denoisers import Guided
 from amdm.geometry import karcher_mean, lerp_fold, slerp_fold
 from amdm.samplers import ddim, resolve_window
 from amdm.schedules import ddim_sigmas, karras_sigmas
-from amdm.shapes import denoisers, latents, world
-from amdm.shapes.networks import EDM_SIGMAS
+from amdm.shapes import denoisers, latents, networks, world
+from amdm.shapes.networks import EDM_SIGMAS, Ensemble
 from amdm.shapes.world import Image, Scenes
 from amdm.types import Latent, NoiseSampler, Sigmas, Weight
 
@@ -151,6 +151,12 @@ def sample(
 def model(name: str, guidance: float, device: str) -> Guided:
     """Return a shipped model, loaded once."""
     return denoisers.load(name, guidance, device)
+
+
+@cache
+def ensemble(name: str, device: str) -> Ensemble:
+    """Return a shipped ensemble, loaded once."""
+    return networks.load_ensemble(name).to(device)
 
 
 def extra_args(

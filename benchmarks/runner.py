@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from amdm.shapes import denoisers, latents, networks, world
-from amdm.shapes.configs import CONFIGS
+from amdm.shapes.configs import AGGREGATED, TRAINED
 from amdm.shapes.folders import cache_folder, opened
 from amdm.shapes.world import Image, Scenes
 from benchmarks.methods import extra_args, model
@@ -176,7 +176,8 @@ def settings(method: Drawer, *, defaults: bool = False) -> dict[str, Any]:
 
 def path_of(batch: Batch) -> Path:
     """Return a batch's file in the cache."""
-    weights = {name: weights_digest(name) for name in sorted(batch.method.calls)}
+    beside = {getattr(batch.method, "kind", "")} & set(AGGREGATED)  # aggregators beside the networks
+    weights = {name: weights_digest(name) for name in [*sorted(batch.method.calls), *beside]}
     text = json.dumps([settings(batch.method), weights], sort_keys=True)
     key = "-".join(batch.method.calls) + "-" + hashlib.sha256(text.encode()).hexdigest()[:12]
     split = "" if batch.split == "test" else f"{batch.split}-"
@@ -186,7 +187,7 @@ def path_of(batch: Batch) -> Path:
 @cache
 def weights_digest(name: str) -> str:
     """Return a digest of the files that a model is loaded from."""
-    names = [name] + ([str(CONFIGS[name].start)] if CONFIGS[name].control else [])
+    names = [name] + ([str(TRAINED[name].start)] if TRAINED[name].control else [])
     files = [path for part in names for path in sorted((networks.WEIGHTS / part).rglob("*.safetensors"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

@@ -14,8 +14,9 @@ from amdm.shapes.imports import import_beside_torchvision
 import_beside_torchvision("diffusers")
 
 MODULES = [
-    "amdm.compatibility", "amdm.denoisers", "amdm.diffusers", "amdm.diffusers.scheduler", "amdm.geometry",
-    "amdm.k_diffusion", "amdm.noise", "amdm.sample", "amdm.samplers", "amdm.schedules", "amdm.types",
+    "amdm.compatibility", "amdm.denoisers", "amdm.diffusers", "amdm.diffusers.afa",
+    "amdm.diffusers.scheduler", "amdm.geometry", "amdm.k_diffusion", "amdm.noise", "amdm.sample",
+    "amdm.samplers", "amdm.schedules", "amdm.types",
 ]  # fmt: skip
 LOADS = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*\"[^>]*>")
 CSS_LOADS = re.compile(r"(?:url\(|@import )[\"']?(?:https?:)?//[^)]*")

@@ -18,6 +18,7 @@ MODULES = [
     "compatibility",
     "denoisers",
     "diffusers",
+    "diffusers.afa",
     "diffusers.scheduler",
     "geometry",
     "k_diffusion",

@@ -24,6 +24,7 @@ MODULES = [
     "amdm.samplers",
     "amdm.denoisers",
     "amdm.diffusers",
+    "amdm.diffusers.afa",
     "amdm.diffusers.scheduler",
     "amdm.k_diffusion",
     "amdm.plots",

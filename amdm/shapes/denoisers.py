@@ -1,16 +1,19 @@
 """The models as denoisers with guidance, `model(x, sigma, **extra_args(name, scenes))`, in VE coordinates."""
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from amdm.compatibility import LatentSpace
 from amdm.denoisers import Guided
-from amdm.diffusers import Call, NetworkDenoiser
+from amdm.diffusers import Call, NetworkDenoiser, Recipe, controlnet, text
 from amdm.schedules import ddim_sigmas, sigmas_from_betas, stable_diffusion_betas
 from amdm.shapes import conditions, latents, networks
 from amdm.shapes.configs import CONFIGS, Prediction
-from amdm.shapes.networks import EDM_SIGMAS, Network
+from amdm.shapes.networks import EDM_SIGMAS, Ensemble, Network
 from amdm.shapes.world import Image, Scenes
 
 GUIDANCE = 3.0
@@ -76,3 +79,38 @@ def extra_args(
     """
     cond = conditions.encode(CONFIGS[name], scenes, styles=say_style, reference=reference)
     return {"cond": cond, "uncond": {key: torch.zeros_like(value) for key, value in cond.items()}}
+
+
+def aggregated(
+    ensemble: Ensemble, told: Sequence[Mapping[str, Tensor]], guidance: float = 1.0
+) -> NetworkDenoiser:
+    """Return an ensemble, told each expert's conditions, as a denoiser `model(x, sigma)`.
+
+    With guidance above 1 conditions have two rows for each sample, unconditional rows first: `rows`.
+    """
+    from amdm.diffusers import afa  # loads diffusers
+
+    experts = [expert(network, each, guidance) for network, each in zip(ensemble.experts, told, strict=True)]
+    return afa.aggregated(experts, ensemble.aggregators)
+
+
+def expert(network: Network, told: Mapping[str, Tensor], guidance: float = 1.0) -> NetworkDenoiser:
+    """Return a network that predicts eps, told its conditions, as a denoiser of its U-Net and recipes."""
+    recipes: list[Recipe] = [text(told["encoder_hidden_states"])]
+    if network.controlnet is not None:
+        recipes.append(controlnet(network.controlnet, told["maps"]))
+    elif "maps" in told:
+        recipes.append(partial(_beside, maps=told["maps"]))
+    table = training_sigmas()
+    return NetworkDenoiser(
+        network.unet, "epsilon", table, recipes, guidance=guidance, latent_space=LATENT_SPACE
+    )
+
+
+def _beside(call: Call, maps: Tensor) -> Call:
+    return call._replace(x=networks.beside(call.x, call.rows_of(maps).to(call.x)))
+
+
+def rows(args: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the conditions of `extra_args` as a guided call has them: unconditional rows first."""
+    return {key: torch.cat([args["uncond"][key], value]) for key, value in args["cond"].items()}

@@ -1,17 +1,20 @@
 """Networks in diffusers' classes: made, called, stored and loaded."""
 
 import copy
+import importlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from einops import reduce
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from amdm.shapes import conditions
 from amdm.shapes.conditions import Maps, Tokens
-from amdm.shapes.configs import CONFIGS, TrainingConfig
+from amdm.shapes.configs import CONFIGS, TRAINED, TrainingConfig
 from amdm.shapes.imports import import_beside_torchvision
 from amdm.shapes.latents import Latent
 
@@ -32,6 +35,12 @@ UNET = {
     "attention_head_dim": 4,
     "norm_num_groups": 8,
 }
+AFA = {"width": 32, "heads": 2}  # a quarter of the published width, with heads of the published size
+
+
+def _afa() -> Any:
+    _diffusers()
+    return importlib.import_module("amdm.diffusers.afa")
 
 
 class Network(nn.Module):
@@ -52,9 +61,14 @@ class Network(nn.Module):
         dtype: torch.dtype = self.unet.dtype
         return dtype
 
+    @property
+    def part(self) -> str:
+        """Return the name of the part that is trained and stored."""
+        return "unet" if self.controlnet is None else "controlnet"
+
     def trainable(self) -> Any:
         """Return the part that is trained and stored."""
-        return self.unet if self.controlnet is None else self.controlnet
+        return getattr(self, self.part)
 
     def forward(
         self, sample: Latent, timestep: Tensor, encoder_hidden_states: Tokens, maps: Maps | None = None
@@ -68,11 +82,32 @@ class Network(nn.Module):
             down, mid = self.controlnet(x, t, tokens, controlnet_cond=maps, return_dict=False)
             residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
         elif maps is not None:
-            x = torch.cat([x, reduce(maps, "b c (h p) (w q) -> b c h w", "mean", p=2, q=2)], dim=1)
+            x = beside(x, maps)
         return (self.unet(x, t, tokens, return_dict=False, **residuals)[0],)
 
 
-def build(config: TrainingConfig) -> Network:
+class Ensemble(nn.Module):
+    """Networks as one, by aggregators of their features; `denoisers.aggregated` calls it."""
+
+    part = "aggregators"
+    experts: Any
+    aggregators: Any
+
+    def __init__(self, experts: Sequence[Network], aggregators: Any) -> None:
+        super().__init__()
+        self.experts, self.aggregators = nn.ModuleList(experts), aggregators
+
+    def trainable(self) -> Any:
+        """Return the part that is trained and stored."""
+        return self.aggregators
+
+
+def beside(x: Latent, maps: Maps) -> Float[Tensor, "batch channels 16 16"]:
+    """Return latents with maps beside them, as more channels."""
+    return torch.cat([x, reduce(maps, "b c (h p) (w q) -> b c h w", "mean", p=2, q=2)], dim=1)
+
+
+def build(config: TrainingConfig) -> Network | Ensemble:
     """Return the network before training: fresh, or with the weights that it starts from."""
     # diffusers draws fresh weights from the global generator, which is left as it was.
     with torch.random.fork_rng(devices=[]):
@@ -80,7 +115,10 @@ def build(config: TrainingConfig) -> Network:
         return _build(config)
 
 
-def _build(config: TrainingConfig) -> Network:
+def _build(config: TrainingConfig) -> Network | Ensemble:
+    if config.experts:
+        experts = [load(name) for name in config.experts]
+        return Ensemble(experts, _afa().Aggregators.of_unets([each.unet for each in experts], **AFA))
     if config.control:
         unet = load_unet(config.start)
         controlnet = _diffusers().ControlNetModel.from_unet(
@@ -99,14 +137,13 @@ def _build(config: TrainingConfig) -> Network:
     return Network(unet)
 
 
-def save(name: str, network: Network, weights: dict[str, Tensor]) -> None:
+def save(name: str, network: Network | Ensemble, weights: dict[str, Tensor]) -> None:
     """Store these weights of the part that was trained, in half precision, and the schedule they are for."""
-    part = "unet" if network.controlnet is None else "controlnet"
     stored = copy.deepcopy(network.trainable())
     stored.load_state_dict(weights)
     stored.to(dtype=torch.float16, memory_format=torch.contiguous_format)
-    stored.save_pretrained(WEIGHTS / name / part, variant="fp16")
-    scheduler(CONFIGS[name].predicts).save_pretrained(WEIGHTS / name / "scheduler")
+    stored.save_pretrained(WEIGHTS / name / network.part, variant="fp16")
+    scheduler(TRAINED[name].predicts).save_pretrained(WEIGHTS / name / "scheduler")
 
 
 def scheduler(predicts: str) -> Any:
@@ -131,6 +168,12 @@ def load(name: str) -> Network:
     if not config.control:
         return Network(load_unet(name))
     return Network(load_unet(config.start), _load(_diffusers().ControlNetModel, name, "controlnet"))
+
+
+def load_ensemble(name: str) -> Ensemble:
+    """Return a shipped ensemble in float32, without gradients. Nothing is downloaded."""
+    experts = [load(expert) for expert in TRAINED[name].experts]
+    return Ensemble(experts, _load(_afa().Aggregators, name, Ensemble.part))
 
 
 def load_unet(name: str | None) -> Any:

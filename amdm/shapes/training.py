@@ -9,6 +9,7 @@ amdm/shapes/weights.
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,13 +21,11 @@ from tqdm.auto import tqdm
 
 from amdm.command_line.arguments import check_device, checked, parser_of
 from amdm.shapes import conditions, denoisers, latents, networks, world
-from amdm.shapes.configs import CONFIGS, Prediction, TrainingConfig
+from amdm.shapes.configs import CONFIGS, TRAINED, Prediction, TrainingConfig
 from amdm.shapes.folders import cache_folder, opened
-from amdm.shapes.networks import Network
+from amdm.shapes.networks import Ensemble, Network
 from amdm.shapes.tables import write_csv
 
-BATCH = 64
-WARMUP = 500  # steps over which the rate rises
 DECAY = 0.3  # the last part of all steps, over which it falls to 0
 BETAS = (0.9, 0.99)
 CLIP = 1.0  # the largest norm of a gradient
@@ -43,7 +42,7 @@ class Run:
     """The state of a training run."""
 
     config: TrainingConfig
-    network: Network
+    network: Network | Ensemble
     optimizer: torch.optim.AdamW
     average: dict[str, Tensor]
     generator: torch.Generator
@@ -56,7 +55,7 @@ class Run:
         return trained(self.network)
 
 
-def trained(network: Network) -> dict[str, Tensor]:
+def trained(network: Network | Ensemble) -> dict[str, Tensor]:
     """Return the parameters that the configuration trains, by name."""
     return dict(network.trainable().named_parameters())
 
@@ -73,15 +72,17 @@ def begin(config: TrainingConfig, device: torch.device) -> Run:
         optimizer=torch.optim.AdamW(parameters.values(), lr=config.rate, betas=BETAS),
         average={name: value.detach().clone() for name, value in parameters.items()},
         generator=torch.Generator(device).manual_seed(config.seed),
-        losses=torch.zeros(config.images // BATCH, device=device),
+        losses=torch.zeros(config.images // config.batch, device=device),
     )
 
 
 def advance(run: Run) -> None:
     """Take one step of the optimiser, on the next scenes of the training split."""
-    first = world.TRAIN.start + run.step * BATCH
-    scenes = world.sample_scenes(range(first, first + BATCH)).to(run.losses.device)
-    run.optimizer.param_groups[0]["lr"] = run.config.rate * rate_factor(run.step, len(run.losses))
+    size = run.config.batch
+    first = world.TRAIN.start + run.step * size
+    scenes = world.sample_scenes(range(first, first + size)).to(run.losses.device)
+    factor = rate_factor(run.step, len(run.losses), run.config.warmup)
+    run.optimizer.param_groups[0]["lr"] = run.config.rate * factor
     loss = loss_of(run.config, run.network, scenes, run.generator)
     torch.autograd.backward(loss)
     parameters = list(run.parameters.values())
@@ -95,25 +96,33 @@ def advance(run: Run) -> None:
         torch._foreach_lerp_(list(run.average.values()), parameters, 1 - keep)
 
 
-def rate_factor(step: int, steps: int) -> float:
+def rate_factor(step: int, steps: int, warmup: int) -> float:
     """Return the learning rate at a step, as a fraction of the configuration's."""
-    return min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
+    return min(1.0, (step + 1) / warmup, (steps - step) / (DECAY * steps))
 
 
 def loss_of(
-    config: TrainingConfig, network: Network, scenes: world.Scenes, generator: torch.Generator
+    config: TrainingConfig, network: Network | Ensemble, scenes: world.Scenes, generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    """Return the weighted squared error of the denoised latents (Karras et al. 2022, eq. 2)."""
+    """Return the weighted squared error of the denoised latents (Karras et al. 2022, eq. 2).
+
+    AFA's is the squared error of eps, as published.
+    """
     images = world.render(scenes)
     z = latents.encode(images)
     sigma = draw_sigma(config.predicts, len(z), generator)
     noise = torch.randn(z.shape, generator=generator, device=z.device)
     x = z + sigma[:, None, None, None] * noise
-    model = denoisers.denoiser(network, config.predicts)
     with torch.autocast(z.device.type, torch.bfloat16, enabled=z.device.type == "cuda"):
-        denoised = model(x, sigma, **draw_conditions(config, scenes, generator))
+        if isinstance(network, Ensemble):
+            told = _drawn_conditions([CONFIGS[name] for name in config.experts], scenes, generator)
+            denoised = denoisers.aggregated(network, told)(x, sigma)
+        else:
+            model = denoisers.denoiser(network, config.predicts)
+            denoised = model(x, sigma, **draw_conditions(config, scenes, generator))
     error = (denoised - z).square().mean((1, 2, 3))
-    return (loss_weight(config.predicts, sigma) * error).mean()
+    weight = sigma.square().reciprocal() if config.experts else loss_weight(config.predicts, sigma)
+    return (weight * error).mean()
 
 
 def draw_sigma(predicts: Prediction, batch: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
@@ -136,10 +145,20 @@ def draw_conditions(
     config: TrainingConfig, scenes: world.Scenes, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Return the conditions of the scenes: zeros for some, without the style's word for others."""
+    return _drawn_conditions([config], scenes, generator)[0]
+
+
+def _drawn_conditions(
+    configs: Sequence[TrainingConfig], scenes: world.Scenes, generator: torch.Generator
+) -> list[dict[str, Tensor]]:
+    """Return each model's conditions; all models are told nothing, or no style, of the same scenes."""
     dropped, unsaid = torch.rand(2, len(scenes.seeds), generator=generator, device=generator.device)
-    encoded = conditions.encode(config, scenes, styles=unsaid >= STYLE_DROPOUT)
     keep = dropped >= CONDITION_DROPOUT
-    return {key: value * keep.view(-1, *[1] * (value.ndim - 1)) for key, value in encoded.items()}
+    encoded = [conditions.encode(config, scenes, styles=unsaid >= STYLE_DROPOUT) for config in configs]
+    return [
+        {key: value * keep.view(-1, *[1] * (value.ndim - 1)) for key, value in each.items()}
+        for each in encoded
+    ]
 
 
 def checkpoint(run: Run, path: Path) -> None:
@@ -149,9 +168,9 @@ def checkpoint(run: Run, path: Path) -> None:
         tensors[f"parameter.{name}"] = value.detach()
         for key, moment in run.optimizer.state[value].items():
             tensors[f"optimizer.{key}.{name}"] = moment
+    config = {key: value for key, value in asdict(run.config).items() if key != "images"}
     tensors |= {"generator": run.generator.get_state(), "losses": run.losses[: run.step]}
     unfinished = path.with_suffix(".unfinished")
-    config = {key: value for key, value in asdict(run.config).items() if key != "images"}
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}  # as safetensors wants them
     save_file(contiguous, unfinished, {"recipe": json.dumps(config)})
     os.replace(unfinished, path)
@@ -162,6 +181,7 @@ def resume(config: TrainingConfig, device: torch.device, path: Path) -> Run:
     run = begin(config, device)
     with opened(path, str(device), "remove it to start anew") as file:
         made_by = json.loads(file.metadata()["recipe"])
+        made_by["experts"] = tuple(made_by.get("experts", ()))
         if config != TrainingConfig(**made_by, images=config.images):
             raise ValueError(f"{path} was made by {made_by}, not by {config}: remove it to start anew")
         with torch.no_grad():
@@ -183,7 +203,7 @@ def train(name: str, device: torch.device, *, quiet: bool = False) -> Run:
     """Train a model to the end of its configuration, from its last checkpoint if there is one."""
     path = cache_folder("training") / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    config = CONFIGS[name]
+    config = TRAINED[name]
     run = resume(config, device, path) if path.exists() else begin(config, device)
     saved = time.monotonic()
     bar = tqdm(total=len(run.losses), initial=run.step, unit="step", desc=name, disable=quiet)
@@ -202,7 +222,7 @@ def train(name: str, device: torch.device, *, quiet: bool = False) -> Run:
 def main() -> None:
     """Train, then store the averaged weights and the loss curve."""
     parser = parser_of(__doc__)
-    parser.add_argument("name", choices=CONFIGS)
+    parser.add_argument("name", choices=TRAINED)
     parser.add_argument(
         "--device", type=checked(check_device, str), default="cuda" if torch.cuda.is_available() else "cpu"
     )
@@ -210,7 +230,7 @@ def main() -> None:
     run = train(args.name, torch.device(args.device), quiet=args.quiet)
     networks.save(args.name, run.network, run.average)
     steps = range(0, run.step, 100)
-    rows = ((step * BATCH, f"{run.losses[step : step + 100].mean().item():.5f}") for step in steps)
+    rows = ((step * run.config.batch, f"{run.losses[step : step + 100].mean().item():.5f}") for step in steps)
     write_csv(networks.WEIGHTS / args.name / "loss.csv", [("images", "loss of the next 100 steps"), *rows])
 
 

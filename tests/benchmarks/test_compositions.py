@@ -7,7 +7,8 @@ import torch
 from tolerances import assert_equal
 
 from amdm.shapes import networks
-from benchmarks import table6_published, table6_sweep
+from amdm.shapes.configs import AGGREGATED
+from benchmarks import compositions, table6_published, table6_sweep
 from benchmarks.caption_once import CaptionOnce
 from benchmarks.compositions import Composition
 from benchmarks.methods import Method
@@ -48,6 +49,18 @@ def test_passes_are_counted(composition, monkeypatch):
     assert images.shape == (2, 3, 32, 32) and images.isfinite().all()
     assert rows == 2 * composition.passes
     assert composition.passes <= 2 * composition.calls.total() <= composition.passes + 3
+
+
+def test_untrained_afa_of_one_model_twice_is_the_model(monkeypatch):
+    """One start and no noise; both networks count."""
+    one = networks.load("layout")
+    aggregators = networks.build(AGGREGATED["afa"]).aggregators
+    both = networks.Ensemble([one, one], aggregators.requires_grad_(False))
+    monkeypatch.setattr(compositions, "ensemble", lambda name, device: both)
+    composition = Composition("afa", 2, models=("layout", "layout"))
+    wanted = Method(("layout",), steps=2, schedule="linspace").draw(SCENES, 0)
+    torch.testing.assert_close(composition.draw(SCENES, 0), wanted, rtol=1e-4, atol=1e-4)
+    assert Composition("afa", 35).calls == {"layout": 35, "attribute": 35}
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amdm.shapes.configs import AGGREGATED
 from benchmarks import (
     best_length,
     caption_choice,
@@ -210,6 +211,17 @@ def test_the_causes_that_the_report_gives_are_in_the_tables():
         for row in (table8_9.A, table8_9.ABC_OTHER, table8_9.AC, table8_9.ABC, table8_9.C)
     ]
     assert style == sorted(style)
+
+
+def test_what_afas_page_says_of_table_6():
+    page = " ".join((README.parent / "docs/methods/afa.md").read_text().split())
+    table = tables.read(HERE / "results" / "table6.csv")
+    for row in (table6.AFA, "AMDM"):
+        assert all(
+            str(table[row].cells[metric]) in page for metric in ("scene right", "interactions", "colours")
+        )
+    assert (table[table6.AFA].seeds, table["AMDM"].seeds) == (1, 3)
+    assert AGGREGATED["afa"].images == 17_920
 
 
 def test_what_amdms_page_says_of_table_6():

@@ -11,12 +11,7 @@ from amdm.shapes import denoisers, networks, training, world
 from amdm.shapes.configs import CONFIGS
 
 CPU = torch.device("cpu")
-SHORT = replace(CONFIGS["base"], images=64 * 8)
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(training, "BATCH", 16)
+SHORT = replace(CONFIGS["base"], images=16 * 32, batch=16)
 
 
 def advanced(run, steps):
@@ -88,10 +83,8 @@ def test_checkpoints_hold_tensors_only(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_few_steps_reduce_the_loss(monkeypatch):
-    monkeypatch.setattr(training, "WARMUP", 10)
-    monkeypatch.setattr(training, "BATCH", 8)
-    run = advanced(training.begin(replace(CONFIGS["base"], images=8 * 400), CPU), 40)
+def test_a_few_steps_reduce_the_loss():
+    run = advanced(training.begin(replace(CONFIGS["base"], images=8 * 400, batch=8, warmup=10), CPU), 40)
     held_out = world.sample_scenes(world.VALIDATION[:32])
     before = training.begin(SHORT, CPU).network
 
@@ -104,10 +97,10 @@ def test_a_few_steps_reduce_the_loss(monkeypatch):
 
 def test_the_rate_rises_holds_and_falls():
     steps = 4000
-    assert training.rate_factor(0, steps) == 1 / training.WARMUP
-    assert training.rate_factor(training.WARMUP, steps) == 1
-    assert training.rate_factor(steps - 600, steps) == pytest.approx(0.5)
-    assert training.rate_factor(steps - 1, steps) == pytest.approx(1 / 1200)
+    assert training.rate_factor(0, steps, 500) == 1 / 500
+    assert training.rate_factor(500, steps, 500) == 1
+    assert training.rate_factor(steps - 600, steps, 500) == pytest.approx(0.5)
+    assert training.rate_factor(steps - 1, steps, 500) == pytest.approx(1 / 1200)
 
 
 @pytest.mark.parametrize(

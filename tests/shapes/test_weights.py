@@ -5,19 +5,22 @@ import torch
 
 from amdm import sample_ddim, start_noise
 from amdm.shapes import denoisers, latents, networks, scores, world
-from amdm.shapes.configs import CONFIGS
+from amdm.shapes.configs import AGGREGATED, TRAINED
 
 SHIPPED = sorted(folder.parent.name for folder in networks.WEIGHTS.glob("*/scheduler"))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_weights_are_those_of_the_configuration(name):
-    shipped, built = networks.load(name).trainable(), networks.build(CONFIGS[name]).trainable()
+    load = networks.load_ensemble if name in AGGREGATED else networks.load
+    shipped, built = load(name).trainable(), networks.build(TRAINED[name]).trainable()
     shapes = ({key: value.shape for key, value in net.state_dict().items()} for net in (shipped, built))
     assert next(shapes) == next(shapes)
     assert all(value.isfinite().all() for value in shipped.state_dict().values())
     [file] = networks.WEIGHTS.glob(f"{name}/*/*.safetensors")
-    assert file.stat().st_size == pytest.approx(2 * shipped.num_parameters(), rel=0.02)  # half precision
+    assert file.stat().st_size == pytest.approx(
+        2 * shipped.num_parameters(), rel=0.05
+    )  # half precision, and a head
 
 
 def test_all_weights_together_stay_below_30_mb():
