@@ -38,7 +38,7 @@ METHODS = {
 }
 STARTS = ("layout", "attribute")  # each model has a start of its own, the same in every method
 JUDGED = ("shapes", "colours", "interactions", "all three")
-PICTURED, BATCH, STEPS = 8, 32, 10
+PICTURED, BATCH, STEPS = 8, 64, 10
 
 Table = dict[str, dict[str, Counts]]  # by method and by what is judged
 

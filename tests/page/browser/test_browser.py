@@ -342,6 +342,7 @@ def test_bad_input_is_a_sentence(page):
         assert words in toast.inner_text()
         assert "Traceback" not in page.inner_text("body") and "File " not in toast.inner_text()
         page.get_by_test_id("toast-close").last.click()
+        toast.wait_for(state="detached")
 
     choose_method(page, "Energy SMC")
     refused("it needs the models' densities")

@@ -125,6 +125,7 @@ def test_drawing_is_cancelled_and_begun_again(open_tab, folders):
     card(page, "A").and_(page.locator(".drawing")).locator("img").wait_for()
     page.click("#my-cancel")
     page.get_by_text("Cancelled.").wait_for()
+    page.wait_for_function("document.querySelector('#my-problem').innerText.trim() == ''")
     page.fill("#my-steps input", "10")
     page.press("#my-steps input", "Tab")
     pictures(page)
