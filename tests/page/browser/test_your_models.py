@@ -1,5 +1,7 @@
 """The tab *Your models* in a real browser, on tiny pipelines with random weights: `make test-page`."""
 
+import time
+
 import pytest
 
 pytest.importorskip("playwright.sync_api")
@@ -125,7 +127,7 @@ def test_drawing_is_cancelled_and_begun_again(open_tab, folders):
     card(page, "A").and_(page.locator(".drawing")).locator("img").wait_for()
     page.click("#my-cancel")
     page.get_by_text("Cancelled.").wait_for()
-    page.wait_for_function("document.querySelector('#my-problem').innerText.trim() == ''")
+    time.sleep(3)  # gradio ends the cancelled run a moment later, and with it a new one that has begun
     page.fill("#my-steps input", "10")
     page.press("#my-steps input", "Tab")
     pictures(page)
