@@ -9,10 +9,8 @@ them in that order; `as_published` does the same, and moves the scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,22 +49,10 @@ TEMPLATES = (
 """The 80 sentences by which CLIP's authors classify ImageNet (Radford et al. 2021)."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """CLIP by transformers (`CLIPModel`).
+class Clip(measuring.Judge):
+    """CLIP by transformers."""
 
-    Args:
-        model: the model, from `load`.
-        processor: its processor.
-    """
-
-    model: Any
-    processor: Any
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Clip":
-        """Return the model in a folder. Raises `Expected` if it has none."""
-        return cls(*measuring.load("CLIPModel", folder, device, dtype))
+    kind = "CLIPModel"
 
     @torch.no_grad()
     def of_pictures(self, pictures: Sequence[Picture]) -> Features:

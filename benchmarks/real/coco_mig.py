@@ -18,9 +18,8 @@ place keeps its overlap. Its threshold of words (0.25) names what was found, and
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -82,22 +81,10 @@ Segmenter = Callable[[Picture, Boxes], Masks]
 """Returns a mask for each box in a picture."""
 
 
-@dataclass(frozen=True)
-class GroundingDino:
-    """GroundingDINO by transformers (`GroundingDinoForObjectDetection`).
+class GroundingDino(measuring.Judge):
+    """GroundingDINO by transformers."""
 
-    Args:
-        model: the model, from `load`.
-        processor: its processor.
-    """
-
-    model: Any
-    processor: Any
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "GroundingDino":
-        """Return the detector in a folder. Raises `Expected` if it has none."""
-        return cls(*measuring.load("GroundingDinoForObjectDetection", folder, device, dtype))
+    kind = "GroundingDinoForObjectDetection"
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[Detections]:
@@ -114,22 +101,10 @@ class GroundingDino:
         return [Detections(*(one[key].cpu().double().numpy() for key in ("boxes", "scores"))) for one in kept]
 
 
-@dataclass(frozen=True)
-class Sam:
-    """Segment Anything by transformers (`SamModel`).
+class Sam(measuring.Judge):
+    """Segment Anything by transformers."""
 
-    Args:
-        model: the model, from `load`.
-        processor: its processor.
-    """
-
-    model: Any
-    processor: Any
-
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Sam":
-        """Return the segmenter in a folder. Raises `Expected` if it has none."""
-        return cls(*measuring.load("SamModel", folder, device, dtype))
+    kind = "SamModel"
 
     @torch.no_grad()
     def __call__(self, picture: Picture, boxes: Boxes) -> Masks:

@@ -7,8 +7,9 @@ machine: nothing is downloaded.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -77,6 +78,25 @@ def load(kind: str, folder: Path, device: str, dtype: torch.dtype) -> tuple[Any,
     if missing:  # transformers fills them with random numbers
         raise Expected(f"all weights of a {kind}, {len(missing)} are missing: {missing[0]} and so on")
     return model.eval().requires_grad_(False).to(device, dtype), processor
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model of transformers that looks at pictures, of the class `kind`.
+
+    Args:
+        model: the model, from `load`.
+        processor: its processor.
+    """
+
+    model: Any
+    processor: Any
+    kind: ClassVar[str]
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
+        """Return the model in a folder. Raises `Expected` if it has none."""
+        return cls(*load(cls.kind, folder, device, dtype))
 
 
 def opened(file: Path) -> Picture:
