@@ -118,7 +118,7 @@ def best(table: Table) -> dict[str, str]:
 def experiment(size: str) -> Experiment:
     """Return all trials."""
     rows = {label(method, trial): how for method, trials in TRIALS.items() for trial, how in trials.items()}
-    return Experiment(rows, scenes=100, split="validation")
+    return Experiment(rows, scenes=50, split="validation")
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
