@@ -26,7 +26,7 @@ def experiment(size: str) -> Experiment:
     chosen = table6_caption_sweep.best(tables.read(SWEEP)) if SWEEP.exists() else first
     rows: dict[str, Drawer] = {JOINED[0]: Method(JOINED[:1]), PUBLISHED: Method(JOINED)}
     rows |= {method: TRIALS[method][chosen[method]] for method in TRIALS}
-    return Experiment(rows, scenes=200, pairs=[(ONCE, other) for other in (*OTHERS, JOINED[0])], first=1000)
+    return Experiment(rows, scenes=150, pairs=[(ONCE, other) for other in (*OTHERS, JOINED[0])], first=1000)
 
 
 figure = partial(pictures.methods, decades=["KID"])
