@@ -20,8 +20,8 @@ MODELS = ("layout", "attribute")
 SAMPLERS_OFFERED = ("ddim", "dpmpp_2m", "dpmpp_2m_sde", "heun", "res_multistep", "uni_pc", "lcm")
 FEWEST, MOST = 2, 1000
 """Numbers of steps."""
-LOWEST, HIGHEST = 0.041314, 13.12042
-"""The last and the first level of the shapes' models at 50 steps of DDIM."""
+LOWEST, HIGHEST = (float(f"{sigma:.7g}") for sigma in denoisers.sigmas(50)[[-2, 0]].tolist())
+"""The last and the first level of the shapes' models at 50 steps of DDIM, as a program writes them."""
 ALL_LEVELS = (0.041, 13.2)
 """A window with all of them."""
 SHAPE = Source(latents.SHAPE, "latents.SHAPE", frozenset(["from amdm.shapes import latents"]))

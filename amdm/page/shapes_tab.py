@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio_image_annotation import image_annotator
 
-from amdm.page import drawing, levels, looks, methods, scene, window
+from amdm.page import awaited, drawing, levels, looks, methods, scene, window
 from amdm.page.drawing import PICTURES, Drawing
 from amdm.page.methods import METHODS, MODELS, RECOMMENDED, SAMPLERS_OFFERED, Settings
 from amdm.page.sentences import in_words
@@ -80,14 +80,16 @@ def build() -> None:
             controls, says = choices(seeds)
             closer = closer_looks(result)
     listen_to(wish, controls, says, wanted)
-    event = start.click(
+    shown = [cards, result, *closer]
+    awaited.buttons(
         in_words(draw),
         [*wish, *controls],
-        [cards, result, *closer],
-        show_progress="hidden",
+        shown,
+        last=[gr.skip()] * len(shown),
+        start=start,
+        stop=stop,
         concurrency_limit=2,
     )
-    stop.click(cancelled, None, None, cancels=[event], show_progress="hidden")
 
 
 FIRST_WISH = ("pointing", "top left", "top right", "flat")
@@ -238,11 +240,6 @@ def draw(*values: Any) -> Iterator[tuple[Any, ...]]:
     result = Result(drawings, settings)
     step, strip, code = chosen(result, "A(+B)")
     yield gr.skip(), result, looks.separation(drawings, settings), "A(+B)", step, strip, code
-
-
-def cancelled() -> None:
-    """Say that drawing was stopped."""
-    gr.Info("Cancelled.", duration=3)
 
 
 def rendered(*wish: Any) -> str:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from gradio_image_annotation import image_annotator
 
 from amdm.command_line.arguments import Expected
 from amdm.diffusers import Prepared
-from amdm.page import showing, window
+from amdm.page import awaited, showing, window
 from amdm.page.comparing import Loaded, Seen, compare, prepare_all
 from amdm.page.configuration import (
     INTERACTED,
@@ -89,18 +89,17 @@ def build() -> None:
     with gr.Tab("Copy as TOML"):
         gr.Markdown("`amdm sample FILE.toml` draws A, B and A(+B) of this page again.")
         code = gr.Code(interactive=False, label="", elem_id="my-code", max_lines=30)
-    told, quietly = set(parts.values()), {"show_progress": "hidden"}
-    check.click(partial(checked, parts), told, [problem, memory, code], **quietly)
-    event = start.click(
-        partial(draw, parts, loaded),
-        told,
+    fields = list(parts.values())
+    check.click(partial(checked, list(parts)), fields, [problem, memory, code], show_progress="hidden")
+    awaited.buttons(
+        partial(draw, list(parts), loaded),
+        fields,
         [problem, memory, code, plot, *cards],
-        concurrency_id="models",
+        last=["", *[gr.skip()] * (3 + MOST_CARDS)],
+        start=start,
+        stop=stop,
         concurrency_limit=1,
-        **quietly,
     )
-    stopped = stop.click(cancelled, None, None, cancels=[event], **quietly)
-    stopped.then(lambda: "", None, problem, **quietly)
 
 
 def models() -> Parts:
@@ -288,16 +287,16 @@ def joined_at(ends: Sequence[int], steps: float | None) -> str:
     return f"steps {start + 1} to {stop} of {int(steps or 0)}"
 
 
-def configured(parts: Parts, told: Mapping[Any, Any]) -> tuple[Config, str]:
+def configured(names: Sequence[str], told: Sequence[Any]) -> tuple[Config, str]:
     """Return the configuration of a visitor's fields, all of it checked, and the same as TOML."""
-    values = values_of(fields_of({name: told[part] for name, part in parts.items()}))
+    values = values_of(fields_of(dict(zip(names, told, strict=True))))
     return config_of(values, tempfile.gettempdir()), toml_of(values)
 
 
-def checked(parts: Parts, told: Mapping[Any, Any]) -> tuple[Any, Any, Any]:
+def checked(names: Sequence[str], *told: Any) -> tuple[Any, Any, Any]:
     """Return what is wrong, or memory and cost, and the configuration as TOML. Nothing is loaded."""
     try:
-        config, code = configured(parts, told)
+        config, code = configured(names, told)
         return "", costs(config), code
     except Exception as error:
         return showing.wrong(error), gr.skip(), gr.skip()
@@ -319,11 +318,11 @@ def free_memory(device: str) -> int | None:
         return None
 
 
-def draw(parts: Parts, loaded: Loaded, told: Mapping[Any, Any]) -> Iterator[list[Any]]:
+def draw(names: Sequence[str], loaded: Loaded, *told: Any) -> Generator[list[Any]]:
     """Draw the pictures of a comparison, and yield what the page shows so far."""
     try:
         yield [showing.status("Looking at the files."), *[gr.skip()] * (3 + MOST_CARDS)]
-        config, code = configured(parts, told)
+        config, code = configured(names, told)
         titles = showing.titles(len(config.models))
         cards = [gr.update(value=showing.card(title, None), visible=True) for title in titles]
         cards += [gr.update(value="", visible=False)] * (MOST_CARDS - len(titles))
@@ -351,8 +350,3 @@ def pictures(config: Config, prepared: Sequence[Prepared], titles: Sequence[str]
             plot = showing.separation(runs, config)
         yield [status, gr.skip(), gr.skip(), plot, *cards]
     yield ["", *[gr.skip()] * (3 + MOST_CARDS)]
-
-
-def cancelled() -> None:
-    """Say that drawing was stopped."""
-    gr.Info("Cancelled.", duration=3)

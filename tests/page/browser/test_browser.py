@@ -236,7 +236,7 @@ def test_drawing_can_be_cancelled(page):
     joined.and_(page.locator(".drawing")).wait_for()
     page.click("#cancel")
     page.get_by_text("Cancelled.").wait_for()
-    time.sleep(1)
+    time.sleep(0.5)
     state = joined.locator(".verdict").inner_text()
     time.sleep(2)
     assert joined.locator(".verdict").inner_text() == state and re.fullmatch(r"step \d+ of 400", state)
