@@ -80,6 +80,7 @@ class Partners:
         guidance: the scale of that guidance, the pipeline's `guidance_scale`. Required with a background.
         control_weights: the weights of the controls: a list of numbers or tensors, one for each partner, or
             one for all.
+        window_eta: the eta of the window's steps; None for the pipeline's `eta`.
         validate: warn when the window closes if the norm of `latents` is not one of VP latents.
     """
 
@@ -94,6 +95,7 @@ class Partners:
     background: Denoiser | Sequence[Denoiser] | None = None
     guidance: float | None = None
     control_weights: ControlWeights = 1.0
+    window_eta: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.models, Sequence) or len(self.models) > 0:
@@ -115,6 +117,9 @@ class Partners:
         if self.background is not None:
             expected = "a finite number with a background: the pipeline's guidance_scale"
             check_number(self.guidance, "guidance", expected, lambda _: True)
+        if self.window_eta is not None:
+            expected = "a finite number of 0 or more, or None"
+            check_number(self.window_eta, "window_eta", expected, lambda eta: eta >= 0)
         weights = as_control_weights(self.control_weights, len(self.models) + 1, "control_weights")
         for k, weight in enumerate(weights):
             check_option(weight, f"control_weights[{k}]", FINITE, least=-math.inf)
@@ -166,6 +171,10 @@ class Run:
     def index(self, timestep: int) -> int:
         """Return the number of the step; outside the schedule that of the next step, or of the last."""
         return min(sum(t > timestep for t in self.timesteps), len(self.timesteps) - 1)
+
+    def joins(self, timestep: int) -> bool:
+        """Return True for a step in the window."""
+        return self.start <= self.index(timestep) < self.stop
 
     def outside(self, latents: Sequence[Tensor], lead: Tensor, index: int) -> list[Tensor]:
         """Return the partners' latents, with the pipeline's where a given mask is 0."""

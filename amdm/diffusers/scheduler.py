@@ -69,7 +69,7 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
 
         pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([other.model]))
 
-    `eta`, `generator` and the rest are the pipeline's. With `eta` above 0 all models draw from its generator
+    `eta`, `generator` and the rest are the pipeline's, but for `window_eta`. With an eta above 0 all models draw from its generator
     in turn, its own first. `aggregation` is the record of the last step (VP), and None if that was not
     aggregated. A step from a timestep outside the schedule is DDIM's, and in the window if the next one is.
     The window counts the steps of the loop over `timesteps` or a slice of it (SDXL's `denoising_end`); a loop
@@ -170,6 +170,8 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
             raise ValueError("partners is None, expected a scheduler made by AggregatingScheduler.of")
         if self._run is None:
             self._run = begin(self, self.partners, self._ahead(timestep), sample)
+        if self.partners.window_eta is not None and self._run.joins(timestep):
+            eta = float(self.partners.window_eta)
         ddim = partial(ddim_step, self, timestep, eta, use_clipped_model_output, generator)
         model_output = guided(self, self.partners, self._run, timestep, model_output, sample)
         lead = ddim(model_output, sample, variance_noise)

@@ -59,20 +59,21 @@ STARTS = [tiny.randn(21, 1, 4, 8, 8)]
 
 
 @pytest.mark.parametrize(
-    ("starts", "window", "eta", "prediction"),
+    ("starts", "window", "eta", "window_eta", "prediction"),
     [
-        (None, 4, 0.0, "epsilon"),
-        (None, (2, 5), 0.6, "v_prediction"),
-        (STARTS, 4, 0.6, "epsilon"),
-        (STARTS, (2, 5), 0.0, "sample"),
-        (STARTS, 1.0, 0.0, "epsilon"),
-        (STARTS, 1, 0.0, "epsilon"),
+        (None, 4, 0.0, 1.0, "epsilon"),
+        (None, (2, 5), 0.6, None, "v_prediction"),
+        (STARTS, (2, 5), 0.6, 0.3, "epsilon"),
+        (STARTS, 4, 0.6, 0.0, "sample"),
+        (STARTS, 1.0, 0.0, None, "epsilon"),
+        (STARTS, 1, 0.0, None, "epsilon"),
     ],
 )
-def test_it_is_the_sampler_to_rounding(starts, window, eta, prediction):
+def test_it_is_the_sampler_to_rounding(starts, window, eta, window_eta, prediction):
     """A ControlNet's pipeline leads; GLIGEN's network without its boxes is the background."""
     other = partner(tiny.sd_gligen)
     options = {"background": other.without_control(), "window": window, "eta": eta, "prediction": prediction}
+    options["window_eta"] = window_eta
     lead = tiny.sd if prediction == "sample" else tiny.sd_controlnet
     found, expected = both_ways(lead, [other.model], starts, **options)
     assert_equal(found, expected, 5e-5 if prediction == "sample" else 5e-6)
@@ -125,6 +126,8 @@ def test_what_is_refused():
     with pytest.raises(TypeError, match=r"^background is int, expected a callable"):
         Partners([model], background=3, guidance=7.5)
     options = {"background": model, "guidance": 7.5}
+    with pytest.raises(ValueError, match=r"^window_eta is -1, expected a finite number of 0 or more, or"):
+        Partners([model], window_eta=-1, **options)
     with pytest.raises(
         ValueError, match=r"^control_weights has 2 entries but there are 2 models: expected 1, one for each"
     ):
