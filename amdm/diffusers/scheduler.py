@@ -69,12 +69,12 @@ class AggregatingScheduler(DDIMScheduler):  # type: ignore[misc]
 
         pipe.scheduler = AggregatingScheduler.of(pipe.scheduler, Partners([other.model]))
 
-    `eta`, `generator` and the rest are the pipeline's, but for `window_eta`. With an eta above 0 all models draw from its generator
-    in turn, its own first. `aggregation` is the record of the last step (VP), and None if that was not
-    aggregated. A step from a timestep outside the schedule is DDIM's, and in the window if the next one is.
-    The window counts the steps of the loop over `timesteps` or a slice of it (SDXL's `denoising_end`); a loop
-    over other numbers counts as the whole schedule. NaN or infinity from a model raises
-    `FloatingPointError` when the window closes, or when the loop ends before that.
+    `eta` (but for `window_eta`), `generator` and the rest are the pipeline's. With an eta above 0 all models
+    draw from its generator in turn, its own first. `aggregation` is the record of the last step (VP), and
+    None if that was not aggregated. A step from a timestep outside the schedule is DDIM's, and in the window
+    if the next one is. The window counts the steps of the loop over `timesteps` or a slice of it (SDXL's
+    `denoising_end`); a loop over other numbers counts as the whole schedule. NaN or infinity from a model
+    raises `FloatingPointError` when the window closes, or when the loop ends before that.
 
     `save_pretrained`, the pipeline's too, saves it as the `DDIMScheduler` of its configuration, which loads
     without `amdm`; the partners are not saved. It works in modular pipelines too:
