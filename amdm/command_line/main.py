@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     command = COMMANDS[args.command]
     if lacking := missing(*command.packages):
-        needed = f"{', '.join(lacking)} not found: pip install 'amdm[{command.extra}]'"
+        extra = f"the extra {command.extra}, in a clone: pip install '.[{command.extra}]'"
+        needed = f"{', '.join(lacking)} not found, expected {extra}"
         print(f"amdm {args.command}: {needed}", file=sys.stderr)
         return 2
     status: int | None = import_module(command.module).main(args.arguments)

@@ -15,7 +15,7 @@ from amdm.page.grounding import Instance
 from amdm.page.looks import pixels_of, url_of
 from amdm.plots import COLOURS, empty, label_lines
 from amdm.sample.configuration import Config, jobs
-from amdm.sample.cost import Network, evaluations_of
+from amdm.sample.cost import Network, evaluations_of, plain
 from amdm.sample.tables import Unusable
 
 # The configuration's words, and the page's.
@@ -160,8 +160,8 @@ def evaluations(config: Config) -> str:
         cost[len(job.models)] = sum(evaluations_of(config, job))
     alone, joined = cost[1], cost[number]
     return (
-        f"A picture of one model takes {alone} evaluations of a network, one of all models {joined}; "
-        f"the {2 * number} pictures take {number * (alone + joined)}."
+        f"A picture of one model takes {plain(alone)} evaluations of a network, one of all models "
+        f"{plain(joined)}; the {2 * number} pictures take {plain(number * (alone + joined))}."
     )
 
 

@@ -55,10 +55,11 @@ def _own(model: Model) -> Iterator[tuple[str, int]]:
         yield "lora", files.count_numbers(lora.file)
 
 
-def evaluations_of(config: Config, job: Job) -> list[int]:
-    """Return how often a picture evaluates the network of each of its models.
+def evaluations_of(config: Config, job: Job) -> list[float]:
+    """Return how many evaluations of each of its models' networks a picture takes.
 
-    An evaluation is a call with both halves of guidance. AMDM's partners are not evaluated after the window.
+    With guidance an evaluation is two passes of the network, its two halves; without it is one. AMDM's
+    partners are not evaluated after the window.
     """
     guided = not float(job.calls[0].get("guidance_scale", 7.5)) <= 1
     levels = levels_of(config, config.models[job.models[0]])
@@ -90,11 +91,20 @@ def report(config: Config, jobs: Sequence[Job], left: Sequence[Job]) -> str:
     costs = {job.models: evaluations_of(config, job) for job in jobs}
     for models, cost in costs.items():
         title = config.title if len(models) > 1 else names[models[0]]
-        each = ", ".join(f"{count} of {names[k]}" for k, count in zip(models, cost, strict=True))
-        lines.append(f"a picture of {title}: {sum(cost)} evaluations ({each})")
-    whole = sum(sum(costs[job.models]) for job in left)
+        each = ", ".join(f"{plain(count)} of {names[k]}" for k, count in zip(models, cost, strict=True))
+        lines.append(f"a picture of {title}: {plain(sum(cost))} evaluations ({each})")
+    whole = plain(sum(sum(costs[job.models]) for job in left))
     lines.append(f"{len(jobs)} pictures, {len(jobs) - len(left)} there already: {whole} evaluations in all")
     return "\n".join([*lines, f"pictures and manifests go to {config.out}"])
+
+
+def plain(count: float) -> str:
+    """Return a number of evaluations, which may end in a half, as text.
+
+    >>> plain(70.0), plain(17.5)
+    ('70', '17.5')
+    """
+    return f"{count:.1f}".removesuffix(".0")
 
 
 def _size(count: int) -> str:

@@ -7,6 +7,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -59,10 +60,14 @@ def _again(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(cost.report(config, [job], [job]))
         return 0
-    before = sha256_of(job.manifest)
-    draw(config, [job], again=True, quiet=arguments.quiet)
-    same = sha256_of(job.manifest) == before
-    print(f"{job.path}: {'the same bytes as before' if same else 'other bytes than before'}")
+    new = replace(job, path=job.path.with_suffix(".again.png"))
+    draw(config, [new], again=True, quiet=arguments.quiet)
+    if sha256_of(new.manifest) == sha256_of(job.manifest):
+        new.path.replace(job.path)
+        new.manifest.unlink()
+        print(f"{job.path}: the same bytes as before")
+    else:
+        print(f"{new.path}: other bytes than {job.path.name} had, which is left as it is")
     return 0
 
 

@@ -51,9 +51,10 @@ def picture_of(config: Config, job: Job) -> dict[str, Any]:
         values["sampling"] = {"sampler": config.sampling.sampler, "eta": config.sampling.eta}
         values["sampling"]["starts"] = config.sampling.starts
     models = [{k: v for k, v in values["models"][k].items() if k != "call"} for k in job.models]
-    kept = {name: values[name] for name in ("device", "dtype", "scheduler", "sampling")}
+    kept = {name: values[name] for name in ("dtype", "scheduler", "sampling")}
     return {
         **kept,
+        "device": config.device.partition(":")[0],  # any card of one kind
         "models": models,
         "numbers": list(job.models),
         "seed": job.seed,

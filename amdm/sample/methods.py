@@ -134,25 +134,26 @@ def _run(make: Any, *arguments: Any, **options: Any) -> Steps:
 
 @dataclass
 class Counted:
-    """A denoiser without a network that counts its evaluations; guidance's two halves are one."""
+    """A denoiser without a network that counts the passes it would take: two with guidance."""
 
     guided: bool = True
-    calls: int = 0
+    passes: int = 0
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return zeros."""
-        self.calls += 1
+        self.passes += 1 + self.guided
         return 0 * x
 
     def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return zeros twice, of one evaluation."""
+        """Return zeros twice."""
         if not self.guided:
             raise ValueError("guidance is not 1, expected call.guidance_scale above 1, which it needs")
         return self(x, sigma), 0 * x
 
     def conditional(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return zeros."""
-        return self(x, sigma)
+        """Return zeros, of one pass."""
+        self.passes += 1
+        return 0 * x
 
     def guidance_at(self, sigma: Tensor) -> float:
         """Return a scale."""
@@ -161,21 +162,22 @@ class Counted:
 
 def evaluations(
     sampling: Sampling, number: int, steps: int, guided: bool = True, levels: Tensor | None = None
-) -> list[int]:
-    """Return how often a picture evaluates each model's network, by sampling without one.
+) -> list[float]:
+    """Return how many evaluations of each model's network a picture takes, by sampling without one.
 
-    `levels` are the scheduler's: a sampler may take its last step otherwise if it ends above 0.
+    An evaluation is two passes of the network if the models are guided, else one. `levels` are the
+    scheduler's: a sampler may take its last step otherwise if it ends above 0.
 
     >>> evaluations(Sampling(options={"window": 5}), number=2, steps=10)
-    [10, 5]
+    [10.0, 5.0]
     """
     models = [Counted(guided) for _ in range(number)]
-    backgrounds = [Counted() for _ in range(1 if sampling.background == "shared" else number - 1)]
+    backgrounds = [Counted(guided) for _ in range(1 if sampling.background == "shared" else number - 1)]
     for _ in _uncalled(sampling, models, backgrounds, _levels(steps) if levels is None else levels):
         pass
     for k, background in enumerate(backgrounds):  # a partner's own network
-        models[k + 1 if number > 1 else 0].calls += background.calls
-    return [model.calls for model in models]
+        models[k + 1 if number > 1 else 0].passes += background.passes
+    return [model.passes / (2 if guided else 1) for model in models]
 
 
 def _uncalled(

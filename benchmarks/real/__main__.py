@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amdm.sample.cost import evaluations_of
+from amdm.sample.cost import evaluations_of, plain
 from amdm.sample.tables import Problems, Unusable
 from benchmarks.processes import processes
 from benchmarks.real import measures, results
@@ -85,10 +85,10 @@ def report(images: Sequence[Images], left: Sequence[Sequence[int]]) -> str:
     for one, numbers in zip(images, left, strict=True):
         cost = evaluations_of(one.config, one.jobs[0])
         names = [one.config.models[k].name for k in one.jobs[0].models]
-        each = " + ".join(f"{count} of {name}" for name, count in zip(names, cost, strict=True))
+        each = " + ".join(f"{plain(count)} of {name}" for name, count in zip(names, cost, strict=True))
         lines.append(
             f"{one.benchmark}, {one.name}: {len(one.jobs)} images, {len(numbers)} to draw, each {each}: "
-            f"{len(numbers) * sum(cost)} evaluations"
+            f"{plain(len(numbers) * sum(cost))} evaluations"
         )
     return "\n".join(lines)
 

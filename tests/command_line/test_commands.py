@@ -58,7 +58,8 @@ def test_arguments_and_status_are_those_of_the_command(monkeypatch, capsys):
 def test_a_missing_extra_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(command, "missing", lambda *packages: [*packages][:1])
     assert command.main(["demo"]) == 2
-    assert capsys.readouterr().err == "amdm demo: diffusers not found: pip install 'amdm[demo]'\n"
+    needed = "the extra demo, in a clone: pip install '.[demo]'"
+    assert capsys.readouterr().err == f"amdm demo: diffusers not found, expected {needed}\n"
     monkeypatch.undo()
     monkeypatch.setattr(command, "missing", lambda *packages: [])
     assert command.main(["environment"]) is None

@@ -235,13 +235,13 @@ def test_a_dry_run_counts_what_drawing_takes(folder, tmp_path, sampling, changes
     def counted(*given):
         pipes = load(*given)
         for unet in {pipe.unet for pipe in pipes.values()}:  # the whole network is also called to be recorded
-            unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+            unet.conv_in.register_forward_hook(lambda _, given, out: calls.append(len(out)))
         loaded.extend(pipes.values())
         return pipes
 
     monkeypatch.setattr(systems, "load_all", counted)
     draw(config, [job])
-    assert sum(cost.evaluations_of(config, job)) == len(calls)
+    assert 2 * sum(cost.evaluations_of(config, job)) == sum(calls)  # one image's two halves of guidance
     parts = [
         part for pipe in loaded for part in pipe.components.values() if isinstance(part, torch.nn.Module)
     ]
@@ -303,6 +303,13 @@ def test_a_picture_is_drawn_again_from_its_manifest(k, folder, tmp_path, capsys,
     told = json.loads(job.manifest.read_text())
     assert told["versions"]["torch"] == torch.__version__ and "amdm" in told
     assert len(told["steps"]) == (2 if k == 0 else 0)
+    job.manifest.write_text(json.dumps({**told, "sha256": "as on another machine"}))
+    kept = job.manifest.read_bytes(), job.path.read_bytes()
+    assert main.main([str(job.manifest), "--quiet"]) == 0
+    again = job.path.with_suffix(".again.png")
+    said = f"{again}: other bytes than {job.path.name} had, which is left as it is\n"
+    assert capsys.readouterr().out == said and again.read_bytes() == before
+    assert (job.manifest.read_bytes(), job.path.read_bytes()) == kept
 
 
 def test_what_only_drawing_shows_is_one_line(folder, tmp_path, capsys):

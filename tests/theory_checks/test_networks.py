@@ -80,7 +80,8 @@ def test_a_missing_extra_is_one_sentence(installed):
     lacking = "import sys, runpy; sys.modules['rich'] = sys.modules['scipy'] = None\n"
     done = installed("-c", lacking + "runpy.run_module('theory_checks', run_name='__main__')")
     assert done.returncode == 2
-    assert done.stderr == "rich, scipy not found: pip install 'amdm[theory]'\n" and done.stdout == ""
+    needed = "the extra theory, in a clone: pip install '.[theory]'"
+    assert done.stderr == f"rich, scipy not found, expected {needed}\n" and done.stdout == ""
 
 
 @pytest.mark.slow
