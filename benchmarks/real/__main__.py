@@ -52,12 +52,13 @@ def planned(number: int, file: Path, limit: int | None) -> tuple[Paths, list[Ima
     """
     problems, table, images = Problems(), TABLES[number], []
     paths = read_paths(file, problems)
-    if not problems.lines and paths.need(needed(number), problems):
+    if not problems.lines:
         measures.check(table, paths, problems)
-        for benchmark in table.benchmarks:
-            prompts = prompts_of(benchmark, paths, problems)[:limit]
-            if prompts:
-                images += _rows(number, benchmark, prompts, paths, problems)
+        if paths.need(needed(number), problems):
+            for benchmark in table.benchmarks:
+                prompts = prompts_of(benchmark, paths, problems)[:limit]
+                if prompts:
+                    images += _rows(number, benchmark, prompts, paths, problems)
     problems.finish()
     return paths, images
 

@@ -71,7 +71,8 @@ def largest_instances(path: Path) -> dict[int, Seen]:
     """Return what is in each image that has an instance, the largest first, from `instances_val2017.json`.
 
     The file has `images` of `id`, `width`, `height` and `file_name`, `categories` of `id` and `name`, and
-    `annotations` of `image_id`, `category_id` and `bbox` (x, y, width, height in pixels).
+    `annotations` of `image_id`, `category_id`, `bbox` (x, y, width, height in pixels) and `iscrowd`: a crowd
+    is no instance.
     """
     found = entry(read_json(path), "it", images=list, categories=list, annotations=list)
     kinds = {"id": int, "width": int, "height": int, "file_name": str}
@@ -80,7 +81,7 @@ def largest_instances(path: Path) -> dict[int, Seen]:
     seen: dict[int, list[Instance]] = defaultdict(list)
     for i, value in enumerate(found["annotations"]):
         one = entry(value, f"annotation {i}", image_id=int, category_id=int, bbox=list)
-        if instance := _instance(one, names, images[one["image_id"]]):
+        if not one.get("iscrowd") and (instance := _instance(one, names, images[one["image_id"]])):
             seen[one["image_id"]].append(instance)
     return {
         image: Seen(images[image]["file_name"], sorted(some, key=_area, reverse=True)[:MOST])

@@ -1,7 +1,7 @@
 """HICO-DET as FGAHOI reads it, with images that were drawn in place of the photographs.
 
-FGAHOI runs in an environment of its own. It is given a folder as `--hoi_path`, with `images/test2015` and
-`annotations`, and its detections come back as a file, see `hoi_map.read`.
+FGAHOI runs in an environment of its own. It is given a folder as `--hoi_path`, with `images/test`, which its
+guide calls `test2015`, and `annotations`, and its detections come back as a file, see `hoi_map.read`.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from amdm.command_line.arguments import Expected
 from benchmarks.real.prompts import read_json
 
 LINKED = (
@@ -30,17 +31,23 @@ def write(folder: Path, annotations: Path, files: Mapping[str, Path]) -> None:
         folder: what is written.
         annotations: HICO-DET's, as FGAHOI has them.
         files: the images by the names of HICO-DET's, without ending; of one size.
+
+    Raises:
+        Expected: a file of the annotations is missing.
     """
+    missing = [name for name in LINKED if not (annotations / name).is_file()]
+    if missing:
+        raise Expected(f"{', '.join(missing)} in {annotations}, which FGAHOI reads")
     with Image.open(next(iter(files.values()))) as picture:
         size = picture.size
     pictures, notes = folder / "images" / "test2015", folder / "annotations"
     for part in (pictures, notes):
         part.mkdir(parents=True, exist_ok=True)
+    link(folder / "images" / "test", pictures)
     for name, file in files.items():
         link(pictures / f"{name}.jpg", file)
     for name in LINKED:
-        if (annotations / name).is_file():
-            link(notes / name, annotations / name)
+        link(notes / name, annotations / name)
     lists = read_json(annotations / "anno_list.json")
     sizes = {image["global_id"]: tuple(image["image_size"][1::-1]) for image in lists}
     images = [image for image in lists if image["global_id"] in files]

@@ -163,7 +163,7 @@ def published_prompts(path: Path) -> list[Prompt]:
     """Return the test images as InteractDiffusion's `DATA/hico_det_test.pkl` describes them.
 
     It is a pickle, of which nothing but lists, dictionaries, strings and numbers is read: one with more,
-    which could run code, is refused.
+    which could run code, is refused. Images without an interaction inside of them are left out.
     """
     try:
         with path.open("rb") as file:
@@ -173,7 +173,7 @@ def published_prompts(path: Path) -> list[Prompt]:
     keys = [f"{end}_{part}" for end in ("subject", "object") for part in ("phrases", "boxes")]
     kinds: dict[str, Any] = {"prompt": str, "file_name": str, "action_phrases": list}
     images = [entry(one, f"image {i}", **kinds, **dict.fromkeys(keys, list)) for i, one in enumerate(found)]
-    return [_published(image) for image in images]
+    return [prompt for prompt in map(_published, images) if prompt.interactions]
 
 
 def _published(image: Mapping[str, Any]) -> Prompt:

@@ -36,7 +36,7 @@ class Measure(NamedTuple):
 
     benchmarks: Sequence[Benchmark]
     columns: Sequence[str]
-    needs: Mapping[str, Callable[[Path], Any] | None]
+    needs: Mapping[str, Callable[[Path], Any]]
     """By the names of `Paths`, functions that raise `Expected` unless a file is usable."""
     measure: Callable[[Images, Paths, Path, bool], Cells]
     """`measure(images, paths, folder, quiet)` returns cells by column; records go to the folder."""
@@ -101,11 +101,25 @@ def features_in(file: Path, source: Mapping[str, str]) -> Tensor | None:
 
 
 def interactions(images: Images, paths: Paths, folder: Path, quiet: bool) -> Cells:
-    """Return HICO-DET's mean average precisions, in percent. Raises `Expected` without detections."""
-    written, file = prepare(images, paths), paths["measures.detections"] / f"{images.name}.pt"
+    """Return HICO-DET's mean average precisions, in percent.
+
+    Raises:
+        Expected: there are no detections, or not of every image, as those of a trial.
+    """
+    written = prepare(images, paths)
+    if "measures.detections" not in paths.given:
+        raise Expected(f"measures.detections in the file of paths: what FGAHOI finds in {written}")
+    file = paths["measures.detections"] / f"{images.name}.pt"
     if not file.is_file():
         raise Expected(f"{file}, which FGAHOI finds in {written}")
-    found = hoi_map.evaluate(hoi_map.read(file), hico.read(written / "annotations"))
+    detections = hoi_map.read(file)
+    drawn = [Path(one["file_name"]).stem for one in hico.read_images(written / "annotations/test_hico.json")]
+    missing = [name for name in drawn if name not in detections]
+    if missing:
+        count = f"{missing[0]} and others, {len(missing)} of {len(drawn)} are missing"
+        raise Expected(f"{file} to have {count}: let FGAHOI read {written} again")
+    dataset = hico.read(written / "annotations")
+    found = hoi_map.evaluate(detections, dataset, [name for name in drawn if name in dataset.truth])
     return {name: Cell(value) for name, value in found.items()}
 
 
@@ -164,7 +178,7 @@ MEASURES = {
     "interactions": Measure(
         ("hico",),
         ("Default Full", "Default Rare", "Known Full", "Known Rare"),
-        {"measures.detections": None},
+        {},
         interactions,
         kept=False,
     ),
@@ -186,7 +200,7 @@ def check(table: Table, paths: Paths, problems: Problems) -> None:
     for benchmark in table.benchmarks:
         for one in of(table, benchmark).values():
             for name, usable in one.needs.items():
-                if name in paths.given and usable is not None and not problems.of(name):
+                if name in paths.given and not problems.of(name):
                     problems.check(name, paths[name], usable)
 
 

@@ -62,10 +62,15 @@ def printed(table: Table, rows: Rows) -> str:
     found = [["row", *columns]]
     for row in [*table.rows, *table.left_out]:
         cells, published = rows.get(row, {}), table.published(row)
-        ours = [cells[column].short(".2f") if column in cells else "-" for column in columns]
+        ours = [cells[column].short(digits(cells[column])) if column in cells else "-" for column in columns]
         theirs = [f" ({published[column]:g})" if column in published else "" for column in columns]
         found.append([row, *(one + other for one, other in zip(ours, theirs, strict=True))])
     return f"Table {table.number}: ours, the paper's in brackets\n\n{markdown(found)}"
+
+
+def digits(cell: Cell) -> str:
+    """Return the format of a value: two decimals in percent, and three of what is below 1, as the paper."""
+    return ".3f" if abs(cell.value) < 1 else ".2f"
 
 
 def manifest(
@@ -84,7 +89,7 @@ def manifest(
                 "row": one.row,
                 "benchmark": one.benchmark,
                 "number": len(one.jobs),
-                "configuration": str(one.config.out.with_suffix(".toml")),
+                "configuration": f"{one.config.out}.toml",
                 "ours": SETTINGS[one.setting].ours,
                 "drawn": list(drawn(one)),
             }

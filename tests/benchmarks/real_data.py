@@ -84,6 +84,7 @@ def write_hico(folder, images=3):
         )
     ]
     write_json(folder / "trainval_hico.json", train * 12)
+    (folder / "corre_hico.npy").touch()  # FGAHOI's alone
     return folder
 
 
@@ -106,12 +107,13 @@ def write_paths(folder, models=None, measures=None, **run):
 
 
 def write_coco(folder):
-    """A bus, and two dogs with two captions; image 5 has a caption and nothing in it."""
+    """A bus, and two dogs before a crowd, with two captions; image 5 has a caption and nothing in it."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for name, colour in {"bus.png": "red", "dogs.png": "brown"}.items():
         Image.new("RGB", (8, 8), colour).save(folder / "images" / name)
     captions = [(9, 4, " A dog. "), (2, 5, "A bus."), (9, 3, "Two dogs."), (5, 1, "Nothing.")]
     boxes = [(2, 6, [50, 0, 50, 50]), (9, 18, [25, 50, 25, 50]), (9, 18, [0, 0, 200, 100])]
+    crowd = {"image_id": 9, "category_id": 18, "bbox": [0, 0, 100, 200], "iscrowd": 1}
     return write_json(
         folder / "captions.json",
         {"annotations": [dict(zip(("image_id", "id", "caption"), one, strict=True)) for one in captions]},
@@ -125,7 +127,8 @@ def write_coco(folder):
             ],
             "categories": [{"id": 6, "name": "bus"}, {"id": 18, "name": "dog"}],
             "annotations": [
-                dict(zip(("image_id", "category_id", "bbox"), one, strict=True)) for one in boxes
+                *(dict(zip(("image_id", "category_id", "bbox"), one, strict=True)) for one in boxes),
+                crowd,
             ],
         },
     )

@@ -89,8 +89,12 @@ def test_the_folder_for_fgahoi(tmp_path):
     assert dataset.truth[name].pairs["001"][1] == ([170, 0, 256, 170], [0, 85, 85, 256])
     (image,) = json.loads((tmp_path / "fgahoi" / "annotations" / "test_hico.json").read_text())
     assert image["annotations"][2]["bbox"] == [341, 0, 512, 341] and image["width"] == 512
-    with Image.open(tmp_path / "fgahoi" / "images" / "test2015" / f"{name}.jpg") as picture:
-        assert picture.size == (512, 512)
+    for part in ("test", "test2015"):  # FGAHOI's code and its guide differ
+        with Image.open(tmp_path / "fgahoi" / "images" / part / f"{name}.jpg") as picture:
+            assert picture.size == (512, 512)
+    (tmp_path / "hico" / "corre_hico.npy").unlink()
+    with pytest.raises(Expected, match=r"^corre_hico.npy in .*hico, which FGAHOI reads$"):
+        fgahoi.write(tmp_path / "fgahoi", tmp_path / "hico", {name: tmp_path / "drawn.png"})
 
 
 def test_rare_by_the_training_counts(tmp_path):
@@ -124,7 +128,8 @@ def test_interact_diffusions_own_words(tmp_path):
         "action_phrases": ["riding"], "subject_boxes": [[0.0, 0.0, 0.5, 1.0]],
         "object_boxes": [[0.25, 0.5, 1.0, 1.0]],
     }  # fmt: skip
-    (tmp_path / "test.pkl").write_bytes(pickle.dumps([image]))
+    outside = image | {"subject_boxes": [[1.5, 0.0, 2.0, 1.0]], "file_name": "HICO_test2015_00000002.jpg"}
+    (tmp_path / "test.pkl").write_bytes(pickle.dumps([outside, image]))
     (prompt,) = hico.published_prompts(tmp_path / "test.pkl")
     assert prompt.name == "HICO_test2015_00000001" and prompt.caption == image["prompt"]
     assert prompt.interactions == (

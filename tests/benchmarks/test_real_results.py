@@ -63,7 +63,13 @@ def test_interactions_of_what_fgahoi_found(images, paths):
     folder = paths["measures.detections"]
     folder.mkdir(exist_ok=True)
     apple = detections(([0, 0, 512, 512], [256, 64, 358, 89], 47, {7: 0.9}))
-    torch.save([{**apple, "file_name": "HICO_test2015_00000002.jpg"}], folder / f"{ID_MIGC}.pt")
+    found = [{**apple, "file_name": "HICO_test2015_00000002.jpg"}]
+    torch.save(found, folder / f"{ID_MIGC}.pt")  # those of a trial
+    _, lacking = measures.measure(TABLES[1], images, paths, quiet=True)
+    (why,) = [why for name, why in lacking.items() if name.startswith("Default Full")]
+    assert "to have HICO_test2015_00000001 and others, 1 of 2 are missing: let FGAHOI read" in why
+    found.append({**detections(), "file_name": "HICO_test2015_00000001.jpg"})
+    torch.save(found, folder / f"{ID_MIGC}.pt")
     cells, _ = measures.measure(TABLES[1], images, paths, quiet=True)
     # 001 and 002 are not found, 003 is; of 004 there is nothing.
     assert {name: cell.value for name, cell in cells.items()} == pytest.approx(
@@ -154,6 +160,10 @@ def test_results_beside_the_papers(images, paths):
     how = json.loads((folder / "table1_trial.json").read_text())
     assert how["not measured"] == {"FID": "no photographs"} and how["images"][0]["number"] == 2
     assert (folder / "table1_trial.png").is_file()
+    assert [results.digits(Cell(value)) for value in (0.581, 27.5)] == [".3f", ".2f"]  # as tables 8 and 1
+    third = images._replace(config=replace(images.config, out=paths.out / "mig" / "correction 0.1"))
+    named = results.manifest(TABLES[3], [third], {}, paths)["images"][0]["configuration"]
+    assert named == str(paths.out / "mig" / "correction 0.1.toml")
 
 
 @pytest.mark.parametrize("number", TABLES)
@@ -178,7 +188,9 @@ def test_a_line_for_each_thing_that_is_wrong(tmp_path, capsys):
     file = write_paths(tmp_path, models={"sd14": "sd"}, measures={"clip": "clip", "sam": "sam"})
     status, printed = said("2", "--paths", file, "--dry-run", capsys=capsys)
     assert status == 2 and printed.out == ""
-    assert printed.err.splitlines() == [
+    judges, lines = printed.err.splitlines()[:2], printed.err.splitlines()[2:]
+    assert [line.split(" is ")[0] for line in judges] == ["measures.sam", "measures.clip"]
+    assert lines == [
         "models.migc_checkout is missing, expected a checkout of github.com/limuloo/MIGC",
         "models.migc_weights is missing, expected the file MIGC_SD14.ckpt",
         "models.interactdiffusion is missing, expected the folder interactdiffusion/diffusers-v1-2, "
