@@ -8,6 +8,7 @@ table has the most scenes right of those whose KID is at most LIMIT, and of equa
 
 from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 from matplotlib.figure import Figure
 
