@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks, print their table and write the files."""
     args = parse(argv)
     if lacking := missing("matplotlib", "rich", "scipy"):
-        print(f"{', '.join(lacking)} not found, expected the extra theory, in a clone: pip install '.[theory]'", file=sys.stderr)
+        extra = "the extra theory, in a clone: pip install '.[theory]'"
+        print(f"{', '.join(lacking)} not found, expected {extra}", file=sys.stderr)
         return 2
     # After that: these import the extra's packages.
     from rich.console import Console
