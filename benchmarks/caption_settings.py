@@ -78,7 +78,7 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Draw what is right, and KID, over each setting: a curve for each centre, a line for the others."""
-    whole, colours = plots.empty(plots.WIDTH, 8), plots.colours_of(list(NAMES.values()))
+    whole, colours = plots.empty(plots.WIDTH, 8), plots.colours_of([*BESIDE.values(), *NAMES.values()])
     grid = whole.subplots(len(METRICS), len(CURVES), sharey="row")
     for (setting, methods), column in zip(CURVES.items(), grid.T, strict=True):
         for metric, axes in zip(METRICS, column, strict=True):

@@ -42,6 +42,8 @@ METHODS = {
     "HMC": "vermilion",
     "conjunction": "purple",
     "projective": "purple",
+    "caption once": "vermilion",
+    "AFA": "grey",
 }
 
 
