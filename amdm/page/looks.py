@@ -21,10 +21,10 @@ from amdm.shapes.scores import Found
 from amdm.shapes.world import Image, Scenes
 
 TOLD = {
-    "layout": "is told where which shapes are, and how they interact",
-    "attribute": "is told where which colours are",
+    "layout": "is told where each shape is, and how they interact",
+    "attribute": "is told where each colour is",
 }
-LEGENDS = {"A(+B)": "A, joined by what B controls", "B(+A)": "B, joined by what A controls"}
+LEGENDS = {"A(+B)": "A with what B controls", "B(+A)": "B with what A controls"}
 ACROSS = 3
 """Images in a row, if there are several."""
 GROUND = [round(255 * part) for part in world.BACKGROUND]

@@ -142,12 +142,12 @@ def choices(seeds: Seeds) -> tuple[Controls, gr.Markdown]:
         steps = gr.Number(FIRST.steps, precision=0, label="Steps", min_width=80, elem_id="steps", scale=2)
         samplers = list(SAMPLERS_OFFERED)
         sampler = gr.Dropdown(samplers, value=FIRST.sampler, label="Sampler", min_width=150, scale=3)
-        lead = gr.Radio(list(MODELS), value=FIRST.lead, label="A, which leads", elem_id="lead", scale=4)
+        lead = gr.Radio(list(MODELS), value=FIRST.lead, label="Lead model (A)", elem_id="lead", scale=4)
     says = gr.Markdown(explained(FIRST), elem_id="says")
     with gr.Row():
         span = window.slider(FIRST.window, elem_id="window")
         with gr.Row(elem_id="numbers"):
-            weight = number("Other's weight", 0, 2, 0.05, FIRST.weight, elem_id="weight")
+            weight = number("B's weight", 0, 2, 0.05, FIRST.weight, elem_id="weight")
             guidance = number("Guidance", 1, 8, 0.1, FIRST.guidance)
             correction = number("Correction", 0, 1, 0.01, FIRST.correction, visible=False)
             eta = number("Fresh noise", 0, 1, 0.05, FIRST.eta)

@@ -1,7 +1,7 @@
 """Two trained diffusion models that control one thing each, joined: scenes of coloured shapes.
 
-Model A (`layout`) is told where which shapes are and how they interact, model B (`attribute`) where which
-colours are; both get the caption, which says what there is but not where. Both are latent diffusion models in
+Model A (`layout`) is told where each shape is and how they interact, model B (`attribute`) where each
+colour is; both get the caption, which says what there is but not where. Both are latent diffusion models in
 diffusers' classes, trained on `amdm.shapes.world` and stored in `amdm/shapes/weights`. They are joined by
 projective guidance, for which the model `base` says what the caption alone makes of an image, and by AMDM.
 The same held-out scenes and the same starts for all; detectors that see pixels and boxes only say what is
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__, "out/demo", "shapes.png and .csv", "amdm demo")
     many = f"how many held-out scenes, {PICTURED} to {len(world.TEST)}; {PICTURED} are in the picture"
     parser.add_argument("--scenes", type=int, default=64, help=many)
-    scale = "scale of classifier-free guidance of A, B and AMDM; projective guidance has 2"
+    scale = "scale of classifier-free guidance of A, B and AMDM; projective guidance always uses 2"
     parser.add_argument("--guidance", type=float, default=denoisers.GUIDANCE, help=scale)
     args = parser.parse_args(argv)
     if not PICTURED <= args.scenes <= len(world.TEST):

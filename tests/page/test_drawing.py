@@ -222,7 +222,7 @@ def test_cards_say_what_they_show():
     settings = replace(defaults_of(AMDM), steps=2, images=8)
     empty = looks.cards({}, settings)
     assert empty.count("<figure") == 4 and "<img" not in empty
-    assert "layout: is told where which shapes are" in empty and "A, joined by what B controls" in empty
+    assert "layout: is told where each shape is" in empty and "A with what B controls" in empty
     html = looks.cards({"A": last("A", settings)}, settings)
     assert re.search(r'data-picture="A"><b>A</b><img class="frame" alt="A" src="data:image/png;base64,', html)
     assert re.search(r"\d of 8 images all right", html)

@@ -185,7 +185,7 @@ def test_it_opens_quickly_and_explains_itself(server, page):
     print(f"\nserver started in {server.seconds:.1f} s")
     assert page.title() == "amdm"
     text = page.inner_text("body")
-    for said in ("A(+B) is A enriched with what B controls", "layout: is told where which shapes are"):
+    for said in ("A(+B) is A enriched with what B controls", "layout: is told where each shape is"):
         assert said in text
     fonts = page.evaluate("getComputedStyle(document.querySelector('#draw')).fontFamily")
     assert fonts.startswith("system-ui")
