@@ -47,7 +47,7 @@ def experiment(size: str) -> Experiment:
     pairs = [both(pair, label("", s)) for pair in folds for s in STEPS]
     pairs += [(FIFTY, TWENTY), (BEST, FIFTY)]
     pairs += [(label("spherical", s), "layout") for s in STEPS]
-    return Experiment(rows, scenes=150, pairs=pairs, first=2000)
+    return Experiment(rows, scenes=100, pairs=pairs, first=2000)
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:

@@ -1,0 +1,82 @@
+"""The caption counted once beside others that draw fresh noise too.
+
+AMDM and the linear fold have eta = 1 in all steps, which suits them best at guidance 3 on validation scenes
+(`table6_caption_sweep`). Projective composition has the caption's model as background, and no lead.
+"""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from amdm.shapes.world import Image, Scenes
+from benchmarks.caption_choice import ALL
+from benchmarks.caption_once import LEADS, CaptionOnce, compared, label
+from benchmarks.compositions import Composition
+from benchmarks.experiment import Experiment
+from benchmarks.methods import Method
+from benchmarks.report import Direction, Question, asking
+from benchmarks.runner import Drawer
+from benchmarks.table6_caption_sweep import relative
+from benchmarks.table6_sweep import noise
+from benchmarks.tables import Table
+
+TITLE = "The caption counted once: with noise for all"
+AMDM, LINEAR = "AMDM, eta = 1", "linear fold, eta = 1"
+PROJECTIVE = "projective, caption's background, eta = 1"
+WAYS = {AMDM: AMDM, LINEAR: LINEAR, ALL: "once in all of 35"}
+"""The rows, and their names in the picture."""
+
+
+def projective() -> Composition:
+    """Return projective composition of both controls, relative to the caption, at guidance 3."""
+    return relative("conjunction", 1, 3.0, 3.0, **noise(1.0))
+
+
+def experiment(size: str) -> Experiment:
+    """Return AMDM, the linear fold and the caption once for both leads, all with noise, on 300 scenes."""
+    rows: dict[str, Drawer] = {PROJECTIVE: projective()}
+    for models in LEADS:
+        ways: dict[str, Drawer] = {
+            AMDM: Method(models, eta=1.0),
+            LINEAR: Method(models, fold="lerp", correction=0.0, eta=1.0),
+            ALL: CaptionOnce(models, steps=35, window=1.0, guidance=2.0, window_eta=1.0),
+        }
+        rows |= {label(models, how): way for how, way in ways.items()}
+    once = [label(models, ALL) for models in LEADS]
+    pairs = [(label(models, ALL), label(models, how)) for models in LEADS for how in (AMDM, LINEAR)]
+    pairs += [(row, PROJECTIVE) for row in once]
+    return Experiment(rows, scenes=300, pairs=pairs, first=1000)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Return a picture of what is right, and KID, for each lead and way."""
+    whole = compared(table, list(WAYS), ["scene right", "interactions", "KID above renders"], 3.2)
+    whole.suptitle("With fresh noise in every step, and at the same cost", fontsize=10)
+    for line in (whole.axes[0], whole.axes[3]):
+        line.set_yticks(range(len(WAYS)), list(WAYS.values()))
+    return whole
+
+
+RIGHT: dict[str, Direction] = {"scene right": "more", "interactions": "more"}
+LOOKS: dict[str, Direction] = {"KID": "less"}
+
+
+def questions(other: str) -> list[Question]:
+    """Return the questions whether both leads have more right, and better images, than another way."""
+    found = []
+    for models in LEADS:
+        rows = label(models, ALL), other if other == PROJECTIVE else label(models, other)
+        for words, expected in (("more is right", RIGHT), ("better images", LOOKS)):
+            line = f"caption once: {words} than with {other.split(',')[0]} that has noise too"
+            found.append(Question(f"{rows[0]}: {words} than with {other}", "", rows, expected, line=line))
+    return found
+
+
+QUESTION = "How much of the gain is that of fresh noise, which others can have as well?"
+SAYS = ("",)
+section = asking(
+    [question for other in (AMDM, LINEAR, PROJECTIVE) for question in questions(other)],
+    QUESTION,
+    SAYS,
+    columns=["scene right", "interactions", "style", "KID above renders"],
+)
