@@ -26,6 +26,7 @@ TITLE = "The caption counted once: with noise for all"
 AMDM, LINEAR = "AMDM, eta = 1", "linear fold, eta = 1"
 PROJECTIVE = "projective, caption's background, eta = 1"
 MORE = f"{ALL}, g = 3"
+SHARED = f"{MORE}, the lead's start for all"
 WAYS = {AMDM: AMDM, LINEAR: LINEAR, ALL: "once in all of 35", MORE: "once in all of 35, g = 3"}
 """The rows, and their names in the picture."""
 
@@ -45,14 +46,15 @@ def experiment(size: str) -> Experiment:
             LINEAR: Method(models, fold="lerp", correction=0.0, eta=1.0),
             ALL: once,
             MORE: replace(once, guidance=3.0),
+            SHARED: replace(once, guidance=3.0, first="shared"),
         }
         rows |= {label(models, how): way for how, way in ways.items()}
     pairs = [
         (label(models, how), label(models, other))
         for models in LEADS
-        for how, other in (*product((ALL, MORE), (AMDM, LINEAR)), (MORE, ALL))
+        for how, other in (*product((ALL, MORE), (AMDM, LINEAR)), (MORE, ALL), (SHARED, MORE))
     ]
-    pairs += [(label(models, how), PROJECTIVE) for models in LEADS for how in (ALL, MORE)]
+    pairs += [(label(models, how), PROJECTIVE) for models in LEADS for how in (ALL, MORE, SHARED)]
     return Experiment(rows, scenes=300, pairs=pairs, first=1000)
 
 
