@@ -188,7 +188,7 @@ def compared(table: Table, ways: Sequence[str], metrics: Sequence[str], height: 
         for axes, metric in zip(line, metrics, strict=True):
             for place, how in enumerate(ways):
                 once = plots.COLOURS["vermilion"]
-                colour = plots.colour_of(how) if how in (PUBLISHED, LINEAR) else once
+                colour = plots.colour_of(how) if how.startswith(("AMDM", "linear")) else once
                 pictures.point(axes, table[label(models, how)].cells[metric], place, colour, label=True)
             axes.tick_params(labelsize=7)
             axes.grid(axis="both", lw=0.3)
