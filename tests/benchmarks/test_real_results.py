@@ -131,6 +131,7 @@ def test_instances_and_captions_by_tiny_models(tmp_path):
 
 
 def test_the_seconds_of_all_processes(images):
+    drawing.log_of(images).unlink(missing_ok=True)
     assert drawing.seconds_per_image(images) is None
     for count, seconds in ((3, 6.0), (1, 4.0)):
         drawing.note(images, count, seconds)
