@@ -30,6 +30,9 @@ WAYS = {
     CHOSEN["while large"]: "50, while large",
 }
 """The rows, and their names in the picture."""
+METRICS = ("scene right", "interactions", "KID above renders")
+throughout = partial(CaptionOnce, window=1.0, guidance=2.0, window_eta=1.0)
+"""`throughout(models, steps)` has the caption once in all steps, at the guidance that suits noise in all."""
 
 
 def experiment(size: str) -> Experiment:
@@ -37,14 +40,13 @@ def experiment(size: str) -> Experiment:
     rows: dict[str, Drawer] = {}
     pairs = []
     for models in LEADS:
-        once = partial(CaptionOnce, models, window=1.0, guidance=2.0, window_eta=1.0)
         ways: dict[str, Drawer] = {
             how: way for how, way in joined(models).items() if how in (PUBLISHED, LINEAR, NOISY)
         }
-        ways[ALL] = once(steps=35)
-        ways[FEW] = once(steps=18, sampler="dpmpp_2m_sde", schedule="karras")
-        ways[CHOSEN["agreement"]] = once(steps=35, rule="agreement")
-        ways[CHOSEN["while large"]] = once(steps=50, rule="while large")
+        ways[ALL] = throughout(models, 35)
+        ways[FEW] = throughout(models, 18, sampler="dpmpp_2m_sde", schedule="karras")
+        ways[CHOSEN["agreement"]] = throughout(models, 35, rule="agreement")
+        ways[CHOSEN["while large"]] = throughout(models, 50, rule="while large")
         rows |= {label(models, how): way for how, way in ways.items()}
         compared = [(how, NOISY) for how in ways if how not in (PUBLISHED, LINEAR, NOISY)]
         compared += [(ALL, PUBLISHED), (ALL, LINEAR), (FEW, PUBLISHED), (FEW, ALL)]
@@ -57,11 +59,8 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Return a picture of what is right, and KID, for each lead and way."""
-    whole = compared(table, list(WAYS), ["scene right", "interactions", "KID above renders"], 4.6)
-    whole.suptitle("All steps are as good as the first 40% of more, or better", fontsize=10)
-    for line in (whole.axes[0], whole.axes[3]):
-        line.set_yticks(range(len(WAYS)), list(WAYS.values()))
-    return whole
+    title = "All steps are as good as the first 40% of more, or better"
+    return compared(table, WAYS, METRICS, title, 4.6)
 
 
 RIGHT: dict[str, Direction] = {"scene right": "more"}

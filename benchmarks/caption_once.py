@@ -170,8 +170,8 @@ def experiment(size: str) -> Experiment:
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     """Return a picture of the success rates in the four ways, and of the model that is told it, alone."""
-    whole = compared(table, WAYS, list(SHOWN), 3.6)
-    whole.suptitle("With the caption counted once, more of each model's control is kept", fontsize=10)
+    title = "With the caption counted once, more of each model's control is kept"
+    whole = compared(table, dict(zip(WAYS, WAYS, strict=True)), list(SHOWN), title, 3.6)
     for axes, (metric, told) in zip(whole.axes, [*SHOWN.items()] * len(LEADS), strict=True):
         if told:
             alone, place = table[told].cells[metric].value, (table[told].cells[metric].value, len(WAYS) - 0.5)
@@ -180,9 +180,15 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     return whole
 
 
-def compared(table: Table, ways: Sequence[str], metrics: Sequence[str], height: float) -> Figure:
-    """Return a picture with a row of panels for each lead, a panel for a metric, and a line for each way."""
+def compared(
+    table: Table, ways: Mapping[str, str], metrics: Sequence[str], title: str, height: float
+) -> Figure:
+    """Return a picture with a row of panels for each lead, a panel for a metric, and a line for each way.
+
+    `ways` are the ways by which rows are labelled, and their names in the picture.
+    """
     whole = plots.empty(plots.WIDTH, height)
+    whole.suptitle(title, fontsize=10)
     grid = whole.subplots(len(LEADS), len(metrics), squeeze=False, sharey="row", sharex="col")
     for line, models in zip(grid, LEADS, strict=True):
         for axes, metric in zip(line, metrics, strict=True):
@@ -194,7 +200,7 @@ def compared(table: Table, ways: Sequence[str], metrics: Sequence[str], height: 
             axes.grid(axis="both", lw=0.3)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-        line[0].set_yticks(range(len(ways)), ways)
+        line[0].set_yticks(range(len(ways)), list(ways.values()))
         line[0].set_ylim(len(ways) - 0.4, -0.6)
         line[0].set_ylabel(label(models, "")[:-2], fontsize=8)
     for axes, metric in zip(grid[-1], metrics, strict=True):

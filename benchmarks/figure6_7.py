@@ -101,8 +101,8 @@ QUESTIONS += [
 ]
 QUESTION = "How many steps (s) should aggregate, and by which fold?"
 SAYS = (
-    "Most of the gain is there after 20 steps; the linear fold has the higher ISR at 5 and 10 steps, and as "
-    "high a one later.",
+    "Most of the gain is there after 20 steps; the linear fold has the higher ISR at 5 and 10 steps, and "
+    "later it is open.",
     "Against 8,000 renders it is open whether its images are poorer, at every s.",
     "The lead's interactions fall with s, as its own guidance is halved in these steps.",
 )

@@ -15,7 +15,7 @@ from amdm.page.grounding import Instance
 from amdm.page.looks import pixels_of, url_of
 from amdm.plots import COLOURS, empty, label_lines
 from amdm.sample.configuration import Config, jobs
-from amdm.sample.cost import Network, evaluations_of, plain
+from amdm.sample.cost import Network, evaluations_of, plain, size_of
 from amdm.sample.tables import Unusable
 
 # The configuration's words, and the page's.
@@ -117,11 +117,6 @@ def on_canvas(instances: Sequence[Instance], image: np.ndarray) -> dict[str, obj
 
 
 # Memory
-
-
-def size_of(count: int) -> str:
-    """Return a number of bytes in a unit that shows it."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"
 
 
 def estimate(config: Config, networks: Sequence[Network], free: int | None) -> str:

@@ -80,13 +80,13 @@ def report(config: Config, jobs: Sequence[Job], left: Sequence[Job]) -> str:
     networks = networks_in_memory(config)
     lines = []
     for k, name in enumerate(names):
-        own = [f"{part} {_size(size)}" for number, part, size in networks if number == k]
+        own = [f"{part} {size_of(size)}" for number, part, size in networks if number == k]
         lines.append(
             f"models[{k}], {name}: {', '.join(own) or 'nothing of its own, its networks are shared'}"
         )
     total = sum(network.bytes for network in networks)
     lines.append(
-        f"memory: {total} bytes ({_size(total)}) of parameters in {config.dtype}; activations add to it"
+        f"memory: {total} bytes ({size_of(total)}) of parameters in {config.dtype}; activations add to it"
     )
     costs = {job.models: evaluations_of(config, job) for job in jobs}
     for models, cost in costs.items():
@@ -107,6 +107,6 @@ def plain(count: float) -> str:
     return f"{count:.1f}".removesuffix(".0")
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
     """Return a number of bytes in a unit that shows it."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.2f} MiB"
