@@ -73,7 +73,7 @@ def experiment(size: str) -> Experiment:
     ]
     rows: dict[str, Drawer] = {label(method): method for method in [*BESIDE, *swept, *FIRSTS]}
     pairs = [(row, label(AMDM)) for row in rows if row != label(AMDM)]
-    return Experiment(rows, scenes=50, pairs=pairs, split="validation")
+    return Experiment(rows, scenes=200, pairs=pairs, split="validation")
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:

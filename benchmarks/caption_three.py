@@ -33,7 +33,7 @@ def experiment(size: str) -> Experiment:
     }
     rows |= {name: CaptionOnce(MODELS, say_style=False, window=window) for window, name in LONG.items()}
     pairs = [(row, other) for row in (ONCE, NOISY, *LONG.values()) for other in (PUBLISHED, OTHER, LINEAR)]
-    return Experiment(rows, scenes=100, pairs=pairs, first=1000)
+    return Experiment(rows, scenes=200, pairs=pairs, first=1000)
 
 
 figure = partial(pictures.sheet, metrics=["scene right", "interactions", "colours", "style"])

@@ -8,7 +8,7 @@ composes the two guided predictions. `afa` is one prediction of both networks, b
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,14 @@ STEP_SIZES: dict[str, Callable[[float, float], float]] = {
 }
 
 
+class Background(NamedTuple):
+    """A prediction that the models' are relative to: of a network that is told the caption, or nothing."""
+
+    name: str
+    told: Literal["the caption", "nothing"]
+    exponent: float
+
+
 @dataclass(frozen=True)
 class Composition:
     """Two models composed at every step, on one latent: the first one's start.
@@ -43,7 +51,6 @@ class Composition:
             once.
         unconditional: the model that makes the unconditional prediction.
         caption: the model that is told the caption alone, to which the conditions are relative; "" for none.
-            It is another one than `unconditional`.
         particles: the number of `fkc`'s particles for one image, which is drawn from them by their weights.
         above: the level above which `mcmc` moves.
         options: the sampler's other options.
@@ -83,17 +90,18 @@ class Composition:
         """Return the networks whose passes make one composed prediction."""
         if self.kind in ("linear", "afa"):
             return [*self.models, *self.models]
-        return [*self.models, *self._backgrounds]
+        return [*self.models, *(each.name for each in self._backgrounds)]
 
     @property
-    def _backgrounds(self) -> dict[str, float]:
-        """Return the models that the two are relative to, and their exponents."""
+    def _backgrounds(self) -> list[Background]:
+        """Return what the two are relative to."""
         total = sum(self.weights)
         if not self.caption:
-            return {self.unconditional: 1 - total}
+            return [Background(self.unconditional, "nothing", 1 - total)]
+        caption = Background(self.caption, "the caption", self.guidance - total)
         if self.kind == "superdiff" or self.guidance == 1:
-            return {self.caption: self.guidance - total}
-        return {self.unconditional: 1 - self.guidance, self.caption: self.guidance - total}
+            return [caption]
+        return [Background(self.unconditional, "nothing", 1 - self.guidance), caption]
 
     def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
         """Return images of scenes from the starts of this seed."""
@@ -123,15 +131,15 @@ class Composition:
                 ensemble(self.kind, device), [denoisers.rows(each) for each in args], self.guidance
             )
             return self._solve(one, x, sigmas, noise_sampler)
-        backgrounds = [model(name, 1.0, device) for name in self._backgrounds]
-        told = [self._told(name, scenes, device) for name in self._backgrounds]
+        backgrounds = [model(each.name, 1.0, device) for each in self._backgrounds]
+        told = [self._told(each, scenes, device) for each in self._backgrounds]
         conditional = [model(name, 1.0, device) for name in self.models]
         random: dict[str, Any] = {"noise_sampler": noise_sampler, "generator": g}
         if self.kind == "superdiff":
             options |= {"unconditional": backgrounds[0], "guidance": self.guidance}
             return superdiff(conditional, x, sigmas, [*args, *told], **options, **random)
         every, args = [*backgrounds, *conditional], [*told, *args]
-        exponents = [*self._backgrounds.values(), *self.weights]
+        exponents = [*(each.exponent for each in self._backgrounds), *self.weights]
         if self.kind == "conjunction":
             return self._solve(compose(every, exponents, args), x, sigmas, noise_sampler)
         options["exponents"] = exponents
@@ -149,10 +157,11 @@ class Composition:
             for side, part in extra_args(name, scenes, device).items()
         }
 
-    def _told(self, name: str, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
-        """Return the conditions that a background is told: the caption, or nothing."""
-        args = self._extra_args(name, scenes, device)
-        return args if name == self.caption else {"cond": args["uncond"], "uncond": args["uncond"]}
+    def _told(self, background: Background, scenes: Scenes, device: str) -> dict[str, dict[str, Tensor]]:
+        """Return the conditions that a background is told."""
+        args = self._extra_args(background.name, scenes, device)
+        nothing = {"cond": args["uncond"], "uncond": args["uncond"]}
+        return args if background.told == "the caption" else nothing
 
     def _solve(self, denoiser: Denoiser, x: Tensor, sigmas: Tensor, noise_sampler: NoiseSampler) -> Steps:
         if self.solver == "dpmpp_2m":

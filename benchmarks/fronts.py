@@ -68,7 +68,7 @@ def experiment(size: str) -> Experiment:
     """Return every method at every cost."""
     rows = {label(name, n): method(n) for n in BUDGETS for name, method in METHODS.items()}
     ours = [(label(ONCE, n), label(other, n)) for n in BUDGETS for other in METHODS if other != ONCE]
-    return Experiment(rows, scenes=50, pairs=ours, first=1000)
+    return Experiment(rows, scenes=100, pairs=ours, first=1000)
 
 
 def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:

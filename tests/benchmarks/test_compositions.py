@@ -109,11 +109,20 @@ def test_published_langevin_moves_are_in_the_upper_half():
 
 
 @pytest.mark.slow
-def test_the_caption_once_at_all_steps_is_the_composition_with_the_caption_as_background():
-    """One start, a window of all steps: both weights and the caption's are g."""
-    once = CaptionOnce(
-        ("layout", "attribute"), 3, window=1.0, first="shared", schedule="linspace", guidance=2.0
+@pytest.mark.parametrize("models", [("layout", "attribute"), ("attribute", "layout")])
+def test_the_caption_once_at_all_steps_is_the_composition_with_the_caption_as_background(models):
+    """One start, a window of all steps: both weights and the caption's are g, and the lead's guides."""
+    once = CaptionOnce(models, 3, window=1.0, first="shared", schedule="linspace", guidance=2.0)
+    composed = Composition(
+        "conjunction", 3, (2.0, 2.0), guidance=2.0, unconditional=models[0], caption="base", models=models
     )
-    composed = Composition("conjunction", 3, (2.0, 2.0), guidance=2.0, caption="base")
     assert_equal(once.draw(SCENES, 0), composed.draw(SCENES, 0), 1e-4)
     assert (2 * once.calls.total(), composed.passes) == (12, 12)
+
+
+@pytest.mark.slow
+def test_one_network_may_be_told_the_caption_and_nothing():
+    """Two controls that add nothing to the caption: what is left is the guided caption."""
+    models = ("base", "base")
+    composed = Composition("conjunction", 3, (3.0, 3.0), unconditional="base", caption="base", models=models)
+    assert_equal(composed.draw(SCENES, 0), Method(("base",), 3, schedule="linspace").draw(SCENES, 0), 1e-4)

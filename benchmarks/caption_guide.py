@@ -1,0 +1,80 @@
+"""The caption counted once in all steps, guided by the unconditional prediction of one network or another.
+
+All three start from `layout`'s noise, so that the rows differ in nothing else. Without starts of their own it
+does not matter which model leads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
+
+from matplotlib.figure import Figure
+
+from amdm import plots
+from amdm.shapes.world import Image, Scenes
+from benchmarks import pictures
+from benchmarks.experiment import Experiment
+from benchmarks.report import Direction, Question, asking
+from benchmarks.table6_caption_sweep import relative
+from benchmarks.tables import Table
+
+TITLE = "The caption counted once: whose unconditional prediction guides"
+GUIDES, SCALES = ("layout", "attribute", "base"), (2.0, 3.0)
+METRICS = ("scene right", "interactions", "KID above renders")
+
+
+def label(guide: str, g: float) -> str:
+    """Return a row's name."""
+    return f"guided by {guide}'s, g = {g:g}"
+
+
+def experiment(size: str) -> Experiment:
+    """Return every guide at both scales, on the scenes of `caption_noise`."""
+    rows = {
+        label(guide, g): replace(relative("conjunction", 1, g, g, eta=1.0), unconditional=guide)
+        for guide in GUIDES
+        for g in SCALES
+    }
+    pairs = [(label(one, g), label(other, g)) for g in SCALES for one, other in combinations(GUIDES, 2)]
+    pairs += [(label(guide, SCALES[1]), label(guide, SCALES[0])) for guide in GUIDES]
+    return Experiment(rows, scenes=300, pairs=pairs, first=1000)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Return a picture of what is right, and KID: a line for each row."""
+    whole = plots.empty(plots.WIDTH, 2.4)
+    whole.suptitle("Whose unconditional prediction guides", fontsize=10)
+    grid = whole.subplots(1, len(METRICS), sharey=True)
+    rows = [label(guide, g) for guide in GUIDES for g in SCALES]
+    for axes, metric in zip(grid, METRICS, strict=True):
+        for place, row in enumerate(rows):
+            pictures.point(axes, table[row].cells[metric], place, plots.COLOURS["vermilion"], label=True)
+        pictures.describe(axes, "", f"{metric}{' x 1000' if metric.startswith('KID') else ', %'}")
+    grid[0].set_yticks(range(len(rows)), rows)
+    grid[0].set_ylim(len(rows) - 0.4, -0.6)
+    return whole
+
+
+LOOKS: dict[str, Direction] = {"KID": "less"}
+RIGHT: dict[str, Direction] = {"scene right": "more"}
+QUESTIONS = [
+    Question(
+        f"g = {g:g}: {words} with layout's unconditional prediction than with {other}'s",
+        "",
+        (label("layout", g), label(other, g)),
+        expected,
+        line=f"caption once: {words} with `layout`'s unconditional prediction than with another's",
+    )
+    for g in SCALES
+    for other in GUIDES[1:]
+    for words, expected in (("more is right", RIGHT), ("better images", LOOKS))
+]
+QUESTION = "Does it matter whose unconditional prediction guides?"
+SAYS = ("To be drawn.",)
+section = asking(
+    QUESTIONS,
+    QUESTION,
+    SAYS,
+    columns=["scene right", "interactions", "style", "KID above renders"],
+    rows=[label(guide, g) for guide in GUIDES for g in SCALES],
+)
