@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import paper, pictures, table6_sweep, tables
+from benchmarks.afa_sweep import AFA
 from benchmarks.compositions import Composition
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method
@@ -28,7 +29,6 @@ NUMBERS = {
     "ULA (Du 2023)": "Du et al. (2023)",
     "HMC (Du 2023)": "Du et al. (2023)",
 }
-AFA = "AFA (Wang 2025): trained, two experts, ours"
 AGGREGATED = Composition("afa", 35, options=(("eta", 1.0),))
 QUESTION = "Does AMDM control more than other ways to compose two models, at equal cost?"
 SAYS = (

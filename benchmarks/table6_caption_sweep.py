@@ -103,7 +103,7 @@ TRIALS: dict[str, Mapping[str, Drawer]] = {
 }
 
 
-def best(table: Table) -> dict[str, str]:
+def best(table: Table, trials: Mapping[str, Mapping[str, Drawer]] = TRIALS) -> dict[str, str]:
     """Return the trial of every method for the table: the best KID's if none is within the limit."""
 
     def merit(cells: Mapping[str, float]) -> tuple[bool, float, float]:
@@ -113,7 +113,7 @@ def best(table: Table) -> dict[str, str]:
     def found(method: str, trial: str) -> tuple[bool, float, float]:
         return merit({metric: cell.value for metric, cell in table[label(method, trial)].cells.items()})
 
-    return {method: max(trials, key=lambda t: found(method, t)) for method, trials in TRIALS.items()}
+    return {method: max(those, key=lambda trial: found(method, trial)) for method, those in trials.items()}
 
 
 def experiment(size: str) -> Experiment:
