@@ -13,7 +13,7 @@ from amdm.sample import files, systems
 from amdm.sample.configuration import IMAGES, Config, Job
 from amdm.sample.manifest import is_drawn, write_manifest
 from amdm.sample.memory import memory_of
-from amdm.sample.methods import starts_of, steps_of
+from amdm.sample.methods import latent_of, starts_of, steps_of
 
 
 def draw(
@@ -83,14 +83,13 @@ def draw_one(config: Config, job: Job, prepared: Sequence[Prepared], *, quiet: b
     own = [starts[k].to(prepared[0].x) for k in job.models]
     stream = job.models[0]
     steps = steps_of(config.sampling, models, own, sigmas, job.seed, backgrounds, stream)
-    names, met, x = [config.models[k].name for k in job.models[1:]], [], own[0]
+    names, met = [config.models[k].name for k in job.models[1:]], []
     for step in tqdm(steps, job.name, total=len(sigmas) - 1, disable=quiet, leave=False):
-        x = step.x_next
         if step.aggregation is not None:
             met.append((step.index, step.sigma, step.aggregation.angle, step.aggregation.distance))
     job.path.parent.mkdir(parents=True, exist_ok=True)
     part = job.path.with_suffix(".png.part")
-    prepared[0].decode(x).images[0].save(part, format="PNG")
+    prepared[0].decode(latent_of(step, job.seed)).images[0].save(part, format="PNG")
     part.replace(job.path)
     write_manifest(config, job, list(_rows(names, met)))
 

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from amdm.checks import check_whole
 from amdm.denoisers import linear
 from amdm.geometry import FOLDS
 from amdm.noise import seeded_noise, start_noise
 from amdm.samplers import SAMPLERS
-from amdm.samplers.step import Steps
+from amdm.samplers.fkc import Particles
+from amdm.samplers.step import Step, Steps
 from amdm.schedules import karras_sigmas
-from amdm.types import Denoiser
+from amdm.types import Denoiser, NoiseSampler
 
 # Options that no file can give: functions, tensors, generators, and what is set by the seed.
 NOT_WRITTEN = {
@@ -24,8 +27,7 @@ NOT_WRITTEN = {
     "unconditional", "validate",
 }  # fmt: skip
 ONE = [name for name, make in SAMPLERS.items() if "model" in inspect.signature(make).parameters]
-# FKC weighs many particles against each other; here pictures are drawn one at a time.
-MANY = ["linear", *(name for name in SAMPLERS if name not in ONE and name != "fkc")]
+MANY = ["linear", *(name for name in SAMPLERS if name not in ONE)]
 APART = {"amdm": "independent", "projective_guidance": "shared"}
 """The methods whose models may start from latents of their own, and whether they do by default."""
 INNER = ("amdm", "projective_guidance", "linear")
@@ -103,6 +105,8 @@ def steps_of(
         model = models[0] if len(models) == 1 else linear(models, shares)
         return _run(inner, model, x, sigmas, eta=sampling.eta, noise_sampler=noise[0], **options)
     make: Any = SAMPLERS[sampling.method]
+    if sampling.method == "fkc":
+        models, x, noise = _of_particles(given.get("particles", 1), models, x, sigmas[0], seed)
     if "fold" in given:
         given["fold"] = FOLDS[given["fold"]]
     if sampling.method in INNER:
@@ -117,13 +121,45 @@ def steps_of(
     return _run(make, models, list(starts) if apart else x, sigmas, **given, **options)
 
 
+def _of_particles(
+    particles: Any, models: Sequence[Denoiser], x: Tensor, sigma: Any, seed: int
+) -> tuple[list[Denoiser], Tensor, list[NoiseSampler]]:
+    """Return models that take a picture's particles, their starts, and their noise.
+
+    The models are those of one picture, so they are called for each particle in turn.
+    """
+    check_whole(particles, "particles", "a whole number of 1 or more", lambda count: count > 0)
+    shape, streams = x.shape[1:], range(particles)
+    starts = torch.cat(list(start_noise([seed], shape, sigma, particles))).to(x)
+    each = [seeded_noise([seed], shape, stream=stream) for stream in streams]
+
+    def noise_sampler(sigma: Tensor, sigma_next: Tensor, /) -> Tensor:
+        return torch.cat([noise(sigma, sigma_next) for noise in each])
+
+    return [partial(_one_by_one, model) for model in models], starts, [noise_sampler]
+
+
+def _one_by_one(model: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    """Return a model's predictions, from one call for each latent."""
+    return torch.cat([model(x[k : k + 1], sigma[k : k + 1]) for k in range(len(x))])
+
+
+def latent_of(step: Step, seed: int) -> Tensor:
+    """Return a picture's latent after its last step: of FKC's particles one, drawn by its weight."""
+    if not isinstance(step.record, Particles):
+        return step.x_next
+    weights = step.record.log_weights.softmax(0).cpu().numpy()
+    k = int(np.random.default_rng(seed).choice(len(weights), p=weights))
+    return step.x_next[k : k + 1]
+
+
 def _as_taken(name: str, value: Any) -> Any:
     """Return an option as functions take it: TOML's 2 may be 2.0, and a window from and to is a pair."""
     if name == "window":
         return tuple(value) if isinstance(value, list) else value
     if isinstance(value, list):
         return [_as_taken(name, each) for each in value]
-    whole = name in ("moves", "leaps", "points")
+    whole = name in ("moves", "leaps", "points", "particles")
     return float(value) if type(value) is int and not whole else value
 
 
@@ -195,6 +231,9 @@ def _levels(steps: int) -> Tensor:
 
 def wrong_options(sampling: Sampling, number: int, steps: int, guided: bool) -> Iterator[str]:
     """Yield what the method says of its options: of each alone, and if that is nothing, of all together."""
+    if sampling.method == "fkc" and "particles" not in sampling.options:
+        yield "particles is missing, expected the number of latents that are weighed for one picture"
+        return
     found, fold = False, sampling.options.get("fold", "slerp_fold")
     if not isinstance(fold, str) or fold not in FOLDS:
         yield f"fold is {fold!r}, expected one of {', '.join(FOLDS)}"

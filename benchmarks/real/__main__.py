@@ -105,7 +105,6 @@ def measured(number: int, images: Sequence[Images], paths: Paths, limit: int | N
         lacking |= without
     text = results.write(table, images, rows, lacking, paths, trial=limit is not None)
     notes = [f"not measured: {column}: {why}" for column, why in lacking.items()]
-    notes += [f"not drawn: {row}: {why}" for row, why in table.left_out.items()]
     return "\n".join([text, "", *notes, *([table.note] if table.note else [])])
 
 

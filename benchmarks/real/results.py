@@ -47,7 +47,7 @@ def columns_of(table: Table, rows: Rows) -> list[str]:
 def lines(table: Table, rows: Rows) -> list[list[object]]:
     """Return a line for each row and column: our value with its interval, and the paper's."""
     found: list[list[object]] = []
-    for row in [*table.rows, *table.left_out]:
+    for row in table.rows:
         cells, published = rows.get(row, {}), table.published(row)
         for column in columns_of(table, rows):
             numbers = [*cells.get(column, (None, None, None)), published.get(column)]
@@ -60,7 +60,7 @@ def printed(table: Table, rows: Rows) -> str:
     """Return the table in Markdown: ours, the paper's in brackets."""
     columns = columns_of(table, rows)
     found = [["row", *columns]]
-    for row in [*table.rows, *table.left_out]:
+    for row in table.rows:
         cells, published = rows.get(row, {}), table.published(row)
         ours = [cells[column].short(digits(cells[column])) if column in cells else "-" for column in columns]
         theirs = [f" ({published[column]:g})" if column in published else "" for column in columns]
@@ -96,13 +96,12 @@ def manifest(
             for one in images
         ],
         "not measured": dict(lacking),
-        "not drawn": dict(table.left_out),
     }
 
 
 def figure(table: Table, rows: Rows) -> Figure:
     """Return a picture: a panel for each column, a line for each row, the paper's number as a diamond."""
-    columns, names = columns_of(table, rows), [*table.rows, *table.left_out]
+    columns, names = columns_of(table, rows), list(table.rows)
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     whole = plots.empty(plots.WIDTH, down * (0.2 * len(names) + 0.6) + 0.2)

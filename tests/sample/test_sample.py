@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from adapters import tiny_diffusers as tiny
@@ -25,6 +26,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from amdm import (
     dpmpp_2m,
+    fkc,
     lerp_fold,
     sample_amdm,
     sample_ddim,
@@ -116,9 +118,9 @@ def plain(folder, kind=StableDiffusionPipeline, path="sd", **parts):
     return tiny.quiet(pipe)
 
 
-def by_hand(folder):
+def by_hand(folder, **more):
     """GLIGEN and the IP-Adapter, loaded by diffusers and prepared for the calls."""
-    call = {**CALL, "prompt": "a cat on a mat"}
+    call = {**CALL, "prompt": "a cat on a mat", **more}
     gligen = plain(folder, StableDiffusionGLIGENPipeline, "gligen")
     style = plain(folder)
     encoder = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
@@ -165,6 +167,25 @@ def test_a_picture_is_what_the_library_gives_by_hand(folder, tmp_path):
     for i, (sampling, latent) in enumerate(methods_by_hand(a, b, seed=3)):
         found = drawn(folder, tmp_path / str(i), sampling=sampling, seeds=3)
         assert found == {"0_3": png(a.decode(latent).images[0])}, sampling
+
+
+def test_of_particles_one_is_drawn_by_its_weight(folder, tmp_path):
+    """By pipelines of three pictures, which are called once a step."""
+    shape, seed, three = (4, 8, 8), 3, {"num_images_per_prompt": 3}
+    a, b = by_hand(folder, **three)
+    noises = [seeded_noise([seed], shape, stream=k) for k in range(3)]
+    *_, last = fkc(
+        [a.model, b.model], torch.cat(list(start_noise([seed], shape, a.sigmas[0], 3))), a.sigmas,
+        exponents=[0.5, 0.5], particles=3, resample=0.5, generator=torch.Generator().manual_seed(seed),
+        noise_sampler=lambda *levels: torch.cat([noise(*levels) for noise in noises]),
+    )  # fmt: skip
+    weights = last.record.log_weights.softmax(0).numpy()
+    chosen = np.random.default_rng(seed).choice(3, p=weights)
+    sampling = {"method": "fkc", "exponents": [0.5, 0.5], "particles": 3, "resample": 0.5}
+    (found,) = drawn(folder, tmp_path, sampling=sampling, seeds=seed).values()
+    pixels = np.array(Image.open(io.BytesIO(found))).astype(int)
+    apart = [np.abs(pixels - np.array(each)).max() for each in a.decode(last.x_next).images]
+    assert apart[chosen] <= 1 and min(np.delete(apart, chosen)) > 10
 
 
 def test_each_model_draws_alone_from_its_own_start(folder, tmp_path):
@@ -223,6 +244,7 @@ def test_models_of_one_folder_share_its_networks(folder, tmp_path):
     ("sampling", "changes"),
     [
         ({"window": 2}, {}),
+        ({"method": "fkc", "particles": 2}, {}),
         ({"sampler": "heun"}, {}),  # its last step ends above 0 with this scheduler
         ({"method": "projective_guidance"}, {"models": [LORAS[0], LORAS[2], LORAS[3]]}),
     ],
@@ -410,7 +432,12 @@ WRONG = [
         {"models": [MODEL, {**MODEL, "name": "b", "call": {"num_inference_steps": 9}}]},
         "models[1].call.num_inference_steps is 9, expected none: call.num_inference_steps is that of all",
     ),
-    ({"sampling": {"method": "fkc"}}, "sampling.method is 'fkc', expected one of linear, amdm, mcmc, "),
+    ({"sampling": {"method": "mean"}}, "sampling.method is 'mean', expected one of linear, amdm, fkc, "),
+    ({"sampling": {"method": "fkc"}}, "sampling.particles is missing, expected the number of latents "),
+    (
+        {"sampling": {"method": "fkc", "particles": 1.5}},
+        "sampling.particles is 1.5, expected a whole number of 1 or more",
+    ),
     ({"sampling": {"sampler": "euler"}}, "sampling.sampler is 'euler', expected one of ddim, heun, "),
     ({"sampling": {"fold": "mean"}}, "sampling.fold is 'mean', expected one of slerp_fold, lerp_fold, "),
     (
