@@ -67,7 +67,13 @@ def label(method: str, budget: int) -> str:
 def experiment(size: str) -> Experiment:
     """Return every method at every cost."""
     rows = {label(name, n): method(n) for n in BUDGETS for name, method in METHODS.items()}
-    ours = [(label(ONCE, n), label(other, n)) for n in BUDGETS for other in METHODS if other != ONCE]
+    ours = [
+        (label(one, n), label(other, n))
+        for n in BUDGETS
+        for one in (ONCE, NOISY)
+        for other in METHODS
+        if other not in (ONCE, one)
+    ]
     return Experiment(rows, scenes=100, pairs=ours, first=1000)
 
 
@@ -76,14 +82,16 @@ def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
     whole = plots.empty(plots.WIDTH, 3.4)
     grid, colours = whole.subplots(1, len(METRICS)), plots.colours_of(list(METHODS))
     for metric, axes in zip(METRICS, grid, strict=True):
-        for name in METHODS:
+        for name, marker in zip(METHODS, "ooooDs^vP", strict=True):
             rows = [label(name, n) for n in BUDGETS]
-            pictures.curve(axes, BUDGETS, table, rows, metric, name, colours[name])
+            pictures.curve(axes, BUDGETS, table, rows, metric, name, colours[name], marker)
         axes.set_xscale("log")
         axes.set_xticks(BUDGETS, [str(n) for n in BUDGETS])
         axes.minorticks_off()
         pictures.describe(axes, metric, "evaluations per image")
-    grid[-1].set_yscale("symlog", linthresh=50)
+    grid[-1].set_yscale("symlog", linthresh=100)
+    grid[-1].set_yticks([0, *(10.0**k for k in range(2, 7))])
+    grid[-1].set_ylim(bottom=-30)
     pictures.key(whole, grid[0])
     return whole
 
@@ -101,10 +109,11 @@ QUESTIONS = [
 ]
 QUESTION = "What do 7 to 70 evaluations reach with each method?"
 SAYS = (
-    "An evaluation is two passes of a network.",
-    "All methods that can use DPM-Solver++(2M) have it, on Karras et al.'s levels.",
-    "The table has AMDM and the caption once, the picture all.",
+    "With the caption once and fresh noise in the window (DPM-Solver++(2M) SDE) 7 evaluations have 80% of "
+    "the scenes right, and AMDM 74% with 70.",
+    "From 21 evaluations on projective composition with the caption's background is as good.",
+    "All others that can use DPM-Solver++(2M) have it, on Karras et al.'s levels; no setting was swept.",
 )
-SHOWN = [label(method, n) for n in (7, 14, 70) for method in (AMDM, ONCE)]
+SHOWN = [label(method, n) for n in (7, 14, 70) for method in (AMDM, ONCE, NOISY)]
 COLUMNS = ["scene right", "interactions", "KID above renders"]
 section = asking(QUESTIONS, QUESTION, SAYS, columns=COLUMNS, rows=SHOWN)

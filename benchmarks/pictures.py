@@ -139,12 +139,13 @@ def curve(
     metric: str,
     label: str,
     colour: str | None = None,
+    marker: str = "o",
 ) -> None:
     """Draw one metric over rows, with intervals; in the next colour unless one is given."""
     cells = [table[row].cells[metric] for row in rows]
     colour = colour or list(plots.COLOURS.values())[len(axes.lines) % len(plots.COLOURS)]
     values = [cell.value for cell in cells]
-    axes.plot(x, values, "o-", ms=3, lw=1.2, color=colour, label=label)
+    axes.plot(x, values, marker=marker, ms=3, lw=1.2, color=colour, label=label)
     axes.errorbar(x, values, errors(cells), fmt="none", ecolor=colour, elinewidth=0.8)
 
 
