@@ -122,5 +122,5 @@ section = asking(
     QUESTION,
     SAYS,
     columns=["scene right", "interactions", "style", "KID above renders"],
-    rows=[label(models, how) for models in LEADS for how in (NOISY, ALL, FEW, *CHOSEN.values())],
+    rows=[label(models, how) for models in LEADS for how in (NOISY, ALL, FEW)],
 )

@@ -75,6 +75,5 @@ section = asking(
     QUESTIONS,
     QUESTION,
     SAYS,
-    columns=["scene right", "interactions", "style", "KID above renders"],
-    rows=[label(guide, g) for guide in GUIDES for g in SCALES],
+    rows=[],
 )

@@ -85,5 +85,5 @@ section = asking(
     QUESTION,
     SAYS,
     columns=["scene right", "interactions", "style", "KID above renders"],
-    rows=[PROJECTIVE, *(label(models, how) for models in LEADS for how in (AMDM, LINEAR, ALL, SHARED))],
+    rows=[PROJECTIVE, *(label(models, how) for models in LEADS for how in (AMDM, LINEAR, ALL))],
 )

@@ -112,8 +112,10 @@ def asking(
             conditions = {name: differences[" - ".join(other)] for name, other in under.items()}
             found = compare(claim, numbers, differences[" - ".join(pair)], expected, conditions)
             claims.append(found._replace(place=place or numbers, line=line))
-        shown = {row: table[row] for row in rows or table if row in table and row != "renders"}
-        return Section(claims, question, says, tables.lines(shown, present(shown, columns)))
+        names = table if rows is None else rows
+        shown = {row: table[row] for row in names if row in table and row != "renders"}
+        lines = tables.lines(shown, present(shown, columns)) if shown else ()
+        return Section(claims, question, says, lines)
 
     return section
 

@@ -58,4 +58,5 @@ SAYS = (
     "[with noise for all](#the-caption-counted-once-with-noise-for-all) compares that.",
     "SuperDiff and FKC are far behind at this cost.",
 )
-section = asking(QUESTIONS, QUESTION, SAYS)
+SHOWN = ["AMDM", "linear fold", "projective (Bradley 2025)", ONCE]
+section = asking(QUESTIONS, QUESTION, SAYS, rows=SHOWN)
