@@ -31,13 +31,15 @@ class Awaited:
         """Return `draw` with a drawing's number as first argument: given up, it yields `last` and ends."""
 
         def drawn(number: int, *values: Any) -> Generator[Any]:
-            with closing(draw(*values)) as pictures:
-                for shown in pictures:
-                    if number not in self._numbers:
-                        yield last
-                        return
-                    yield shown
-            self.give_up(number)
+            try:
+                with closing(draw(*values)) as pictures:
+                    for shown in pictures:
+                        if number not in self._numbers:
+                            yield last
+                            return
+                        yield shown
+            finally:
+                self.give_up(number)
 
         return drawn
 
