@@ -70,7 +70,11 @@ QUESTIONS = [
     for words, expected in (("more is right", RIGHT), ("better images", LOOKS))
 ]
 QUESTION = "Does it matter whose unconditional prediction guides?"
-SAYS = ("To be drawn.",)
+SAYS = (
+    "Yes: from one start, `layout`'s has 2 to 3 points more scenes right than `attribute`'s or `base`'s, "
+    "and at guidance 3 better images.",
+    "The background's is no better than `attribute`'s, which is `base` with a ControlNet.",
+)
 section = asking(
     QUESTIONS,
     QUESTION,

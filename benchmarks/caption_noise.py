@@ -78,7 +78,7 @@ SAYS = (
     "and AMDM 89%; if `attribute` leads, the caption once is 10 points ahead of both, with better images.",
     "Projective composition is the same formula, guided by the unconditional prediction of `layout`: from "
     "one start and at guidance 3 the caption once is equal to it if `layout` leads, and behind it if "
-    "`attribute` does.",
+    "`attribute` does, [in part for that](#the-caption-counted-once-whose-unconditional-prediction-guides).",
 )
 section = asking(
     [question for other in (AMDM, LINEAR, PROJECTIVE) for question in questions(other)],

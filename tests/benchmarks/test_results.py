@@ -13,9 +13,11 @@ from amdm.shapes.configs import AGGREGATED
 from benchmarks import (
     best_length,
     caption_choice,
+    caption_guide,
     caption_noise,
     caption_once,
     figure6_7,
+    fronts,
     overview,
     paper,
     report,
@@ -63,6 +65,15 @@ def test_what_the_readme_says_of_the_caption_counted_once():
     assert f"{times[1]} (FKC) to {times[0]} (ULA) times AMDM's evaluations" in readme
 
 
+ON_THE_PAGE = [
+    *(
+        ("caption_guide", caption_guide.label("layout", g), caption_guide.label("attribute", g))
+        for g in (2, 3)
+    ),
+    *(("fronts", fronts.label(one, 7), fronts.label(fronts.AMDM, 7)) for one in (fronts.ONCE, fronts.NOISY)),
+]
+
+
 def test_what_the_methods_page_says_of_noise_for_all():
     page = " ".join((README.parent / "docs/methods/projective_guidance.md").read_text().split())
 
@@ -80,6 +91,13 @@ def test_what_the_methods_page_says_of_noise_for_all():
     lagging = caption_once.label(caption_once.LEADS[1], SHARED)
     fewer = turned(gap("caption_noise", lagging, caption_noise.PROJECTIVE, "scene right"))
     assert f"({equal[0]})" in page and f"{fewer} points fewer" in page and behind[1] in page
+
+
+@pytest.mark.parametrize(("name", "one", "other"), ON_THE_PAGE)
+def test_what_the_methods_page_says_of_guides_and_few_steps(name, one, other):
+    """Differences of the scenes that are right; a sign before it where the row named first is ahead."""
+    page = " ".join((README.parent / "docs/methods/projective_guidance.md").read_text().split())
+    assert str(gap(name, one, other, "scene right")) in page
 
 
 JOINED = (caption_choice.ALL, caption_once.PUBLISHED)
