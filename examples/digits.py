@@ -39,6 +39,7 @@ STROKES = ("thin", "medium", "bold")  # the thirds of the real images, by ink
 WANTED = [(digit, (digit + turn) % 2 * 2) for turn in range(2) for digit in range(10)]  # thin or bold
 # Stable Diffusion's noise levels, those of the paper: 50 from 13.1 to 0.04, then 0.
 SIGMAS = ddim_sigmas(sigmas_from_betas(stable_diffusion_betas()), 50)
+STEPS = len(SIGMAS) - 1
 WINDOW = 20  # steps, AMDM's default
 
 
@@ -118,22 +119,24 @@ def fit(images: Array, labels: Array, rank: int = 8) -> World:
     return World(GaussianMixture(*map(torch.from_numpy, arrays)), mean, scale)
 
 
-def sample(models: Sequence[Denoiser], x: Tensor | Sequence[Tensor]) -> tuple[Tensor, int]:
-    """Run AMDM with the library's defaults; return samples and evaluations per sample. One model is DDIM."""
-    steps = list(amdm(models, x, SIGMAS))
+def sample(
+    models: Sequence[Denoiser], x: Tensor | Sequence[Tensor], window: int = WINDOW
+) -> tuple[Tensor, int]:
+    """Run AMDM in so many steps; return samples and evaluations per sample. One model is DDIM."""
+    steps = list(amdm(models, x, SIGMAS, window=window))
     return steps[-1].x_next, sum(len(step.aggregation.xs) if step.aggregation else 1 for step in steps)
 
 
 def sample_projective(
-    models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser
+    models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser, window: int
 ) -> tuple[Tensor, int]:
-    """Projective guidance with the library's defaults, and its evaluations per sample.
+    """Projective guidance in so many steps, and its evaluations per sample.
 
     The background is the model that is told nothing: here there is no caption. Without guidance it is AMDM's
     first step, then projective composition to the end of its window, then model 1 alone.
     """
-    x = sample_projective_guidance(models, xs, SIGMAS, background=untold, disable=True)
-    evaluations = len(models) + (len(models) + 1) * (WINDOW - 1) + len(SIGMAS) - 1 - WINDOW
+    x = sample_projective_guidance(models, xs, SIGMAS, background=untold, window=window, disable=True)
+    evaluations = len(models) + (len(models) + 1) * (window - 1) + STEPS - window
     return x, evaluations
 
 
@@ -145,7 +148,7 @@ def sample_guided(models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Deno
     """
     guided = [conjunction(untold, [model], 2.0) for model in models]
     x = sample_amdm(guided, xs, SIGMAS[: WINDOW + 1], window=1.0, disable=True)
-    evaluations = 2 * len(models) * WINDOW + len(SIGMAS) - 1 - WINDOW
+    evaluations = 2 * len(models) * WINDOW + STEPS - WINDOW
     return sample_ddim(models[0], x, SIGMAS[WINDOW:], disable=True), evaluations
 
 
@@ -165,8 +168,10 @@ def draw(world: World, pair: tuple[int, int], seeds: Sequence[int]) -> dict[str,
         "B(+A)": sample([b, a], [x_b, x_a]),
         "A, start rescaled": sample([a], x_a * joined / alone),
         "A(+B), shared start": sample([a, b], x_a),
-        "A(+B), projective": sample_projective([a, b], [x_a, x_b], world.model()),
-        "B(+A), projective": sample_projective([b, a], [x_b, x_a], world.model()),
+        "A(+B), all steps": sample([a, b], [x_a, x_b], STEPS),
+        "A(+B), projective": sample_projective([a, b], [x_a, x_b], world.model(), WINDOW),
+        "B(+A), projective": sample_projective([b, a], [x_b, x_a], world.model(), WINDOW),
+        "A(+B), projective, all steps": sample_projective([a, b], [x_a, x_b], world.model(), STEPS),
         "A(+B), guidance 2": sample_guided([a, b], [x_a, x_b], world.model()),
         "B(+A), guidance 2": sample_guided([b, a], [x_b, x_a], world.model()),
         "one model told both": sample([both], x_a),
@@ -197,10 +202,10 @@ def compare(rows: Table, method: str, other: str) -> str:
 
 def report(rows: Table, judge: Judge) -> str:
     """Return the table and the verdict."""
-    lines = [f"{'% right [95% interval]':22}{'n':>6}  {'digit':18}{'stroke':18}{'both':18}evaluations"]
+    lines = [f"{'% right [95% interval]':29}{'n':>6}  {'digit':18}{'stroke':18}{'both':18}evaluations"]
     for method, row in rows.items():
         cells = "".join("{:5.1f} [{:4.1f},{:5.1f}] ".format(*share) for share in 100 * row.shares())
-        lines.append(f"{method:22}{len(row.images):6} {cells}{row.evaluations:7}")
+        lines.append(f"{method:29}{len(row.images):6} {cells}{row.evaluations:7}")
     lines.append(f"The judge of digits is right on {100 * judge.accuracy:.1f}% of real images new to it.")
     lines.append("\nBoth right, sample by sample:")
     lines += [compare(rows, "A(+B)", other) for other in ("A", "A, start rescaled", "one model told both")]
@@ -208,6 +213,7 @@ def report(rows: Table, judge: Judge) -> str:
     for method in ("A(+B)", "B(+A)"):
         others = (method, f"{method}, guidance 2")
         lines += [compare(rows, f"{method}, projective", other) for other in others]
+    lines += [compare(rows, "A(+B), projective, all steps", "A(+B), all steps")]
     return "\n".join(lines)
 
 
