@@ -79,5 +79,5 @@ section = asking(
     QUESTIONS,
     QUESTION,
     SAYS,
-    rows=[],
+    rows=[],  # the picture has the numbers
 )
