@@ -72,4 +72,5 @@ section = asking(
     QUESTION,
     SAYS,
     columns=["scene right", "interactions", "colours", "KID above renders"],
+    rows=[TRAINED, "projective", ONCE],
 )

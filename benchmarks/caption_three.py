@@ -39,7 +39,9 @@ def experiment(size: str) -> Experiment:
 figure = partial(pictures.sheet, metrics=["scene right", "interactions", "colours", "style"])
 QUESTION = "Does the caption counted once join three models as well?"
 SAYS = (
-    "AMDM with its weights read both ways, the linear fold and the caption once join the same three models.",
+    "Better: at fewer evaluations 83 to 87% of the scenes are right, with the linear fold 72%, and with AMDM "
+    "24 or 52%, by the reading of its weights; style and images are better too.",
+    "In more steps there is more of the style and as much is right.",
     "No caption names the style.",
 )
 section = asking(
@@ -57,5 +59,5 @@ section = asking(
     QUESTION,
     SAYS,
     columns=["scene right", "interactions", "colours", "style", "KID above renders"],
-    rows=["layout", PUBLISHED, OTHER, LINEAR, ONCE, NOISY],
+    rows=[PUBLISHED, OTHER, LINEAR, ONCE, NOISY, LONG[1.0]],
 )

@@ -114,6 +114,9 @@ SAYS = (
     "From 21 on projective composition with the caption's background is not told apart from it.",
     "All others that can use DPM-Solver++(2M) have it, on Karras et al.'s levels; no setting was swept.",
 )
-SHOWN = [label(method, n) for n in (7, 70) for method in (AMDM, ONCE, NOISY)]
+SHOWN = [
+    *(label(method, 7) for method in (AMDM, ONCE, NOISY)),
+    *(label(method, 70) for method in (AMDM, NOISY)),
+]
 COLUMNS = ["scene right", "interactions", "KID above renders"]
 section = asking(QUESTIONS, QUESTION, SAYS, columns=COLUMNS, rows=SHOWN)

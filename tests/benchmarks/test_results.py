@@ -17,6 +17,7 @@ from benchmarks import (
     caption_guide,
     caption_noise,
     caption_once,
+    caption_three,
     figure6_7,
     fronts,
     overview,
@@ -71,6 +72,10 @@ ON_THE_PAGE = [
         ("caption_guide", caption_guide.label("layout", g), caption_guide.label("attribute", g))
         for g in (2, 3)
     ),
+    *(
+        ("caption_three", caption_three.NOISY, other)
+        for other in (caption_three.PUBLISHED, caption_three.OTHER, caption_three.LINEAR)
+    ),
     *(("fronts", fronts.label(one, 7), fronts.label(fronts.AMDM, 7)) for one in (fronts.ONCE, fronts.NOISY)),
 ]
 
@@ -96,7 +101,7 @@ def test_what_the_methods_page_says_of_noise_for_all():
 
 @pytest.mark.parametrize(("name", "one", "other"), ON_THE_PAGE)
 def test_what_the_methods_page_says_of_guides_and_few_steps(name, one, other):
-    """Differences of the scenes that are right; a sign before it where the row named first is ahead."""
+    """Differences of the scenes that are right."""
     page = " ".join((README.parent / "docs/methods/projective_guidance.md").read_text().split())
     assert str(gap(name, one, other, "scene right")) in page
 
