@@ -30,7 +30,8 @@ EXPERIMENTS = (
     *("table1_2", "table8_9", "table3", "best_length", "table4", "stages", "figure6_7", "controls"),
     *("table10", "cost", "guidance", "table6_sweep", "table6", "table6_published", "table7", "published"),
     *("caption_once", "caption_settings", "table6_caption_sweep", "table6_caption", "fronts"),
-    *("caption_choice", "caption_noise", "caption_guide", "caption_three", "afa_sweep", "afa", "proximity"),
+    *("caption_choice", "caption_noise", "caption_guide", "caption_three", "dilution", "afa_sweep", "afa"),
+    "proximity",
 )
 WITHOUT_IMAGES = ("best_length", "table7", "proximity")
 SIZES = {"quick": ("table1_2",), "full": EXPERIMENTS}

@@ -114,12 +114,12 @@ SAYS = (
     "All of fewer: at equal cost as many scenes are right if `layout` leads, and more if `attribute` does; "
     "18 steps of DPM-Solver++(2M) SDE come close at half the cost.",
     "Neither rule is better than weights of 1: by agreement, a partner counts less where the directions of "
-    "the controls agree; while large, it counts until its direction is half as long as the lead's.",
-    "What is left to the renders is the interactions that `layout` alone does not draw either.",
+    "the controls agree; 'while large' (100 evaluations), until its direction is half as long as the lead's.",
+    "If `layout` leads, interactions are as `layout` alone draws them.",
 )
 section = asking(
     QUESTIONS,
     QUESTION,
     SAYS,
-    rows=[],  # the picture has the numbers
+    rows=[],
 )

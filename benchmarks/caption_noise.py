@@ -76,13 +76,13 @@ QUESTION = "How much of the gain is that of fresh noise, which others can have a
 SAYS = (
     "If `layout` leads, no gain over the linear fold is left: with eta = 1 both have 91% right, AMDM 89%; if "
     "`attribute` leads, the caption once is 10 points ahead of both, with better images.",
-    "Projective composition is the same formula, guided by the unconditional prediction of `layout`: from "
-    "one start and at guidance 3 the caption once is equal to it if `layout` leads, and behind it if "
-    "`attribute` does, [in part for that](#the-caption-counted-once-whose-unconditional-prediction-guides).",
+    "Projective composition is the same formula, guided by `layout`'s unconditional prediction: from the "
+    "lead's start, at guidance 3, the caption once equals it if `layout` leads; if `attribute` does, it is "
+    "behind, and start and [guide](#the-caption-counted-once-whose-unconditional-prediction-guides) differ.",
 )
 section = asking(
     [question for other in (AMDM, LINEAR, PROJECTIVE) for question in questions(other)],
     QUESTION,
     SAYS,
-    rows=[],  # the picture has the numbers
+    rows=[],
 )

@@ -239,8 +239,8 @@ QUESTION = (
     'here "caption once")?'
 )
 SAYS = (
-    "Yes: more scenes are right than with AMDM at the same cost, and at guidance 2 with fresh noise (eta = "
-    "1) `layout` keeps all its interactions.",
+    "Yes, at both settings; `layout` does with the linear fold too. More scenes are right than with either "
+    "at the same cost.",
     "An average of guided predictions halves the guidance of what one model alone is told; here each "
     "control keeps all of it, and `base` says what the caption adds.",
     "After the window the lead goes on alone in all rows, at guidance 3 without noise.",

@@ -104,7 +104,7 @@ SAYS = (
     "Most of the gain is there after 20 steps; the linear fold has the higher ISR at 5 and 10 steps, and "
     "later it is open.",
     "Against 8,000 renders it is open whether its images are poorer, at every s.",
-    "The lead's interactions fall with s, as its own guidance is halved in these steps.",
+    "The lead's interactions fall with s under the spherical fold, hardly under the linear one.",
 )
 SHOWN = ["layout", *(label(fold, s) for fold in ("spherical", "linear") for s in (5, 20, 50)), BEST]
 section = asking(QUESTIONS, QUESTION, SAYS, rows=SHOWN)

@@ -111,7 +111,7 @@ QUESTION = "What do 7 to 70 evaluations reach with each method?"
 SAYS = (
     "With 7 evaluations the caption once has 71% of the scenes right, 80% with fresh noise in the window "
     "(DPM-Solver++(2M) SDE); AMDM has 49%, and 74% with 70.",
-    "From 21 on projective composition with the caption's background is not told apart from it.",
+    "From 21 on projective composition with the caption's background is not told apart from either.",
     "All others that can use DPM-Solver++(2M) have it, on Karras et al.'s levels; no setting was swept.",
 )
 SHOWN = [

@@ -50,7 +50,7 @@ QUESTIONS = [
 ]
 QUESTION = "Do the results of tables 1 and 2 depend on the guidance scale?"
 SAYS = (
-    "The gains do not: at every scale each model gains what the other controls.",
+    "Their size does; at every scale each model gains what the other controls.",
     "What `layout` loses in interactions shrinks as guidance grows.",
     "The paper's published code has 7.5, the other experiments here have 3.",
 )

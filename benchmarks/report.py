@@ -102,8 +102,10 @@ def asking(
     columns: Sequence[str] = COLUMNS,
     rows: Sequence[str] | None = None,
 ) -> Callable[[Table, Table], Section]:
-    """A section whose claims are questions about the differences of rows; it shows these rows, or all "
-    "drawn.
+    """A section whose claims are questions about the differences of rows.
+
+    It shows these rows, all if there is no list, and no table if the list is empty: the picture has the
+    numbers.
     """
 
     def section(table: Table, differences: Table) -> Section:

@@ -14,8 +14,7 @@ MODELS = {A: ("layout",), AB: ("layout", "attribute"), B: ("attribute",), BA: ("
 QUESTION = "Does each model gain what the other controls, and keep its own?"
 SAYS = (
     "Each gains most of what the other controls, and `attribute` keeps its colours.",
-    "`layout` loses interactions: averaging two guided predictions halves the guidance of what one model "
-    "alone is told.",
+    "`layout` loses interactions.",
     "That it gains none is the casting's: MIGC is told what the instances are, `attribute` no shapes.",
 )
 QUESTIONS = (

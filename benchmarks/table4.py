@@ -31,7 +31,7 @@ QUESTION = "Is it best to aggregate in early steps?"
 SAYS = (
     "In the paper's reading late windows are worst, because they join two unrelated, half made images.",
     "If the partner starts from the lead's latent instead, a late window costs no quality.",
-    "It adds nothing either: by then all is decided.",
+    "It adds nothing either: by then colours are decided.",
 )
 
 

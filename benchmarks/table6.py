@@ -32,8 +32,8 @@ NUMBERS = {
 AGGREGATED = Composition("afa", 35, options=(("eta", 1.0),))
 QUESTION = "Does AMDM control more than other ways to compose two models, at equal cost?"
 SAYS = (
-    "Not in instances: all but SuperDiff OR are within a point of its ISR; in interactions it leads those "
-    "without training, with fresh noise and at the price of its images.",
+    "Not in instances: without training all but SuperDiff OR are within a point of its ISR. In interactions "
+    "it leads those, with fresh noise and at the price of its images.",
     "The verdicts on `projective` say nothing against the method: what conditions are relative to is here "
     "the empty caption, so that the caption counts twice, and the guidance of `linear` was not swept.",
     "AFA stands apart: its aggregators are trained with both models, and it has one seed of three here; "

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from benchmarks import pictures, table6_caption_sweep, tables
+from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method
 from benchmarks.report import Question, asking
 from benchmarks.runner import Drawer
-from benchmarks.table6_caption_sweep import ONCE, TRIALS
+from benchmarks.table6_caption_sweep import ONCE, TRIALS, chosen
 from benchmarks.table6_sweep import JOINED
 
 TITLE = "Table 6 with the caption counted once, at equal cost"
@@ -18,14 +18,9 @@ OTHERS = [PUBLISHED, *(method for method in TRIALS if method != ONCE)]
 
 
 def experiment(size: str) -> Experiment:
-    """Return model 1 alone and all methods, on scenes that table 6 does not have.
-
-    Before the trials were drawn, the methods are their first ones.
-    """
-    first = {method: next(iter(trials)) for method, trials in TRIALS.items()}
-    chosen = table6_caption_sweep.best(tables.read(SWEEP)) if SWEEP.exists() else first
+    """Return model 1 alone and all methods, on scenes that table 6 does not have."""
     rows: dict[str, Drawer] = {JOINED[0]: Method(JOINED[:1]), PUBLISHED: Method(JOINED)}
-    rows |= {method: TRIALS[method][chosen[method]] for method in TRIALS}
+    rows |= chosen(SWEEP, TRIALS)
     return Experiment(rows, scenes=150, pairs=[(ONCE, other) for other in (*OTHERS, JOINED[0])], first=1000)
 
 

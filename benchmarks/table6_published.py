@@ -16,8 +16,8 @@ TITLE = "Table 6 with published settings"
 HALF = round(float(denoisers.training_sigmas()[499]), 4)  # the level of t = 500 of 1000
 QUESTION = "Does AMDM control more than methods with the settings they were published with?"
 SAYS = (
-    "Only SuperDiff AND (999 steps) and FKC (8 particles) have more scenes right, for 21 and 11 times its "
-    "evaluations.",
+    "Only SuperDiff AND (999 steps) surely has more scenes right, and FKC (8 particles) perhaps, for 21 and "
+    "11 times its evaluations.",
     "Settings are those of the authors' scripts; which script fits two models of images, and equal weights "
     "relative to the empty caption, are our choice.",
     "AMDM aggregates in 20 of 50 steps without noise; a KID beyond 10,000 means broken images.",

@@ -122,7 +122,7 @@ def fit(images: Array, labels: Array, rank: int = 8) -> World:
 def sample(
     models: Sequence[Denoiser], x: Tensor | Sequence[Tensor], window: int = WINDOW
 ) -> tuple[Tensor, int]:
-    """Run AMDM in so many steps; return samples and evaluations per sample. One model is DDIM."""
+    """Run AMDM, joined in `window` of 50 steps; return samples and evaluations. One model is DDIM."""
     steps = list(amdm(models, x, SIGMAS, window=window))
     return steps[-1].x_next, sum(len(step.aggregation.xs) if step.aggregation else 1 for step in steps)
 
@@ -130,7 +130,7 @@ def sample(
 def sample_projective(
     models: Sequence[Denoiser], xs: Sequence[Tensor], untold: Denoiser, window: int
 ) -> tuple[Tensor, int]:
-    """Projective guidance in so many steps, and its evaluations per sample.
+    """Return projective guidance's samples, both models joined in `window` of 50 steps, and its evaluations.
 
     The background is the model that is told nothing: here there is no caption. Without guidance it is AMDM's
     first step, then projective composition to the end of its window, then model 1 alone.

@@ -231,13 +231,12 @@ def _levels(steps: int) -> Tensor:
 
 def wrong_options(sampling: Sampling, number: int, steps: int, guided: bool) -> Iterator[str]:
     """Yield what the method says of its options: of each alone, and if that is nothing, of all together."""
-    if sampling.method == "fkc" and "particles" not in sampling.options:
-        yield "particles is missing, expected the number of latents that are weighed for one picture"
-        return
-    found, fold = False, sampling.options.get("fold", "slerp_fold")
+    fold = sampling.options.get("fold", "slerp_fold")
     if not isinstance(fold, str) or fold not in FOLDS:
         yield f"fold is {fold!r}, expected one of {', '.join(FOLDS)}"
         return
+    if found := sampling.method == "fkc" and "particles" not in sampling.options:
+        yield "particles is missing, expected the number of latents that are weighed for one picture"
     for name, value in sampling.options.items():
         alone = replace(sampling, options={name: value})
         models = [Counted(guided) for _ in range(number)]

@@ -125,8 +125,8 @@ TABLES = {
         {
             "Du et al. (2023)": Row("Langevin"),
             "Bradley et al. (2025)": Row("projective"),
-            "Skreta et al. (2025b)": Row("SuperDiff AND"),
             "Skreta et al. (2025a)": Row("FKC"),
+            "Skreta et al. (2025b)": Row("SuperDiff AND"),
             ID_MIGC: Row(ID_MIGC),
             MIGC_ID: Row(MIGC_ID),
         },

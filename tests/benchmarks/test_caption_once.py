@@ -68,7 +68,7 @@ def test_the_best_trial_has_the_most_right_of_those_that_look_well():
         table[label("AMDM", trial)] = row(right, kid)
     last = [*TRIALS["linear fold"]][-1]
     table[label("linear fold", last)] = row(1, LIMIT + 0.5)
-    chosen = best(table)
+    chosen = best(table, TRIALS)
     assert (chosen["AMDM"], chosen["linear fold"]) == (second, last)
 
 

@@ -65,9 +65,10 @@ def test_what_the_readme_says_of_the_caption_counted_once():
     three = tables.read(HERE / "results" / "caption_three.csv")
     ours, *theirs = (
         three[row].cells["scene right"].value
-        for row in (caption_three.NOISY, caption_three.PUBLISHED, caption_three.OTHER)
+        for row in (caption_three.NOISY, caption_three.LINEAR, caption_three.PUBLISHED, caption_three.OTHER)
     )
-    assert f"Three models: {ours:.1f}% right, AMDM at most {max(theirs):.1f}%" in " ".join(readme.split())
+    said = f"Three models: {ours:.1f}% right, linear fold {theirs[0]:.1f}%, AMDM {max(theirs[1:]):.1f}%"
+    assert said in " ".join(readme.split())
     costs = tables.read(HERE / "results" / "table6_published.csv")
     times = [round(costs[name].evaluations / costs["AMDM"].evaluations) for name in DEAR]
     assert f"{times[1]} (FKC) to {times[0]} (ULA) times AMDM's evaluations" in readme

@@ -1,0 +1,96 @@
+"""Half the guidance: `layout` alone with what an average leaves of its guidance, beside two models joined.
+
+The mean of two guided predictions guides by half toward what one model alone is told
+(`theory_checks/dilution.py`). From one start the linear fold steps by that mean. From two its first latent is
+shorter, too, by sqrt(1/2).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from amdm import plots
+from amdm.shapes import denoisers, latents
+from amdm.shapes.world import Image, Scenes
+from benchmarks import pictures
+from benchmarks.controls import SHORT
+from benchmarks.experiment import Experiment
+from benchmarks.methods import Method, levels, sample, starts_of
+from benchmarks.report import Direction, Question, asking
+from benchmarks.runner import Drawer
+from benchmarks.tables import Table
+
+TITLE = "Half the guidance: why the lead loses what it controls"
+MODELS = ("layout", "attribute")
+LEAD = MODELS[0]
+HALF, HALF_SHORT = "layout, half the guidance", "layout, half the guidance, start x 0.707"
+PUBLISHED, LINEAR, LINEAR_ONE = "AMDM as published", "linear fold", "linear fold, one start"
+METRICS = ("interactions", "scene right", "KID above renders")
+
+
+@dataclass(frozen=True)
+class Halved:
+    """`layout` alone, with half its guidance in 20 of 50 steps, from its start times `start_scale`."""
+
+    start_scale: float = 1.0
+    window: int = 20
+    steps: int = 50
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Return the number of evaluations for an image."""
+        return Counter({LEAD: self.steps})
+
+    def draw(self, scenes: Scenes, seed: int, device: str = "cpu") -> Image:
+        """Return images of scenes from the starts of this seed."""
+        sigmas = levels("ddim", self.steps).to(device)
+        x = self.start_scale * starts_of([LEAD], scenes, seed, sigmas[0])[0]
+        weak = denoisers.GUIDANCE / 2
+        x = sample([LEAD], scenes, [x], sigmas[: self.window + 1], guidance=weak)
+        return latents.decode(sample([LEAD], scenes, [x], sigmas[self.window :]))
+
+
+def experiment(size: str) -> Experiment:
+    """Return `layout` alone and weakened, and joined with `attribute`, on 300 scenes."""
+    linear = Method(MODELS, fold="lerp", correction=0.0)
+    rows: dict[str, Drawer] = {
+        LEAD: Method((LEAD,)),
+        HALF: Halved(),
+        LINEAR_ONE: Method(MODELS, fold="lerp", correction=0.0, starts="shared"),
+        PUBLISHED: Method(MODELS),
+        HALF_SHORT: Halved(SHORT),
+        LINEAR: linear,
+    }
+    pairs = [(row, LEAD) for row in rows if row != LEAD]
+    pairs += [(LINEAR_ONE, HALF), (PUBLISHED, HALF), (LINEAR, HALF_SHORT), (LINEAR, LINEAR_ONE)]
+    return Experiment(rows, scenes=300, pairs=pairs, first=1000)
+
+
+def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
+    """Return a picture of what is right, and KID: a line for each row."""
+    whole = plots.empty(plots.WIDTH, 2.4)
+    pictures.dots(whole, {row: table[row] for row in table if row != "renders"}, METRICS, (1, len(METRICS)))
+    return whole
+
+
+LESS: dict[str, Direction] = {"interactions": "less"}
+ALIKE: dict[str, Direction] = {"interactions": "alike"}
+QUESTION = "Does the lead lose interactions because an average halves its guidance?"
+SAYS = ("To be drawn.",)
+section = asking(
+    [
+        Question(
+            "half the guidance in 20 of 50 steps: layout alone draws fewer interactions",
+            "",
+            (HALF, LEAD),
+            LESS,
+        ),
+        Question("from one start the linear fold loses as many", "", (LINEAR_ONE, HALF), ALIKE),
+        Question("from two, as many as from a shorter start", "", (LINEAR, HALF_SHORT), ALIKE),
+    ],
+    QUESTION,
+    SAYS,
+    rows=[],
+)
