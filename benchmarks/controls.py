@@ -138,5 +138,5 @@ SAYS = (
     "undecided.",
 )
 SHOWN = ["layout", "layout, start x 0.707"]
-SHOWN += [label(*ORDERS[0], how) for how in (SPHERICAL, SPHERICAL_SHORT, LINEAR, RESCALED)]
+SHOWN += [label(*ORDERS[0], how) for how in (SPHERICAL, SPHERICAL_SHORT, LINEAR)]
 section = asking(list(questions()), QUESTION, SAYS, rows=SHOWN)

@@ -75,5 +75,5 @@ SAYS = (
     "of the fold.",
     "The paper's lengths are scaled with sqrt(n); all of the way (1.0) gives each model its own latent back.",
 )
-SHOWN = [NONE, BEST, "the paper's 0.5", "length 3.0", "0.5 of the way", "1.0 of the way"]
+SHOWN = [NONE, BEST, "length 3.0", "0.5 of the way", "1.0 of the way"]
 section = asking(QUESTIONS, QUESTION, SAYS, rows=SHOWN)

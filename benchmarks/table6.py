@@ -37,8 +37,7 @@ SAYS = (
     "The verdicts on `projective` say nothing against the method: what conditions are relative to is here "
     "the empty caption, so that the caption counts twice, and the guidance of `linear` was not swept.",
     "AFA stands apart: its aggregators are trained with both models, and it has one seed of three here; "
-    "[below](#afa-aggregators-that-are-trained-at-equal-cost) it has verdicts. The mAP of the last two rows "
-    "of the paper's table 6 is the other way round than in its table 1.",
+    "[below](#afa-aggregators-that-are-trained-at-equal-cost) it has verdicts.",
 )
 
 
