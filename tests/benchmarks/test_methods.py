@@ -9,8 +9,10 @@ from tolerances import assert_equal
 
 from amdm import sample_amdm, sample_ddim, sample_dpmpp_2m
 from amdm.geometry import lerp_fold, slerp_fold
+from amdm.samplers import ddim_step
 from amdm.shapes import denoisers, latents, world
 from benchmarks import methods, stages, table10
+from benchmarks.dilution import Halved
 from benchmarks.methods import Method, levels, starts_of
 
 pytestmark = pytest.mark.slow
@@ -201,3 +203,12 @@ def test_few_steps_of_linspace_and_karras_have_the_range_of_fifty():
     # Eq. (5) of Karras et al. 2022: even in the 7th root.
     roots = levels("karras", 10)[:-1].double() ** (1 / 7)
     torch.testing.assert_close(roots.diff(), roots.diff()[:1].expand(9), rtol=1e-4, atol=0)
+
+
+def test_half_the_guidance_ends_with_the_window(scenes):
+    sigmas, args = levels("ddim", 2), methods.extra_args("layout", scenes, "cpu")
+    x = 0.7 * starts_of(["layout"], scenes, 0, sigmas[0])[0]
+    for g, sigma, sigma_next in zip((1.5, 3.0), sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        denoised = denoisers.load("layout", g)(x, torch.full((len(x),), sigma), **args)
+        x, _ = ddim_step(x, denoised, sigma, sigma_next)
+    assert_equal(Halved(0.7, window=1, steps=2).draw(scenes, 0), latents.decode(x), 1e-5)
