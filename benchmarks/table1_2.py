@@ -14,7 +14,8 @@ MODELS = {A: ("layout",), AB: ("layout", "attribute"), B: ("attribute",), BA: ("
 QUESTION = "Does each model gain what the other controls, and keep its own?"
 SAYS = (
     "Each gains most of what the other controls, and `attribute` keeps its colours.",
-    "`layout` loses interactions.",
+    "`layout` loses interactions: an average [halves its "
+    "guidance](#half-the-guidance-why-the-lead-loses-what-it-controls).",
     "That it gains none is the casting's: MIGC is told what the instances are, `attribute` no shapes.",
 )
 QUESTIONS = (

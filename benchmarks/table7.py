@@ -292,7 +292,7 @@ SAYS = (
 UNIT = "samples"
 SHOWN = [
     *("truth", "the union's own score", "HMC, the union's energy", "SuperDiff OR, T = 1", "projective"),
-    *("AMDM, window 0", "AMDM, window 0.4", "AMDM, window 1", "AMDM, window 0.4, eta 1"),
+    *("AMDM, window 0", "AMDM, window 0.4", "AMDM, window 1"),
 ]
 
 

@@ -18,6 +18,7 @@ from benchmarks import (
     caption_noise,
     caption_once,
     caption_three,
+    dilution,
     figure6_7,
     fronts,
     overview,
@@ -79,6 +80,8 @@ ON_THE_PAGE = [
         ("caption_guide", caption_guide.label("layout", g), caption_guide.label("attribute", g))
         for g in (2, 3)
     ),
+    ("dilution", dilution.PUBLISHED, dilution.HALF),
+    ("dilution", dilution.LINEAR_ONE, dilution.HALF),
     *(
         ("caption_three", caption_three.NOISY, other)
         for other in (caption_three.PUBLISHED, caption_three.OTHER, caption_three.LINEAR)
@@ -108,9 +111,10 @@ def test_what_the_methods_page_says_of_noise_for_all():
 
 @pytest.mark.parametrize(("name", "one", "other"), ON_THE_PAGE)
 def test_what_the_methods_page_says_of_guides_and_few_steps(name, one, other):
-    """Differences of the scenes that are right."""
+    """Differences of the scenes that are right, and of the interactions that an average loses."""
+    metric = "interactions" if name == "dilution" else "scene right"
     page = " ".join((README.parent / "docs/methods/projective_guidance.md").read_text().split())
-    assert str(gap(name, one, other, "scene right")) in page
+    assert str(gap(name, one, other, metric)) in page
 
 
 JOINED = (caption_choice.ALL, caption_once.PUBLISHED)
