@@ -220,7 +220,7 @@ def test_the_mixtures_table_has_a_picture_and_a_section(tmp_path):
     }
     best_length.figure(table).savefig(tmp_path / "picture.png")
     text = report.text("best_length", best_length, table, {}, {})
-    assert text.count("\nn = ") == 6 and text.count("| none") == 13  # the head has one
+    assert text.count("\nn = ") == 4 and text.count("| none") == 9  # the head has one
 
 
 def test_a_report_has_the_sections_that_have_tables(tmp_path, estimates):
