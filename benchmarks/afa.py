@@ -55,8 +55,7 @@ QUESTION = "Do aggregators that are trained with both models control more than w
 SAYS = (
     "Not here: fewer scenes and colours are right than with all but AMDM, and fewer colours than with AMDM; "
     "interactions are not told apart. The caption counts once in all of 35 steps, g = 2, eta = 1.",
-    "Its aggregators saw 17,920 scenes with both models, and their loss was falling still: more training may "
-    "change this.",
+    "AFA's aggregators saw 17,920 scenes with both models, and their loss was falling still.",
 )
 section = asking(
     QUESTIONS,

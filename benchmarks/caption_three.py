@@ -40,7 +40,7 @@ def experiment(size: str) -> Experiment:
 figure = partial(pictures.sheet, metrics=["scene right", "interactions", "colours", "style"])
 QUESTION = "Does the caption counted once join three models as well?"
 SAYS = (
-    "Better: at fewer evaluations 83 to 87% of the scenes are right, with the linear fold 72%, and with AMDM "
+    "Yes: at fewer evaluations 83 to 87% of the scenes are right, with the linear fold 72%, and with AMDM "
     "24 or 52%, by the reading of its weights; images are better too.",
     "In all steps 84% have the style, at a poorer KID.",
     "No caption names the style.",

@@ -79,9 +79,9 @@ LESS: dict[str, Direction] = {"interactions": "less"}
 ALIKE: dict[str, Direction] = {"interactions": "alike"}
 QUESTION = "Does the lead lose interactions because an average halves its guidance?"
 SAYS = (
-    "Yes: alone, with half its guidance in 20 of 50 steps, `layout` loses as many as in AMDM, or in the "
-    "linear fold of one start.",
-    "Of two starts that fold's first latent is shorter, and from such a start half the guidance loses none.",
+    "Alone it does: AMDM, and the linear fold of one start, are not told apart from half the guidance "
+    "in 20 of 50 steps.",
+    "Of two starts its first latent is shorter; from such a start no loss is seen.",
 )
 LINE = "the lead loses interactions as it does alone with half the guidance"
 section = asking(

@@ -68,7 +68,8 @@ def test_what_the_readme_says_of_the_caption_counted_once():
         three[row].cells["scene right"].value
         for row in (caption_three.NOISY, caption_three.LINEAR, caption_three.PUBLISHED, caption_three.OTHER)
     )
-    said = f"Three models: {ours:.1f}% right, linear fold {theirs[0]:.1f}%, AMDM {max(theirs[1:]):.1f}%"
+    amdm = " or ".join(f"{value:.1f}" for value in theirs[1:])
+    said = f"Three models: {ours:.1f}% right, linear fold {theirs[0]:.1f}%, AMDM {amdm}%"
     assert said in " ".join(readme.split())
     costs = tables.read(HERE / "results" / "table6_published.csv")
     times = [round(costs[name].evaluations / costs["AMDM"].evaluations) for name in DEAR]
