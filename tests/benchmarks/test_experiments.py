@@ -223,6 +223,7 @@ def test_the_mixtures_table_has_a_picture_and_a_section(tmp_path):
     assert text.count("\nn = ") == 4 and text.count("| none") == 9  # the head has one
 
 
+@pytest.mark.slow
 def test_a_report_has_the_sections_that_have_tables(tmp_path, estimates):
     module = import_module("benchmarks.table1_2")
     plan = module.experiment("quick")

@@ -60,6 +60,7 @@ def installed(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_in_an_installed_package_nothing_says_skipped(installed, tmp_path):
     command = ("-m", "theory_checks", "--size", "small", "--quiet", "--only", "proposition_3_1", "chord")
     done = installed(*command)
