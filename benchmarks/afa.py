@@ -10,7 +10,7 @@ from benchmarks import afa_sweep, pictures, table6_caption
 from benchmarks.afa_sweep import AFA
 from benchmarks.caption_choice import throughout
 from benchmarks.experiment import Experiment
-from benchmarks.report import Question, asking
+from benchmarks.report import Direction, asking, with_each
 from benchmarks.table6_caption_sweep import TRIALS, chosen
 from benchmarks.table6_sweep import JOINED
 
@@ -31,26 +31,13 @@ def experiment(size: str) -> Experiment:
 
 
 figure = partial(pictures.sheet, metrics=["scene right", "interactions", "colours", "KID"])
-QUESTIONS = [
-    question
-    for other in OTHERS
-    for question in (
-        Question(
-            f"more is right than with {other}",
-            "",
-            (TRAINED, other),
-            {"scene right": "more", "interactions": "more"},
-            line="trained aggregators: more is right than without training",
-        ),
-        Question(
-            f"better images than {other}'s",
-            "",
-            (TRAINED, other),
-            {"KID": "less"},
-            line="trained aggregators: better images than without training",
-        ),
-    )
-]
+CLAIMS: dict[str, tuple[dict[str, Direction], str]] = {
+    "more is right than with {}": (
+        {"scene right": "more", "interactions": "more"},
+        "trained aggregators: more is right than without training",
+    ),
+    "better images than {}'s": ({"KID": "less"}, "trained aggregators: better images than without training"),
+}
 QUESTION = "Do aggregators that are trained with both models control more than what needs no training?"
 SAYS = (
     "Not here: fewer scenes and colours are right than with all but AMDM, and fewer colours than with AMDM; "
@@ -58,7 +45,7 @@ SAYS = (
     "AFA's aggregators saw 17,920 scenes with both models, and their loss was falling still.",
 )
 section = asking(
-    QUESTIONS,
+    with_each(TRAINED, OTHERS, CLAIMS),
     QUESTION,
     SAYS,
     columns=["scene right", "interactions", "colours", "KID above renders"],

@@ -117,9 +117,4 @@ SAYS = (
     "the controls agree; 'while large' (100 evaluations), until its direction is half as long as the lead's.",
     "If `layout` leads, interactions are as `layout` alone draws them.",
 )
-section = asking(
-    QUESTIONS,
-    QUESTION,
-    SAYS,
-    rows=[],
-)
+section = asking(QUESTIONS, QUESTION, SAYS, rows=[])

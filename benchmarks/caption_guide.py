@@ -4,19 +4,14 @@ All three start from `layout`'s noise, so that the rows differ in nothing else. 
 does not matter which model leads.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
-from matplotlib.figure import Figure
-
-from amdm import plots
-from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
 from benchmarks.experiment import Experiment
 from benchmarks.report import Direction, Question, asking
 from benchmarks.table6_caption_sweep import relative
-from benchmarks.tables import Table
 
 TITLE = "The caption counted once: whose unconditional prediction guides"
 GUIDES, SCALES = ("layout", "attribute", "base"), (2.0, 3.0)
@@ -40,13 +35,7 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=300, pairs=pairs, first=1000)
 
 
-def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Return a picture of what is right, and KID: a line for each row."""
-    whole = plots.empty(plots.WIDTH, 2.4)
-    pictures.dots(whole, {row: table[row] for row in table if row != "renders"}, METRICS, (1, len(METRICS)))
-    return whole
-
-
+figure = partial(pictures.panels, metrics=METRICS)
 LOOKS: dict[str, Direction] = {"KID": "less"}
 RIGHT: dict[str, Direction] = {"scene right": "more"}
 QUESTIONS = [
@@ -67,9 +56,4 @@ SAYS = (
     "and at guidance 3 better images.",
     "`base`'s, the background's, is not told apart from `attribute`'s, which is `base` with a ControlNet.",
 )
-section = asking(
-    QUESTIONS,
-    QUESTION,
-    SAYS,
-    rows=[],
-)
+section = asking(QUESTIONS, QUESTION, SAYS, rows=[])

@@ -6,12 +6,9 @@ shorter, too, by sqrt(1/2).
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
-from matplotlib.figure import Figure
-
-from amdm import plots
 from amdm.shapes import denoisers, latents
 from amdm.shapes.world import Image, Scenes
 from benchmarks import pictures
@@ -20,7 +17,6 @@ from benchmarks.experiment import Experiment
 from benchmarks.methods import Method, levels, sample, starts_of
 from benchmarks.report import Direction, Question, asking
 from benchmarks.runner import Drawer
-from benchmarks.tables import Table
 
 TITLE = "Half the guidance: why the lead loses what it controls"
 MODELS = ("layout", "attribute")
@@ -58,7 +54,7 @@ def experiment(size: str) -> Experiment:
     rows: dict[str, Drawer] = {
         LEAD: Method((LEAD,)),
         HALF: Halved(),
-        LINEAR_ONE: Method(MODELS, fold="lerp", correction=0.0, starts="shared"),
+        LINEAR_ONE: replace(linear, starts="shared"),
         PUBLISHED: Method(MODELS),
         HALF_SHORT: Halved(SHORT),
         LINEAR: linear,
@@ -68,13 +64,7 @@ def experiment(size: str) -> Experiment:
     return Experiment(rows, scenes=300, pairs=pairs, first=1000)
 
 
-def figure(table: Table, images: Mapping[str, Image], scenes: Scenes) -> Figure:
-    """Return a picture of what is right, and KID: a line for each row."""
-    whole = plots.empty(plots.WIDTH, 2.4)
-    pictures.dots(whole, {row: table[row] for row in table if row != "renders"}, METRICS, (1, len(METRICS)))
-    return whole
-
-
+figure = partial(pictures.panels, metrics=METRICS)
 LESS: dict[str, Direction] = {"interactions": "less"}
 ALIKE: dict[str, Direction] = {"interactions": "alike"}
 QUESTION = "Does the lead lose interactions because an average halves its guidance?"

@@ -91,6 +91,14 @@ def methods(
     return sheet(table, images, scenes, metrics=SUMMARY, shown=shown, decades=decades)
 
 
+def panels(table: Table, images: Mapping[str, Image], scenes: Scenes, *, metrics: Sequence[str]) -> Figure:
+    """Return a panel for each metric, with a line for each row but the renders; no images are shown."""
+    whole = plots.empty(plots.WIDTH, 2.4)
+    rows = {name: row for name, row in table.items() if name != "renders"}
+    dots(whole, rows, metrics, (1, len(metrics)))
+    return whole
+
+
 def dots(
     figure: Any,
     table: Table,

@@ -90,6 +90,20 @@ class Question(NamedTuple):
     line: str = ""
 
 
+def with_each(
+    row: str, others: Iterable[str], claims: Mapping[str, tuple[Mapping[str, Direction], str]]
+) -> list[Question]:
+    """Return claims of ours about a row and each other one, whose name stands for {} in their text.
+
+    `claims` has what is expected for each, and the line of the overview.
+    """
+    return [
+        Question(claim.format(other), "", (row, other), expected, line=line)
+        for other in others
+        for claim, (expected, line) in claims.items()
+    ]
+
+
 def both(rows: tuple[str, str], end: str) -> tuple[str, str]:
     """Two rows whose names have the same end."""
     return f"{rows[0]}{end}", f"{rows[1]}{end}"

@@ -3,9 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from benchmarks import paper, pictures, table6_sweep, tables
+from benchmarks import afa_sweep, paper, pictures, table6_sweep, tables
 from benchmarks.afa_sweep import AFA
-from benchmarks.compositions import Composition
 from benchmarks.experiment import Experiment
 from benchmarks.methods import Method
 from benchmarks.report import Question, asking
@@ -29,7 +28,6 @@ NUMBERS = {
     "ULA (Du 2023)": "Du et al. (2023)",
     "HMC (Du 2023)": "Du et al. (2023)",
 }
-AGGREGATED = Composition("afa", 35, options=(("eta", 1.0),))
 QUESTION = "Does AMDM control more than other ways to compose two models, at equal cost?"
 SAYS = (
     "Not in instances: without training all but SuperDiff OR are within a point of its ISR. In interactions "
@@ -46,7 +44,7 @@ def experiment(size: str) -> Experiment:
     chosen = table6_sweep.best(tables.read(SWEEP))
     rows: dict[str, Drawer] = {name: Method((name,), steps=70, schedule="linspace") for name in JOINED}
     rows |= {method: TRIALS[method][chosen[method]] for method in TRIALS}
-    rows |= {AFA: AGGREGATED, PUBLISHED: Method(JOINED), **BELOW}
+    rows |= {AFA: afa_sweep.TRIALS[AFA][afa_sweep.name(3.0, 1.0)], PUBLISHED: Method(JOINED), **BELOW}
     pairs = [(ours, other) for ours in ("AMDM", PUBLISHED) for other in (*JOINED, *OTHERS)]
     pairs += [(cheaper, "AMDM") for cheaper in BELOW]
     return Experiment(rows, scenes=300, seeds=3, pairs=pairs)

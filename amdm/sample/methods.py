@@ -129,9 +129,9 @@ def _of_particles(
     The models are those of one picture, so they are called for each particle in turn.
     """
     check_whole(particles, "particles", "a whole number of 1 or more", lambda count: count > 0)
-    shape, streams = x.shape[1:], range(particles)
+    shape = x.shape[1:]
     starts = torch.cat(list(start_noise([seed], shape, sigma, particles))).to(x)
-    each = [seeded_noise([seed], shape, stream=stream) for stream in streams]
+    each = [seeded_noise([seed], shape, stream=stream) for stream in range(particles)]
 
     def noise_sampler(sigma: Tensor, sigma_next: Tensor, /) -> Tensor:
         return torch.cat([noise(sigma, sigma_next) for noise in each])
